@@ -1,0 +1,1 @@
+"""System → Results: energies with forces, stress and uncertainty, from any source of energy."""

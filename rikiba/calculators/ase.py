@@ -1,0 +1,88 @@
+"""ASE both ways: our calculators inside ASE, ASE's calculators inside rikiba."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator as AseCalculator
+from ase.calculators.calculator import all_changes
+from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
+
+from rikiba.core.results import Results
+from rikiba.core.system import System
+
+from .base import Calculator, require_finite, require_volume
+
+
+class RikibaCalculator(AseCalculator):
+    """An ASE calculator around any rikiba calculator; stress only where the cell spans a volume."""
+
+    implemented_properties: ClassVar[Sequence[str]] = ["energy", "free_energy", "forces", "stress", "energies"]
+
+    def __init__(self, calculator: Calculator, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.calculator = calculator
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        system = System.from_ase(self.atoms)
+        results = self.calculator(system, forces=True, stress="stress" in properties)
+        self.results["energy"] = self.results["free_energy"] = float(results.need("energy")[0])
+        self.results["forces"] = results.need("forces").cpu().numpy()
+        if results.energies is not None:
+            self.results["energies"] = results.energies.detach().cpu().numpy()
+        if results.stress is not None:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(results.stress[0].cpu().numpy())
+
+
+def as_ase(calculator: Calculator) -> RikibaCalculator:
+    """Any rikiba calculator as an ASE calculator (energy, forces, stress, energies)."""
+    return RikibaCalculator(calculator)
+
+
+class FromASE:
+    """Any ASE calculator as a rikiba calculator; structures of a batch are evaluated one after another.
+
+    Args:
+        calculator: an ASE calculator that implements energy and forces (and stress, where it is asked for).
+    """
+
+    def __init__(self, calculator: AseCalculator) -> None:
+        self.calculator = calculator
+        self._atoms: list[Atoms] = []
+
+    def __call__(self, system: System, *, forces: bool = True, stress: bool = False) -> Results:
+        if stress:
+            require_volume(system)
+        parts = [self._one(atoms, forces, stress) for atoms in self._frames(system)]
+        device = system.positions.device
+        return require_finite(Results.cat(parts).to(device), system, type(self.calculator).__name__)
+
+    def _frames(self, system: System) -> list[Atoms]:
+        """ASE structures, kept between calls so that a calculator can start from its last solution."""
+        frames = system.to_ase()
+        if len(frames) == len(self._atoms) == 1 and np.array_equal(frames[0].numbers, self._atoms[0].numbers):
+            kept = self._atoms[0]
+            kept.set_cell(frames[0].cell)
+            kept.set_pbc(frames[0].pbc)
+            kept.positions[:] = frames[0].positions
+            return self._atoms
+        self._atoms = frames
+        return frames
+
+    def _one(self, atoms: Atoms, forces: bool, stress: bool) -> Results:
+        atoms.calc = self.calculator
+        energy = torch.tensor([float(atoms.get_potential_energy())], dtype=torch.float64)
+        f = torch.from_numpy(np.array(atoms.get_forces(), dtype=np.float64)) if forces else None
+        s = None
+        if stress:
+            full = np.asarray(atoms.get_stress(voigt=False), dtype=np.float64)
+            s = torch.from_numpy(full if full.shape == (3, 3) else voigt_6_to_full_3x3_stress(full))[None]
+        return Results(energy=energy, forces=f, stress=s)

@@ -1,0 +1,177 @@
+"""Energies, forces and stress of a `Potential`, from ∂E/∂r_ij once for every architecture."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rikiba.core.pairs import PairFinder, Pairs
+from rikiba.core.results import Results
+from rikiba.core.system import System
+from rikiba.potentials.base import Potential, Program
+
+from .base import require_finite, require_volume
+
+
+def forces_from_pairs(
+    gradient: Float[Tensor, "pairs 3"], pairs: Pairs, n_atoms: int
+) -> Float[Tensor, "atoms 3"]:
+    """F_a = Σ_{i=a} g_ij − Σ_{j=a} g_ij with g_ij = ∂E/∂r_ij and r_ij = r_j − r_i, eV/Å."""
+    forces = gradient.new_zeros((n_atoms, 3))
+    return forces.index_add(0, pairs.i, gradient).index_add(0, pairs.j, gradient, alpha=-1)
+
+
+def virial_from_pairs(
+    gradient: Float[Tensor, "pairs 3"], vectors: Float[Tensor, "pairs 3"], pairs: Pairs, system: System
+) -> Float[Tensor, "systems 3 3"]:
+    """∂E/∂ε_ab = Σ_pairs g_a r_b, symmetrised, eV."""
+    if system.n_systems == 1:
+        outer = (gradient.transpose(0, 1) @ vectors)[None]
+    else:
+        per_pair = gradient[:, :, None] * vectors[:, None, :]
+        outer = gradient.new_zeros((system.n_systems, 3, 3))
+        outer = outer.index_add(0, system.system_index[pairs.i], per_pair)
+    return 0.5 * (outer + outer.transpose(1, 2))
+
+
+def stress_from_virial(virial: Float[Tensor, "systems 3 3"], system: System) -> Float[Tensor, "systems 3 3"]:
+    """σ = (∂E/∂ε)/V in eV/Å³; NaN for a system whose cell spans no volume."""
+    has_volume = system.has_volume[:, None, None]
+    volume = torch.where(has_volume, system.volume[:, None, None], 1.0)
+    return torch.where(has_volume, virial / volume, torch.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaves:
+    """What the energy is differentiated with respect to."""
+
+    vectors: Tensor
+    positions: Tensor | None
+    strain: Tensor | None
+    system: System
+
+    @staticmethod
+    def of(potential: Potential, system: System, pairs: Pairs) -> "_Leaves":
+        vectors = pairs.vectors(system).detach().requires_grad_()
+        if not potential.uses_positions:
+            return _Leaves(vectors, None, None, system)
+        positions = system.positions.detach().requires_grad_()
+        strain = system.cell.new_zeros((system.n_systems, 3, 3)).requires_grad_()
+        deformation = torch.eye(3, dtype=strain.dtype, device=strain.device) + strain
+        strained = system.replace(
+            positions=torch.einsum("ab,abc->ac", positions, deformation[system.system_index]),
+            cell=system.cell.detach() @ deformation,
+        )
+        return _Leaves(vectors, positions, strain, strained)
+
+    def tensors(self) -> list[Tensor]:
+        return [t for t in (self.vectors, self.positions, self.strain) if t is not None]
+
+
+def evaluate(
+    potential: Potential,
+    system: System,
+    pairs: Pairs,
+    *,
+    forces: bool = True,
+    stress: bool = False,
+    create_graph: bool = False,
+) -> Results:
+    """Energy and its derivatives by reverse-mode differentiation; a pure function.
+
+    E = Σ_i ε_i in float64; F = −∂E/∂r; σ = (1/V) ∂E/∂ε (NaN where a cell spans no volume).
+    With `create_graph` the results can be differentiated again (training); otherwise they are detached.
+    """
+    if not (forces or stress):
+        with torch.set_grad_enabled(create_graph):
+            return _with_energy(potential(system, pairs), system)
+    with torch.enable_grad():
+        leaves = _Leaves.of(potential, system, pairs)
+        results = _with_energy(potential(leaves.system, pairs.with_vectors(leaves.vectors)), system)
+        energy = results.need("energy").sum()
+        wanted = leaves.tensors()
+        if energy.requires_grad:
+            gradients = torch.autograd.grad(energy, wanted, create_graph=create_graph, allow_unused=True)
+        else:
+            gradients = (None,) * len(wanted)
+        filled = [torch.zeros_like(t) if g is None else g for t, g in zip(wanted, gradients, strict=True)]
+    return _assemble(results if create_graph else results.detach(), leaves, filled, pairs, system, forces, stress)
+
+
+def _assemble(
+    results: Results,
+    leaves: _Leaves,
+    gradients: list[Tensor],
+    pairs: Pairs,
+    system: System,
+    forces: bool,
+    stress: bool,
+) -> Results:
+    total_forces = virial = None
+    if forces:
+        total_forces = forces_from_pairs(gradients[0], pairs, system.n_atoms)
+        if leaves.positions is not None:
+            total_forces = total_forces - gradients[1]
+    if stress:
+        virial = virial_from_pairs(gradients[0], leaves.vectors.detach(), pairs, system)
+        if leaves.strain is not None:
+            virial = virial + 0.5 * (gradients[2] + gradients[2].transpose(1, 2))
+    return results.replace(
+        forces=total_forces, stress=None if virial is None else stress_from_virial(virial, system)
+    )
+
+
+def _with_energy(results: Results, system: System) -> Results:
+    if results.energy is not None:
+        return results
+    return results.replace(energy=system.total(results.need("energies")))
+
+
+def run_program(
+    program: Program, system: System, pairs: Pairs, *, forces: bool = True, stress: bool = False
+) -> Results:
+    """The same results from a potential's raw-kernel program."""
+    vectors = pairs.vectors(system).detach()
+    energies, gradient = program(system, pairs, vectors)
+    results = Results(energies=energies, energy=system.total(energies))
+    if forces:
+        results = results.replace(forces=forces_from_pairs(gradient, pairs, system.n_atoms))
+    if stress:
+        virial = virial_from_pairs(gradient, vectors, pairs, system)
+        results = results.replace(stress=stress_from_virial(virial, system))
+    return results
+
+
+class PotentialCalculator:
+    """A potential with its pair list: what MD, relaxation and properties call.
+
+    Args:
+        potential: any `Potential`; its dtype and device are used.
+        skin: extra neighbour radius, Å; larger means fewer, longer searches. Results do not depend on it.
+        use_program: run the potential's raw-kernel program where it has one.
+    """
+
+    def __init__(self, potential: Potential, *, skin: float = 0.5, use_program: bool = True) -> None:
+        self.potential = potential
+        self.pairs = PairFinder(potential.cutoff, skin)
+        self._program = potential.program() if use_program else None
+
+    def __call__(self, system: System, *, forces: bool = True, stress: bool = False) -> Results:
+        """Detached results; see `evaluate`. Raises as the `Calculator` protocol says."""
+        if stress:
+            require_volume(system)
+        pairs = self.pairs(system)
+        if self._program is not None:
+            results = run_program(self._program, system, pairs, forces=forces, stress=stress)
+        else:
+            results = evaluate(self.potential, system, pairs, forces=forces, stress=stress)
+        return require_finite(results, system, type(self.potential).__name__)
+
+    def graph(self, system: System) -> Results:
+        """Results with history, for Hessian-vector products and derivatives with respect to parameters.
+
+        `system.positions` may require a gradient: the energy is then a function of it.
+        """
+        with torch.enable_grad():
+            return _with_energy(self.potential(system, self.pairs(system)), system)

@@ -1,0 +1,1 @@
+"""The ground: units, elements, `System`, `Pairs`, `Results`, `Record`, registry, citations."""

@@ -1,0 +1,82 @@
+"""Labelled structures: one `Labelled` per frame, a `Dataset` as their sequence."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import final
+
+import numpy as np
+
+from rikiba.core import elements
+from rikiba.core.results import Results
+from rikiba.core.system import System
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Labelled:
+    """One structure with its labels and where they come from."""
+
+    system: System
+    """A single structure."""
+    results: Results
+    """The labels; an absent quantity is None."""
+    level_of_theory: str
+    """E.g. 'GFN2-xTB (tblite 0.8.0)' or 'PBE/def2-SVP'; never empty."""
+    group: str = ""
+    """Frames of one group (a trajectory, a parent structure) stay on one side of a split."""
+    source: str = ""
+    """File and frame, for messages."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """Per-quantity factor on this frame's loss ('energy', 'forces', 'stress'); 1 where not given."""
+    noise: dict[str, float] = field(default_factory=dict)
+    """Known one-sigma noise of the labels per quantity."""
+
+    def __post_init__(self) -> None:
+        if self.system.n_systems != 1:
+            raise ValueError(f"A Labelled holds one structure; given {self.system.n_systems}.")
+        if not self.level_of_theory:
+            raise ValueError(f"{self.source or 'A frame'} has no level of theory; name the method that made it.")
+
+
+@final
+class Dataset(Sequence[Labelled]):
+    """An immutable sequence of labelled frames; `frames` may load lazily (see `data.streaming`)."""
+
+    def __init__(self, frames: Sequence[Labelled], name: str = "") -> None:
+        self.frames = frames
+        self.name = name
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
+        """One frame for an integer; a Dataset for a slice or a list of indices."""
+        if isinstance(index, (int, np.integer)):
+            return self.frames[int(index)]
+        rows = range(len(self))[index] if isinstance(index, slice) else [int(k) for k in index]
+        return Dataset([self.frames[k] for k in rows], self.name)
+
+    def __iter__(self) -> Iterator[Labelled]:
+        return (self.frames[k] for k in range(len(self)))
+
+    def filter(self, keep: Callable[[Labelled], bool]) -> "Dataset":
+        """The frames for which `keep` is true."""
+        return Dataset([f for f in self if keep(f)], self.name)
+
+    def map(self, **changes: object) -> "Dataset":
+        """Every frame with the named fields replaced."""
+        return Dataset([replace(f, **changes) for f in self], self.name)  # type: ignore[arg-type]
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Symbols present, ordered by atomic number."""
+        return elements.sorted_symbols({int(z) for f in self for z in f.system.numbers.unique()})
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Group names in order of first appearance."""
+        return tuple(dict.fromkeys(f.group for f in self))
+
+    @property
+    def levels_of_theory(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(f.level_of_theory for f in self))

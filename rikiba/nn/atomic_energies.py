@@ -1,0 +1,38 @@
+"""Per-element reference energies that keep float64 whatever the potential's precision is."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class AtomicEnergies(nn.Module):
+    """E0 of each element, eV: the energy of an isolated atom at the potential's level of theory.
+
+    Total energies of thousands of eV carry E0 with an error of 1e-16, not 1e-7: `.to(torch.float32)` moves
+    the values but never rounds them.
+
+    Args:
+        elements: symbols in the potential's order.
+        values: E0 per symbol, eV; an element without a value is an error.
+    """
+
+    values: Tensor
+
+    def __init__(self, elements: Sequence[str], values: Mapping[str, float] | None = None) -> None:
+        super().__init__()
+        if values is None:
+            values = {s: 0.0 for s in elements}
+        missing = [s for s in elements if s not in values]
+        if missing:
+            raise ValueError(f"Atomic energies are given for {sorted(values)}; also needed: {missing}.")
+        self.register_buffer("values", torch.tensor([float(values[s]) for s in elements], dtype=torch.float64))
+
+    def forward(self, types: Int[Tensor, "atoms"]) -> Float[Tensor, "atoms"]:
+        """E0 of each atom, float64, eV."""
+        return self.values[types]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "AtomicEnergies":
+        self.values = self.values.to(fn(self.values).device)
+        return self

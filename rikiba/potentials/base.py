@@ -1,0 +1,143 @@
+"""The contract of a potential: energies from a System and its Pairs. Nothing else.
+
+Forces, stress, batching, precision, devices, files, training and MD are other rooms' work. A potential reads
+geometry through `pairs.vectors(system, dtype)` only, so that its calculator gets ∂E/∂r_ij; one that also
+depends on positions or cell directly (reciprocal space, global charges) says `uses_positions = True`.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from rikiba.core import elements as periodic_table
+from rikiba.core.pairs import Pairs
+from rikiba.core.results import Results
+from rikiba.core.system import System
+
+
+class Program(Protocol):
+    """Raw-kernel inference of one potential: forward and reverse sweep with no framework between."""
+
+    def __call__(
+        self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]
+    ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "pairs 3"]]:
+        """(energies per atom in eV, ∂E/∂r_ij in eV/Å), both float64."""
+        ...
+
+
+class Potential(nn.Module, ABC):
+    """An interatomic potential. A subclass writes a keyword-only `__init__` and `forward`.
+
+    `__init__` must set `self.elements` (symbols) and `self.cutoff` (Å). Its keyword arguments are recorded
+    in `arguments` and are, with the weights, everything a checkpoint holds; so they are numbers, strings,
+    booleans, lists, mappings of these, or other potentials. Per-element energies belong in
+    `rikiba.nn.atomic_energies.AtomicEnergies`, which keeps them in float64.
+    """
+
+    references: ClassVar[tuple[str, ...]] = ()
+    """DOIs to cite."""
+    uses_positions: ClassVar[bool] = False
+    """True where energies depend on positions or cell other than through pair vectors."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Optional System fields that it cannot do without ('magmoms', 'charge', 'field' …)."""
+    learned: ClassVar[bool] = True
+    """False for classical forms, whose parameters come from literature rather than from data."""
+
+    cutoff: float
+    elements: tuple[str, ...]
+    arguments: dict[str, Any]
+    _type_table: Tensor
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Potential":
+        if args:
+            raise TypeError(f"{cls.__name__} takes keyword arguments only.")
+        self = super().__new__(cls)
+        object.__setattr__(self, "arguments", kwargs)
+        return self
+
+    @abstractmethod
+    def forward(self, system: System, pairs: Pairs) -> Results:
+        """Energies per atom in eV; may also set charges, magmoms, dipole, spread."""
+
+    def program(self) -> Program | None:
+        """Raw-kernel inference, if this potential has one; equal to `forward` to rounding."""
+        return None
+
+    @property
+    def receptive_field(self) -> float:
+        """How far an atom's energy can see, Å: cutoff × message-passing layers; inf where global."""
+        return self.cutoff
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the arithmetic: that of the parameters; float64 where there are none."""
+        for p in self.parameters():
+            return p.dtype
+        return torch.float64
+
+    def types(self, system: System) -> Int[Tensor, "atoms"]:
+        """Index of each atom's element in `self.elements`.
+
+        Raises ValueError for an element that the potential does not know or a System field it needs.
+        """
+        if not hasattr(self, "_type_table"):
+            self.register_buffer("_type_table", periodic_table.type_table(self.elements), persistent=False)
+        types = self._type_table.to(system.numbers.device)[system.numbers]
+        if bool((types < 0).any()):
+            unknown = [s for s in system.symbols if s not in self.elements]
+            raise ValueError(
+                f"{type(self).__name__} knows {', '.join(self.elements)}; the structure also has "
+                f"{', '.join(unknown)}. Train on data with these elements or use another potential."
+            )
+        for name in self.needs:
+            if getattr(system, name) is None:
+                raise ValueError(f"{type(self).__name__} needs '{name}' on the structure; it is not set.")
+        return types
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Design:
+    """Rows of a linear model: derivative of each observable with respect to each coefficient."""
+
+    energy: Float[Tensor, "systems coefficients"]
+    """eV per unit coefficient."""
+    offset: Float[Tensor, "systems"]
+    """The part of the energy that no coefficient changes (atomic energies), eV."""
+    forces: Float[Tensor, "atoms 3 coefficients"] | None = None
+    stress: Float[Tensor, "systems 3 3 coefficients"] | None = None
+
+
+class LinearPotential(Potential):
+    """E = E_offset + Σ_k c_k B_k: linear in its coefficients, so fitted exactly by least squares."""
+
+    coefficients: nn.Parameter
+
+    @abstractmethod
+    def design(self, system: System, pairs: Pairs, *, forces: bool, stress: bool) -> Design:
+        """All rows of the design matrix for these structures at once."""
+
+    def prior(self) -> Float[Tensor, "coefficients"]:
+        """Relative ridge strength of each coefficient: the regulariser is λ Σ_k prior_k² c_k²."""
+        return torch.ones_like(self.coefficients)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Make random initialisation inside the block reproducible, leaving the global generator untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def check_positive(**values: float) -> None:
+    """Raise ValueError unless every named value is finite and positive."""
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be a positive number; given {value}.")
