@@ -7,7 +7,7 @@ depends on positions or cell directly (reciprocal space, global charges) says `u
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -39,11 +39,15 @@ class Potential(nn.Module, ABC):
     in `arguments` and are, with the weights, everything a checkpoint holds; so they are numbers, strings,
     booleans, lists, mappings of these, or other potentials. Per-element energies belong in
     `rikiba.nn.atomic_energies.AtomicEnergies`, which keeps them in float64.
+
+    Arguments that training computes from the data, where the constructor has them and the user did not give
+    them: `elements` (symbols by atomic number), `atomic_energies` (symbol → E0 in eV),
+    `avg_num_neighbors`, `scale` (eV; root-mean-square force component × 1 Å) and `shift` (eV per atom).
     """
 
     references: ClassVar[tuple[str, ...]] = ()
     """DOIs to cite."""
-    uses_positions: ClassVar[bool] = False
+    uses_positions: bool = False
     """True where energies depend on positions or cell other than through pair vectors."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Optional System fields that it cannot do without ('magmoms', 'charge', 'field' …)."""
@@ -65,6 +69,9 @@ class Potential(nn.Module, ABC):
     @abstractmethod
     def forward(self, system: System, pairs: Pairs) -> Results:
         """Energies per atom in eV; may also set charges, magmoms, dipole, spread."""
+
+    def prepare(self, structures: Iterable[tuple[System, Pairs]]) -> None:  # noqa: B027
+        """Set what depends on the training structures alone (feature scaling), once, before training."""
 
     def program(self) -> Program | None:
         """Raw-kernel inference, if this potential has one; equal to `forward` to rounding."""
