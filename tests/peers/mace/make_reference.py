@@ -64,6 +64,7 @@ CASES: dict[str, dict[str, Any]] = {
     "three_layers_L1_nu2_ell2": L1 | SCALED | RESIDUAL_FIRST | {"num_interactions": 3},
     "three_layers_L1_nu321_ell2": L1 | {"num_interactions": 3, "correlation": [3, 2, 1]},
     "two_layers_L1_nu4_ell1": L1 | SCALED | {"correlation": 4, "max_ell": 1},
+    "two_layers_L2_nu3_ell1": L2 | {"correlation": 3, "max_ell": 1},  # no order-1 coupling reaches 2e
     "one_layer_L0_nu4_ell2": {"num_interactions": 1, "correlation": 4},
     "channels8_default_radial": L1 | {"hidden_irreps": "8x0e+8x1o", "radial_MLP": [64, 64, 64],
                                       "num_bessel": 8, "num_polynomial_cutoff": 6, "atomic_numbers": [6, 14]},
