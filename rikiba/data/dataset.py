@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
@@ -35,12 +35,18 @@ class Labelled:
         if self.system.n_systems != 1:
             raise ValueError(f"A Labelled holds one structure; given {self.system.n_systems}.")
         if not self.level_of_theory:
-            raise ValueError(f"{self.source or 'A frame'} has no level of theory; name the method that made it.")
+            raise ValueError(
+                f"{self.source or 'A frame'} has no level of theory; name the method that made it."
+            )
 
 
 @final
 class Dataset(Sequence[Labelled]):
-    """An immutable sequence of labelled frames; `frames` may load lazily (see `data.streaming`)."""
+    """An immutable sequence of labelled frames; `frames` may load lazily (see `data.streaming`).
+
+    A lazy `frames` may offer `column(name) -> sequence of str` for 'group', 'level_of_theory' and 'source',
+    and `elements`, so that these are known without loading structures. Selections of it stay lazy.
+    """
 
     def __init__(self, frames: Sequence[Labelled], name: str = "") -> None:
         self.frames = frames
@@ -54,29 +60,69 @@ class Dataset(Sequence[Labelled]):
         if isinstance(index, (int, np.integer)):
             return self.frames[int(index)]
         rows = range(len(self))[index] if isinstance(index, slice) else [int(k) for k in index]
-        return Dataset([self.frames[k] for k in rows], self.name)
+        if isinstance(self.frames, (list, tuple)):
+            return Dataset([self.frames[k] for k in rows], self.name)
+        return Dataset(_Selection(self.frames, rows), self.name)
 
     def __iter__(self) -> Iterator[Labelled]:
         return (self.frames[k] for k in range(len(self)))
 
+    def __add__(self, other: "Dataset") -> "Dataset":
+        """The frames of both, loaded into memory."""
+        return Dataset([*self, *other], self.name or other.name)
+
     def filter(self, keep: Callable[[Labelled], bool]) -> "Dataset":
         """The frames for which `keep` is true."""
-        return Dataset([f for f in self if keep(f)], self.name)
+        return self[[k for k, f in enumerate(self) if keep(f)]]
 
     def map(self, **changes: object) -> "Dataset":
         """Every frame with the named fields replaced."""
         return Dataset([replace(f, **changes) for f in self], self.name)  # type: ignore[arg-type]
 
+    def column(self, name: str) -> Sequence[str]:
+        """'group', 'level_of_theory' or 'source' of every frame."""
+        if name not in ("group", "level_of_theory", "source"):
+            raise ValueError(f"There is no column '{name}'; known are group, level_of_theory, source.")
+        if hasattr(self.frames, "column"):
+            return self.frames.column(name)
+        return [getattr(f, name) for f in self]
+
     @property
     def elements(self) -> tuple[str, ...]:
         """Symbols present, ordered by atomic number."""
-        return elements.sorted_symbols({int(z) for f in self for z in f.system.numbers.unique()})
+        if hasattr(self.frames, "elements"):
+            return self.frames.elements
+        return elements.sorted_symbols({z for f in self for z in f.system.numbers.tolist()})
 
     @property
     def groups(self) -> tuple[str, ...]:
         """Group names in order of first appearance."""
-        return tuple(dict.fromkeys(f.group for f in self))
+        return tuple(dict.fromkeys(self.column("group")))
 
     @property
     def levels_of_theory(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(f.level_of_theory for f in self))
+        """Levels of theory in order of first appearance."""
+        return tuple(dict.fromkeys(self.column("level_of_theory")))
+
+
+class _Selection(Sequence[Labelled]):
+    """Some rows of a lazy sequence, still lazy."""
+
+    def __init__(self, frames: Sequence[Labelled], rows: Sequence[int]) -> None:
+        if isinstance(frames, _Selection):
+            frames, rows = frames.frames, [frames.rows[k] for k in rows]
+        self.frames, self.rows = frames, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return _Selection(self.frames, self.rows[index])
+        return self.frames[self.rows[index]]
+
+    def column(self, name: str) -> Sequence[str]:
+        if hasattr(self.frames, "column"):
+            whole = self.frames.column(name)
+            return [whole[k] for k in self.rows]
+        return [getattr(f, name) for f in self]
