@@ -1,0 +1,64 @@
+"""A potential that is the sum of others."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from rikiba.core import elements as periodic_table
+from rikiba.core.pairs import Pairs
+from rikiba.core.results import Results
+from rikiba.core.system import System
+
+from .base import Potential
+
+
+class Sum(Potential):
+    """E = Σ_k E_k: a learned potential on a baseline, with a repulsive core, with dispersion.
+
+    Each term sees the pairs within its own cutoff. A learned term trains as usual; a classical one stays as
+    it is. Every term must know every element.
+
+    Args:
+        terms: the potentials to add; in a configuration each is a table with its own `kind`.
+    """
+
+    def __init__(self, *, terms: Sequence[Potential]) -> None:
+        super().__init__()
+        if not terms:
+            raise ValueError("Sum needs at least one term.")
+        common = set(terms[0].elements).intersection(*(t.elements for t in terms[1:]))
+        if not common:
+            raise ValueError(f"The terms share no element: {[t.elements for t in terms]}.")
+        self.terms = torch.nn.ModuleList(terms)
+        self.elements = periodic_table.sorted_symbols(common)
+        self.cutoff = max(t.cutoff for t in terms)
+        self.uses_positions = any(t.uses_positions for t in terms)
+        self.references = tuple(dict.fromkeys(doi for t in terms for doi in t.references))  # type: ignore[misc]
+        self.needs = tuple(dict.fromkeys(n for t in terms for n in t.needs))  # type: ignore[misc]
+
+    @property
+    def receptive_field(self) -> float:
+        return max(t.receptive_field for t in self.terms)
+
+    def prepare(self, structures: Iterable[tuple[System, Pairs]]) -> None:
+        kept = list(structures)
+        for term in self.terms:
+            term.prepare([(s, p.within(s, term.cutoff)[0]) for s, p in kept])
+
+    def forward(self, system: System, pairs: Pairs) -> Results:
+        self.types(system)
+        total: Results | None = None
+        for term in self.terms:
+            own = pairs if term.cutoff == pairs.cutoff else pairs.within(system, term.cutoff)[0]
+            part = term(system, own)
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    @classmethod
+    def examples(cls) -> "list[Sum]":
+        """Small instances for the conformance tests."""
+        from .morse import Morse
+        from .zbl import Zbl
+
+        return [cls(terms=[*Morse.examples(), Zbl(elements=("O", "Si"))])]
