@@ -1,0 +1,112 @@
+"""Compiled CPU versions of `random.normals` and `ornstein_uhlenbeck.ornstein_uhlenbeck`."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .compiled import compiled
+from .random import _BLOCK_BITS
+
+
+@compiled
+def _philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+    mask = np.uint64(0xFFFFFFFF)
+    half = np.uint64(32)
+    for _ in range(10):
+        p0 = np.uint64(0xD2511F53) * c0
+        p1 = np.uint64(0xCD9E8D57) * c2
+        c0 = (p1 >> half) ^ c1 ^ k0
+        c1 = p1 & mask
+        c2 = (p0 >> half) ^ c3 ^ k1
+        c3 = p0 & mask
+        k0 = (k0 + np.uint64(0x9E3779B9)) & mask
+        k1 = (k1 + np.uint64(0xBB67AE85)) & mask
+    return c0, c1, c2, c3
+
+
+@compiled
+def _uniform(high, low):  # type: ignore[no-untyped-def]
+    bits = ((high >> np.uint64(5)) << np.uint64(26)) + (low >> np.uint64(6))
+    return (np.float64(bits) + 0.5) * 2.0**-53
+
+
+@compiled
+def _two_normals(seed, index, step, last):  # type: ignore[no-untyped-def]
+    mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    s, t = np.uint64(seed), np.uint64(step)
+    w0, w1, w2, w3 = _philox(
+        t & mask, t >> half, np.uint64(index) & mask, np.uint64(last), s & mask, s >> half
+    )
+    radius = math.sqrt(-2.0 * math.log(_uniform(w0, w1)))
+    angle = (2.0 * math.pi) * _uniform(w2, w3)
+    return radius * math.cos(angle), radius * math.sin(angle)
+
+
+@compiled
+def _fill_normals(seeds, index, step, stream_word, out):  # type: ignore[no-untyped-def]
+    rows, n = out.shape
+    for row in range(rows):
+        for block in range((n + 1) // 2):
+            a, b = _two_normals(seeds[row], index[row], step, stream_word + block)
+            out[row, 2 * block] = a
+            if 2 * block + 1 < n:
+                out[row, 2 * block + 1] = b
+
+
+@compiled
+def _ornstein_uhlenbeck(  # type: ignore[no-untyped-def]
+    velocities, masses, inverse_masses, system_index, seeds, decay, thermal_energy, step, stream_word
+):
+    new = np.empty_like(velocities)
+    before = np.zeros(len(seeds))
+    after = np.zeros(len(seeds))
+    start, current = 0, -1
+    for a in range(velocities.shape[0]):
+        k = system_index[a]
+        if k != current:
+            start, current = a, k
+        c = decay[k]
+        width = math.sqrt(thermal_energy[k] * (1.0 - c * c)) * math.sqrt(inverse_masses[a])
+        n0, n1 = _two_normals(seeds[k], a - start, step, stream_word)
+        n2, _ = _two_normals(seeds[k], a - start, step, stream_word + 1)
+        u, v, w = velocities[a, 0], velocities[a, 1], velocities[a, 2]
+        x, y, z = c * u + width * n0, c * v + width * n1, c * w + width * n2
+        new[a, 0], new[a, 1], new[a, 2] = x, y, z
+        before[k] += 0.5 * masses[a] * (u * u + v * v + w * w)
+        after[k] += 0.5 * masses[a] * (x * x + y * y + z * z)
+    return new, before, after
+
+
+def normals(seeds: Tensor, index: Tensor, step: int, stream: int, n: int) -> Tensor:
+    """See `random.normals`."""
+    out = np.empty((len(seeds), n))
+    _fill_normals(seeds.numpy(), index.numpy(), step, stream << _BLOCK_BITS, out)
+    return torch.from_numpy(out)
+
+
+def ornstein_uhlenbeck(
+    velocities: Tensor,
+    masses: Tensor,
+    inverse_masses: Tensor,
+    system_index: Tensor,
+    seeds: Tensor,
+    decay: Tensor,
+    thermal_energy: Tensor,
+    step: int,
+    stream: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See `ornstein_uhlenbeck.ornstein_uhlenbeck`."""
+    new, before, after = _ornstein_uhlenbeck(
+        velocities.numpy(),
+        masses.numpy(),
+        inverse_masses.numpy(),
+        system_index.numpy(),
+        seeds.numpy(),
+        decay.numpy(),
+        thermal_energy.numpy(),
+        step,
+        stream << _BLOCK_BITS,
+    )
+    return torch.from_numpy(new), torch.from_numpy(before), torch.from_numpy(after)
