@@ -1,0 +1,1 @@
+"""(System, Pairs) → invariant features per atom."""

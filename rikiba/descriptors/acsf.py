@@ -1,0 +1,238 @@
+"""Atom-centred symmetry functions, radial and angular.
+
+Behler & Parrinello, Phys. Rev. Lett. 98, 146401 (2007), doi:10.1103/PhysRevLett.98.146401;
+Behler, J. Chem. Phys. 134, 074106 (2011), doi:10.1063/1.3553717 (G², G⁴ and G⁵ of its eqs. 6, 8 and 9).
+
+With c_ij the envelope and each unordered pair of neighbours counted once:
+
+    G²    = Σ_j e^{−η(r_ij−r_s)²} c_ij
+    wide  = 2^{1−ζ} Σ_{j<k} (1+λ cos θ_jik)^ζ e^{−η[(r_ij−r_s)²+(r_ik−r_s)²]} c_ij c_ik           (G⁵)
+    narrow = 2^{1−ζ} Σ_{j<k} (1+λ cos θ_jik)^ζ e^{−η[(r_ij−r_s)²+(r_ik−r_s)²+(r_jk−r_s)²]} c_ij c_ik c_jk  (G⁴)
+
+The wide sum over pairs of neighbours is exact at linear cost where ζ is an integer: (1+λx)^ζ is a polynomial
+in Legendre functions, P_l(r̂_ij·r̂_ik) = Σ_m Y_lm(r̂_ij) Y_lm(r̂_ik)/(2l+1) by the addition theorem, so
+Σ_j Σ_k factorises into squares of one-neighbour sums.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations_with_replacement
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from rikiba.core.pairs import Pairs
+from rikiba.core.system import System
+from rikiba.nn.cutoff import cosine, polynomial
+from rikiba.nn.so3 import spherical_harmonics
+
+RadialFunction = tuple[float, float]
+"""(η in 1/Å², r_s in Å)."""
+AngularFunction = tuple[float, float, float, float]
+"""(η in 1/Å², r_s in Å, ζ, λ = ±1)."""
+
+
+def shifted_radial_set(n: int, cutoff: float, start: float = 0.5) -> tuple[RadialFunction, ...]:
+    """n Gaussians centred evenly from `start` up to the cutoff, η = 1/(2Δ²) with Δ their spacing.
+
+    The spacing rule is that of Gastegger et al., J. Chem. Phys. 148, 241709 (2018), doi:10.1063/1.5019667.
+    """
+    centres = np.linspace(start, cutoff, n + 1)[:-1]
+    spacing = float(centres[1] - centres[0]) if n > 1 else cutoff - start
+    return tuple((0.5 / spacing**2, float(c)) for c in centres)
+
+
+def angular_set(
+    n: int, cutoff: float, zetas: Sequence[float] = (1, 2, 4), start: float = 0.8
+) -> tuple[AngularFunction, ...]:
+    """Every combination of n shifted Gaussians, ζ in `zetas` and λ = ±1."""
+    return tuple(
+        (eta, r_s, float(zeta), sign)
+        for eta, r_s in shifted_radial_set(n, cutoff, start)
+        for zeta in zetas
+        for sign in (1.0, -1.0)
+    )
+
+
+class SymmetryFunctions(nn.Module):
+    """Features of every atom, ordered radial [element, function], wide and narrow [element pair, function].
+
+    Args:
+        n_elements: number of neighbour elements.
+        cutoff: envelope and neighbour radius of the radial functions, Å.
+        radial: (η, r_s) of each G².
+        wide: (η, r_s, ζ, λ) of each wide angular function.
+        narrow: (η, r_s, ζ, λ) of each narrow angular function.
+        angular_cutoff: envelope radius of the angular functions, Å; `cutoff` if not given.
+        envelope: polynomial (C², p = 6) or cosine, the papers' own (C¹).
+    """
+
+    def __init__(
+        self,
+        *,
+        n_elements: int,
+        cutoff: float,
+        radial: Sequence[RadialFunction],
+        wide: Sequence[AngularFunction] = (),
+        narrow: Sequence[AngularFunction] = (),
+        angular_cutoff: float | None = None,
+        envelope: Literal["polynomial", "cosine"] = "polynomial",
+    ) -> None:
+        super().__init__()
+        if envelope not in ("polynomial", "cosine"):
+            raise ValueError(f"envelope must be polynomial or cosine; given '{envelope}'.")
+        for eta, _, zeta, sign in (*wide, *narrow):
+            if eta < 0 or zeta <= 0 or abs(sign) != 1:
+                raise ValueError(f"An angular function needs η ≥ 0, ζ > 0, λ = ±1; given {(eta, zeta, sign)}.")
+        self.n_elements = n_elements
+        self.cutoff = cutoff
+        self.angular_cutoff = cutoff if angular_cutoff is None else angular_cutoff
+        if not 0 < self.angular_cutoff <= cutoff:
+            raise ValueError(f"angular_cutoff must lie in (0, {cutoff}] Å; given {angular_cutoff}.")
+        self.envelope = envelope
+        self.element_pairs = tuple(combinations_with_replacement(range(n_elements), 2))
+        first, second = zip(*self.element_pairs, strict=True)
+        self.register_buffer("first", torch.tensor(first), persistent=False)
+        self.register_buffer("second", torch.tensor(second), persistent=False)
+        pair_index = torch.zeros((n_elements, n_elements), dtype=torch.int64)
+        for k, (a, b) in enumerate(self.element_pairs):
+            pair_index[a, b] = pair_index[b, a] = k
+        self.register_buffer("pair_index", pair_index, persistent=False)
+        self.radial = _Gaussians(radial)
+        linear = [f for f in wide if float(f[2]).is_integer()]
+        self.wide = _WideByMoments(linear) if linear else None
+        self.wide_direct = _Triplets([f for f in wide if not float(f[2]).is_integer()], narrow=False)
+        self.narrow = _Triplets(narrow, narrow=True)
+        angular = len(linear) + self.wide_direct.n + self.narrow.n
+        self.n_features = n_elements * self.radial.n + len(self.element_pairs) * angular
+
+    def _envelope(self, r: Float[Tensor, "*pairs"], cutoff: float) -> Float[Tensor, "*pairs"]:
+        x = r / cutoff
+        return cosine(x) if self.envelope == "cosine" else polynomial(x, 6)
+
+    def forward(
+        self, system: System, pairs: Pairs, types: Int[Tensor, "atoms"], dtype: torch.dtype
+    ) -> Float[Tensor, "atoms features"]:
+        """Symmetry functions of every atom; Å in, dimensionless out."""
+        n, t = system.n_atoms, self.n_elements
+        vectors = pairs.vectors(system, dtype)
+        r = vectors.norm(dim=-1)
+        slot = pairs.i * t + types[pairs.j]
+        g = self.radial(r) * self._envelope(r, self.cutoff)[:, None]
+        parts = [g.new_zeros((n * t, self.radial.n)).index_add(0, slot, g).reshape(n, -1)]
+        if self.wide is None and not self.wide_direct.n and not self.narrow.n:
+            return parts[0]
+        near, parent = pairs, None
+        if self.angular_cutoff < self.cutoff:
+            near, parent = pairs.within(system, self.angular_cutoff)
+            vectors, r, slot = vectors[parent], r[parent], slot[parent]
+        c = self._envelope(r, self.angular_cutoff)
+        if self.wide is not None:
+            per_element = self.wide(vectors / r[:, None], r, c, slot, n, t)
+            parts.append(self.wide.combine(*per_element, self.first, self.second))
+        if self.wide_direct.n or self.narrow.n:
+            parts.extend(self._direct(vectors, r, c, near, types))
+        return torch.cat(parts, -1)
+
+    def _direct(self, vectors: Tensor, r: Tensor, c: Tensor, pairs: Pairs, types: Tensor) -> list[Tensor]:
+        a, b = pairs.triplets()
+        keep = a < b
+        a, b = a[keep], b[keep]
+        n_pairs = len(self.element_pairs)
+        slot = pairs.i[a] * n_pairs + self.pair_index[types[pairs.j[a]], types[pairs.j[b]]]
+        cos = (vectors[a] * vectors[b]).sum(-1) / (r[a] * r[b])
+        out = []
+        for functions in (self.wide_direct, self.narrow):
+            if not functions.n:
+                continue
+            product = c[a] * c[b]
+            r_jk = None
+            if functions.is_narrow:
+                # atoms j and k may coincide with a periodic image of each other, never with each other
+                r_jk = (vectors[b] - vectors[a]).norm(dim=-1)
+                inside = (r_jk < self.angular_cutoff).to(r.dtype)
+                product = product * inside * self._envelope(r_jk.clamp(max=self.angular_cutoff), self.angular_cutoff)
+            values = functions(cos, r[a], r[b], r_jk) * product[:, None]
+            rows = values.new_zeros((pairs.n_atoms * n_pairs, functions.n)).index_add(0, slot, values)
+            out.append(rows.reshape(pairs.n_atoms, -1))
+        return out
+
+
+class _Gaussians(nn.Module):
+    """e^{−η(r−r_s)²} for each (η, r_s)."""
+
+    def __init__(self, functions: Sequence[RadialFunction]) -> None:
+        super().__init__()
+        table = torch.tensor([f[:2] for f in functions], dtype=torch.float64).reshape(-1, 2)
+        self.n = len(table)
+        self.register_buffer("eta", table[:, 0].clone())
+        self.register_buffer("shift", table[:, 1].clone())
+
+    def forward(self, r: Float[Tensor, "pairs"]) -> Float[Tensor, "pairs functions"]:
+        return torch.exp(-self.eta.to(r.dtype) * (r[:, None] - self.shift.to(r.dtype)) ** 2)
+
+
+class _WideByMoments(nn.Module):
+    """Wide angular functions of integer ζ from one-neighbour sums."""
+
+    def __init__(self, functions: Sequence[AngularFunction]) -> None:
+        super().__init__()
+        gaussians = list(dict.fromkeys((eta, r_s) for eta, r_s, _, _ in functions))
+        powers = list(dict.fromkeys((zeta, sign) for _, _, zeta, sign in functions))
+        self.gaussians = _Gaussians(gaussians)
+        self.l_max = int(max(zeta for zeta, _ in powers))
+        legendre = np.zeros((self.l_max + 1, len(powers)))
+        for k, (zeta, sign) in enumerate(powers):
+            polynomial_coefficients = (np.polynomial.Polynomial([1.0, sign]) ** int(zeta)).coef
+            series = np.polynomial.legendre.poly2leg(polynomial_coefficients) * 2.0 ** (1.0 - zeta)
+            legendre[: len(series), k] = series
+        degree = np.repeat(np.arange(self.l_max + 1), 2 * np.arange(self.l_max + 1) + 1)
+        # rows: (l, m); Σ_m Y_lm Y_lm = (2l+1) P_l with component normalisation
+        self.register_buffer("mix", torch.from_numpy(legendre[degree] / (2 * degree + 1)[:, None]), persistent=False)
+        self.register_buffer("forward_value", torch.from_numpy(legendre.sum(0)), persistent=False)
+        order = [gaussians.index((e, s)) * len(powers) + powers.index((z, g)) for e, s, z, g in functions]
+        self.register_buffer("order", torch.tensor(order), persistent=False)
+
+    def forward(
+        self, unit: Tensor, r: Tensor, c: Tensor, slot: Tensor, n: int, t: int
+    ) -> tuple[Float[Tensor, "atoms elements gaussians lm"], Float[Tensor, "atoms elements gaussians"]]:
+        """Σ_j g(r_ij) Y_lm(r̂_ij) and Σ_j g(r_ij)² over the neighbours of each element."""
+        g = self.gaussians(r) * c[:, None]
+        y = spherical_harmonics(unit, self.l_max)
+        per_pair = (g[:, :, None] * y[:, None, :]).flatten(1)
+        moments = per_pair.new_zeros((n * t, per_pair.shape[1])).index_add(0, slot, per_pair)
+        squares = g.new_zeros((n * t, g.shape[1])).index_add(0, slot, g * g)
+        return moments.reshape(n, t, g.shape[1], -1), squares.reshape(n, t, -1)
+
+    def combine(self, moments: Tensor, squares: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """All unordered pairs of neighbours, per element pair: [atoms, element pairs × functions]."""
+        product = moments[:, first] * moments[:, second]
+        values = product @ self.mix.to(product.dtype)
+        same = (first == second).to(product.dtype)[:, None, None]
+        # within one element the double sum counts j = k once and every other pair twice
+        alone = squares[:, first][..., None] * self.forward_value.to(product.dtype)
+        values = torch.where(same > 0, 0.5 * (values - alone), values)
+        return values.flatten(2)[..., self.order].flatten(1)
+
+
+class _Triplets(nn.Module):
+    """Angular functions by the explicit sum over pairs of neighbours."""
+
+    def __init__(self, functions: Sequence[AngularFunction], *, narrow: bool) -> None:
+        super().__init__()
+        self.n = len(functions)
+        self.is_narrow = narrow
+        table = torch.tensor(functions, dtype=torch.float64).reshape(-1, 4)
+        for k, name in enumerate(("eta", "shift", "zeta", "sign")):
+            self.register_buffer(name, table[:, k].clone())
+
+    def forward(self, cos: Tensor, rj: Tensor, rk: Tensor, r_jk: Tensor | None) -> Float[Tensor, "triplets functions"]:
+        eta, shift, zeta, sign = (getattr(self, k).to(cos.dtype) for k in ("eta", "shift", "zeta", "sign"))
+        squares = (rj[:, None] - shift) ** 2 + (rk[:, None] - shift) ** 2
+        if r_jk is not None:
+            squares = squares + (r_jk[:, None] - shift) ** 2
+        # rounding can take 1 + λ cos θ below 0 for collinear neighbours, where its value is 0
+        base = (1.0 + sign * cos[:, None]).clamp(min=0.0)
+        return 2.0 ** (1.0 - zeta) * base**zeta * torch.exp(-eta * squares)
