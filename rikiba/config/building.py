@@ -1,0 +1,200 @@
+"""Tables into objects, and objects back into tables with every default filled in."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rikiba.core import registry
+
+from .files import to_toml
+from .schema import Parameter, schema, takes_any_key
+from .values import ConfigError, article, convert, describe, near, shown
+
+
+def build(
+    cls: Any, table: Mapping[str, Any], *, where: str = "[table]", computed: Mapping[str, Any] | None = None
+) -> Any:
+    """An object of `cls` (or the answer of a function) from the keys of a table.
+
+    `computed` values serve parameters that the signature has and the table does not give. A key `kind` names
+    the class and is no argument. Raises ConfigError for a wrong or missing key, a value of the wrong type, or
+    what the constructor itself refuses.
+    """
+    arguments = _arguments(cls, table, where, computed or {})
+    try:
+        return cls(**arguments)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def build_kind(
+    room: str,
+    table: Mapping[str, Any],
+    *,
+    where: str = "[table]",
+    default: str | None = None,
+    computed: Mapping[str, Any] | None = None,
+) -> Any:
+    """An object of the class that the table's `kind` names in a room ('potentials', 'reference' …)."""
+    return build(pick(room, table, where=where, default=default), table, where=where, computed=computed)
+
+
+def pick(room: str, table: Mapping[str, Any], *, where: str = "[table]", default: str | None = None) -> Any:
+    """The class that the table's `kind` names in a room. Raises ConfigError where it names none."""
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where} must be a table; given {shown(table)}.")
+    kind = table.get("kind", default)
+    if kind is None:
+        raise ConfigError(f"{where} has no 'kind'; known are {', '.join(registry.names(room))}.")
+    if not isinstance(kind, str):
+        raise ConfigError(f"{where} kind must be a string; given {shown(kind)}.")
+    try:
+        return registry.load(room, kind)
+    except registry.UnknownName as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def check_tables(config: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    """Raise ConfigError for a top-level table or key that nothing reads."""
+    for name in config:
+        if name not in allowed:
+            raise ConfigError(
+                f"There is no table [{name}]; known are {', '.join(allowed)}.{near(name, allowed)}"
+            )
+
+
+def resolve_table(
+    cls: Any, table: Mapping[str, Any], *, where: str = "[table]", computed: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The table with computed values and every default, as TOML can hold it; checked like `build`."""
+    given = _arguments(cls, table, where, computed or {})
+    full: dict[str, Any] = {"kind": table["kind"]} if "kind" in table else {}
+    for p in schema(cls):
+        value = given.get(p.name, p.default)
+        full[p.name] = "none" if value is None and p.default is not None else table_of(value)
+    full |= {k: table_of(v) for k, v in given.items() if k not in full}
+    return {k: v for k, v in full.items() if v is not None}
+
+
+def resolved(
+    config: Mapping[str, Any],
+    rooms: Mapping[str, Any],
+    *,
+    computed: Mapping[str, Mapping[str, Any]] | None = None,
+) -> str:
+    """The whole configuration as TOML text with every default written out.
+
+    Args:
+        config: tables by role.
+        rooms: role → room whose `kind` picks the class ('potentials'), or the class itself.
+        computed: role → values that the data gave.
+    """
+    full: dict[str, Any] = {}
+    for role, content in config.items():
+        target = rooms.get(role)
+        if target is None:
+            full[role] = table_of(content)
+        elif isinstance(content, list):
+            full[role] = [
+                _resolved_one(target, t, f"[[{role}]] {k}", (computed or {}).get(role))
+                for k, t in enumerate(content)
+            ]
+        else:
+            full[role] = _resolved_one(target, content, f"[{role}]", (computed or {}).get(role))
+    return to_toml(full)
+
+
+def table_of(value: Any) -> Any:
+    """What TOML can hold of a value: numbers, strings, lists, tables; objects become tables of arguments."""
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(k): table_of(v) for k, v in value.items() if v is not None}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        items = sorted(value) if isinstance(value, (set, frozenset)) else value
+        return [table_of(v) for v in items]
+    if hasattr(value, "tolist"):
+        return table_of(value.tolist())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        arguments = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+        return _kind(value) | table_of(arguments)
+    if isinstance(getattr(value, "arguments", None), Mapping):
+        return _kind(value) | table_of(value.arguments)
+    return str(value)
+
+
+def _arguments(cls: Any, table: Mapping[str, Any], where: str, computed: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where} must be a table; given {shown(table)}.")
+    known = {p.name: p for p in schema(cls)}
+    keys = {k: v for k, v in table.items() if k != "kind" or k in known}
+    free = takes_any_key(cls)
+    for key in keys:
+        if key not in known and not free:
+            raise ConfigError(_wrong_key(key, list(known), cls, where))
+    arguments = {k: v for k, v in computed.items() if k in known and k not in keys}
+    for key, value in keys.items():
+        hint = known[key].hint if key in known else Any
+        arguments[key] = convert(value, hint, f"{where} {key}", _make)
+    missing = [p for p in known.values() if p.required and p.name not in arguments]
+    if missing:
+        raise ConfigError(_missing(missing, cls, where))
+    return arguments
+
+
+def _make(hint: type, table: Mapping[str, Any], where: str) -> Any:
+    """An object from a nested table: of the class its `kind` names, or of the hint's class itself."""
+    room = room_of(hint)
+    if "kind" not in table:
+        if _abstract(hint):
+            known = f"; known are {', '.join(registry.names(room))}" if room else ""
+            raise ConfigError(f"{where} needs a 'kind' that names {article(hint.__name__)}{known}.")
+        return build(hint, table, where=where)
+    if room is None:
+        raise ConfigError(f"{where} is {article(hint.__name__)}, which has no kinds; leave 'kind' out.")
+    cls = pick(room, table, where=where)
+    if isinstance(cls, type) and not getattr(hint, "_is_protocol", False) and not issubclass(cls, hint):
+        raise ConfigError(
+            f"{where} kind '{table['kind']}' is {article(cls.__name__)}, not {article(hint.__name__)}."
+        )
+    return build(cls, table, where=where)
+
+
+def room_of(cls: type) -> str | None:
+    """The room that a class stands in: 'potentials' for a class of rikiba/potentials/x.py."""
+    parts = cls.__module__.split(".")
+    return ".".join(parts[1:-1]) if parts[0] == "rikiba" and len(parts) > 2 else None
+
+
+def _abstract(cls: type) -> bool:
+    return bool(getattr(cls, "__abstractmethods__", None)) or bool(getattr(cls, "_is_protocol", False))
+
+
+def _kind(value: Any) -> dict[str, Any]:
+    room = room_of(type(value))
+    name = registry.name_of(room, type(value)) if room else ""
+    return {"kind": name} if name and (room is None or name in registry.names(room)) else {}
+
+
+def _resolved_one(
+    target: Any, table: Mapping[str, Any], where: str, computed: Mapping[str, Any] | None
+) -> Any:
+    cls = pick(target, table, where=where) if isinstance(target, str) else target
+    return resolve_table(cls, table, where=where, computed=computed)
+
+
+def _wrong_key(key: str, known: list[str], cls: Any, where: str) -> str:
+    allowed = ", ".join(known) if known else "none"
+    return f"{where} has no key '{key}' for {cls.__name__}.{near(key, known)} Allowed keys: {allowed}."
+
+
+def _missing(missing: Sequence[Parameter], cls: Any, where: str) -> str:
+    wanted = "; ".join(
+        f"'{p.name}' ({describe(p.hint)}{': ' + p.text.rstrip('.') if p.text else ''})" for p in missing
+    )
+    return f"{where} lacks {wanted}, which {cls.__name__} needs."
