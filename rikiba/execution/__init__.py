@@ -1,0 +1,1 @@
+"""How work is run and what is written down about it."""
