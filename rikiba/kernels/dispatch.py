@@ -9,7 +9,10 @@ from typing import Any
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
-_FASTER: dict[tuple[str, str], str] = {}
+_FASTER: dict[tuple[str, str], str] = {
+    ("normals", "cpu"): "rikiba.kernels.random_cpu:normals",
+    ("ornstein_uhlenbeck", "cpu"): "rikiba.kernels.random_cpu:ornstein_uhlenbeck",
+}
 """(operation, device type) → "module:function". The module is imported when it is first needed."""
 
 _ONLY_REFERENCE: ContextVar[bool] = ContextVar("rikiba_only_reference_kernels", default=False)
