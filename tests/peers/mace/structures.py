@@ -34,7 +34,8 @@ def copper_small() -> Atoms:
     a = 3.61
     cell = [a / np.sqrt(2), a / np.sqrt(2), a]
     atoms = Atoms("Cu2", scaled_positions=[[0, 0, 0], [0.5, 0.5, 0.5]], cell=cell, pbc=True)
-    return _rattled(_strained(atoms, [[0.01, 0.02, 0.0], [0.0, 0.02, -0.03], [0.0, 0.0, -0.02]]), 0.06, seed=3)
+    strain = [[0.01, 0.02, 0.0], [0.0, 0.02, -0.03], [0.0, 0.0, -0.02]]
+    return _rattled(_strained(atoms, strain), 0.06, seed=3)
 
 
 def silica_hydrogen() -> Atoms:
