@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
@@ -92,7 +92,7 @@ def collate(
 
 
 def _system(frames: Sequence[Labelled]) -> System:
-    """Concatenated structures; where only some frames have tags or info the others get ASE's default (0, {})."""
+    """Concatenated structures; where only some frames have tags or info, the others get ASE's default."""
     systems = [f.system for f in frames]
     if any(s.tags is not None for s in systems):
         systems = [s if s.tags is not None else s.replace(tags=torch.zeros_like(s.numbers)) for s in systems]
@@ -103,7 +103,7 @@ def _system(frames: Sequence[Labelled]) -> System:
 
 def _labels(frames: Sequence[Labelled]) -> Results:
     """Labels of all frames; NaN in the rows of a frame that has none."""
-    out: dict[str, Tensor] = {}
+    out: dict[str, Any] = {}
     for q in QUANTITIES.values():
         given = [getattr(f.results, q.name) for f in frames]
         if q.name not in TRAINED and all(g is None for g in given):

@@ -110,8 +110,9 @@ class _Selection(Sequence[Labelled]):
 
     def __init__(self, frames: Sequence[Labelled], rows: Sequence[int]) -> None:
         if isinstance(frames, _Selection):
-            frames, rows = frames.frames, [frames.rows[k] for k in rows]
-        self.frames, self.rows = frames, rows
+            rows, frames = [frames.rows[k] for k in rows], frames.frames
+        self.frames: Sequence[Labelled] = frames
+        self.rows: Sequence[int] = rows
 
     def __len__(self) -> int:
         return len(self.rows)
