@@ -51,6 +51,4 @@ def ornstein_uhlenbeck(
     """
     last_word(stream, 0)
     run = choose("ornstein_uhlenbeck", ornstein_uhlenbeck_reference, velocities)
-    return run(
-        velocities, masses, inverse_masses, system_index, seeds, decay, thermal_energy, step, stream
-    )
+    return run(velocities, masses, inverse_masses, system_index, seeds, decay, thermal_energy, step, stream)

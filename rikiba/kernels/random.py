@@ -44,8 +44,8 @@ def last_word(stream: int, block: int) -> int:
     """The counter's last word; raises ValueError where stream or block are out of range."""
     if not 0 <= stream < 1 << (32 - _BLOCK_BITS) or not 0 <= block < 1 << _BLOCK_BITS:
         raise ValueError(
-            f"stream must be in [0, 2^{32 - _BLOCK_BITS}) and at most 2^{_BLOCK_BITS} blocks may be drawn from "
-            f"it; given stream {stream}, block {block}."
+            f"stream must be in [0, 2^{32 - _BLOCK_BITS}) and at most 2^{_BLOCK_BITS} blocks may be drawn "
+            f"from it; given stream {stream}, block {block}."
         )
     return (stream << _BLOCK_BITS) | block
 

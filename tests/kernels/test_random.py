@@ -56,8 +56,8 @@ def test_every_part_of_the_counter_matters() -> None:
     seeds, index = torch.tensor([1, 1, 2]), torch.tensor([0, 1, 0])
     base = normals(seeds, index, 0, 0, 2)
     assert len(base.unique()) == 6
-    for other in (normals(seeds, index, 1, 0, 2), normals(seeds, index, 2**33, 0, 2), normals(seeds, index, 0, 1, 2)):
-        assert not (base == other).any()
+    for step, stream in ((1, 0), (2**33, 0), (0, 1)):
+        assert not (base == normals(seeds, index, step, stream, 2)).any()
     assert not (normals(seeds, torch.full_like(index, PER_SYSTEM), 0, 0, 2) == base).any()
 
 
@@ -67,7 +67,8 @@ def test_rows_do_not_know_each_other() -> None:
 
 
 def test_distribution() -> None:
-    x = torch.cat([normals(torch.full((500,), 3), torch.arange(500), k, 0, 3) for k in range(100)]).flatten().numpy()
+    seeds, index = torch.full((500,), 3), torch.arange(500)
+    x = torch.cat([normals(seeds, index, k, 0, 3) for k in range(100)]).flatten().numpy()
     assert stats.kstest(x, "norm").pvalue > 1e-3
     for k in range(1, 5):  # 150000 numbers: moments within 4 standard errors
         exact = [0, 1, 0, 3][k - 1]

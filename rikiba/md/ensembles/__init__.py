@@ -1,0 +1,1 @@
+"""Named integrators: what `ensemble.kind` of a configuration may say."""

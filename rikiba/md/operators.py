@@ -1,0 +1,128 @@
+"""Motion as operators: each advances a part of the state by its share of the timestep."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Protocol, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from rikiba.core.results import Results
+from rikiba.core.system import System
+from rikiba.kernels.random import PER_SYSTEM, normals
+
+from .state import State, atom_index
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Memory:
+    """What an operator remembers between steps; every tensor has a systems or an atoms axis first."""
+
+    systems: Mapping[str, Tensor] = field(default_factory=dict)
+    atoms: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def select(self, system: System, which: Int[Tensor, "chosen"]) -> "Memory":
+        """The memory of some of the systems, in the given order."""
+        rows = atom_index(system, which)
+        return Memory(
+            {name: t[which] for name, t in self.systems.items()},
+            {name: t[rows] for name, t in self.atoms.items()},
+        )
+
+    def with_systems(self, **changes: Tensor) -> "Memory":
+        """A copy with the named per-system tensors changed."""
+        return replace(self, systems={**self.systems, **changes})
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """What an operator may ask for during one step."""
+
+    evaluate: Callable[[System, bool], Results]
+    """Results of a system; evaluated once per configuration. The flag asks for the stress."""
+    number: int
+    """Steps done before this one."""
+    stress: bool = False
+    """Evaluate the stress with the forces (an operator or a reporter needs it)."""
+    stream: int = 0
+    """The place of the operator in the integrator's word."""
+
+    def at(self, stream: int) -> "Step":
+        """The same step as seen from another place in the word."""
+        return Step(self.evaluate, self.number, self.stress, stream)
+
+    def results(self, state: State) -> Results:
+        """Energy and forces (and stress where it is needed), cached until positions or cell change."""
+        return self.evaluate(state.system, self.stress)
+
+    def forces(self, state: State) -> Float[Tensor, "atoms 3"]:
+        """Forces, eV/Å."""
+        return self.results(state).need("forces")
+
+    def noise(self, state: State, n: int = 3) -> Float[Tensor, "atoms n"]:
+        """n standard normal numbers for each atom: a function of system seed, step, stream, atom's place."""
+        index, counts = state.system.system_index, state.system.counts
+        own = torch.arange(len(index), device=index.device) - (counts.cumsum(0) - counts)[index]
+        return normals(state.seeds[index], own, self.number, self.stream, n)
+
+    def noise_per_system(self, state: State, n: int) -> Float[Tensor, "systems n"]:
+        """n standard normal numbers for each system, independent of the atoms' numbers."""
+        return normals(state.seeds, torch.full_like(state.seeds, PER_SYSTEM), self.number, self.stream, n)
+
+
+class Operator(Protocol):
+    """One part of an equation of motion that can be advanced on its own."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Of 'forces', 'stress'."""
+    conserves_momentum: ClassVar[bool] = True
+    """False where zeroed total momentum does not stay zero (noise, walls)."""
+
+    def init(self, state: State, step: Step) -> Memory:
+        """Memory at the start of a run."""
+        return Memory()
+
+    def apply(
+        self, state: State, memory: Memory, dt: Float[Tensor, "systems"], step: Step
+    ) -> tuple[State, Memory]:
+        """Advance by dt (internal units, each system its own)."""
+        ...
+
+    def conserved(self, state: State, memory: Memory) -> Float[Tensor, "systems"]:
+        """What this operator adds to kinetic + potential energy to make the conserved quantity, eV."""
+        return torch.zeros_like(state.time)
+
+    def kinetic_energy(self, memory: Memory) -> Float[Tensor, "systems"] | None:
+        """Kinetic energy where this operator samples it without timestep error, eV; None if it does not."""
+        return None
+
+    def settings(self) -> dict[str, Any]:
+        """Parameters that a restarted run must share, in plain JSON types."""
+        return {}
+
+
+class Kick(Operator):
+    """v ← v + Δt F/m."""
+
+    needs = frozenset({"forces"})
+
+    def apply(self, state: State, memory: Memory, dt: Tensor, step: Step) -> tuple[State, Memory]:
+        factor = state.inverse_masses * spread(dt, state)
+        velocities = state.velocities + step.forces(state) * factor[:, None]
+        return state.replace(velocities=velocities), memory
+
+
+class Drift(Operator):
+    """r ← r + Δt v."""
+
+    def apply(self, state: State, memory: Memory, dt: Tensor, step: Step) -> tuple[State, Memory]:
+        each = dt if state.n_systems == 1 else dt[state.system.system_index][:, None]
+        return state.moved(state.system.positions + state.velocities * each), memory
+
+
+def spread(values: Float[Tensor, "systems"], state: State) -> Tensor:
+    """Values of systems on their atoms ([1] broadcasts where there is one system)."""
+    return values if state.n_systems == 1 else values[state.system.system_index]

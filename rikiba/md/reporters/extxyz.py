@@ -1,0 +1,42 @@
+"""A trajectory as extended XYZ."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .base import Reporter, Snapshot, TextOutput, checked_interval, frames_of
+
+
+class Extxyz(Reporter):
+    """Frames with energy, forces and velocities (as momenta), and `step`, `time_fs`, `system` in the header.
+
+    The systems of a batch follow one another in the file.
+
+    Args:
+        path: file to write.
+        interval: steps between frames.
+    """
+
+    def __init__(self, *, path: str | Path, interval: int = 10) -> None:
+        self.interval = checked_interval(interval)
+        self._out = TextOutput(path)
+
+    def report(self, snapshot: Snapshot) -> str | None:
+        from ase.io.extxyz import write_extxyz
+
+        text = io.StringIO()
+        write_extxyz(text, frames_of(snapshot))
+        self._out.write(text.getvalue())
+        return None
+
+    def memory(self) -> Mapping[str, Any]:
+        return {"length": self._out.length()}
+
+    def restore(self, memory: Mapping[str, np.ndarray]) -> None:
+        self._out.cut(int(memory["length"]))
+
+    def close(self) -> None:
+        self._out.close()

@@ -1,0 +1,121 @@
+"""An integrator as a word: operators applied one after another."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Protocol, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .operators import Drift, Kick, Memory, Operator, Step
+from .state import State
+
+Memories = dict[str, Memory]
+
+
+@final
+class Splitting:
+    """A product of operators, e.g. `Splitting("BAOAB", {"B": Kick(), "A": Drift(), "O": Langevin(…)})`.
+
+    A letter met n times in the word gets Δt/n each time, so that the word advances every part by Δt. "BAB"
+    is velocity Verlet and "ABA" position Verlet; a palindrome is of second order.
+
+    Args:
+        word: the order of application within a step, read from the left.
+        operators: the operator of each letter.
+
+    Raises ValueError for letters without an operator and operators without a letter.
+    """
+
+    def __init__(self, word: str, operators: Mapping[str, Operator]) -> None:
+        missing, idle = sorted(set(word) - set(operators)), sorted(set(operators) - set(word))
+        if not word or missing or idle:
+            raise ValueError(
+                f"The word '{word}' and its operators must have the same letters; without an operator: "
+                f"{missing or 'none'}, without a place in the word: {idle or 'none'}."
+            )
+        self.word = word
+        self.operators = dict(operators)
+        self.needs_stress = any("stress" in op.needs for op in self.operators.values())
+        self.conserves_momentum = all(op.conserves_momentum for op in self.operators.values())
+        self._counts = Counter(word)
+        self._shares: tuple[Tensor, dict[str, Tensor]] | None = None
+
+    def init(self, state: State, step: Step) -> Memories:
+        """The memory of every operator at the start."""
+        return {
+            letter: op.init(state, step.at(self.word.index(letter))) for letter, op in self.operators.items()
+        }
+
+    def advance(
+        self, state: State, memories: Memories, dt: Float[Tensor, "systems"], step: Step
+    ) -> tuple[State, Memories]:
+        """The state and memories one timestep later."""
+        shares = self._share(dt)
+        memories = dict(memories)
+        for place, letter in enumerate(self.word):
+            operator = self.operators[letter]
+            state, memories[letter] = operator.apply(state, memories[letter], shares[letter], step.at(place))
+        return state.replace(step=state.step + 1, time=state.time + dt), memories
+
+    def conserved(self, state: State, memories: Memories) -> Float[Tensor, "systems"]:
+        """Σ over operators of their part of the conserved quantity beside kinetic + potential energy, eV."""
+        parts = [op.conserved(state, memories[letter]) for letter, op in self.operators.items()]
+        return torch.stack(parts).sum(0)
+
+    def kinetic_energy(self, state: State, memories: Memories) -> Float[Tensor, "systems"]:
+        """Kinetic energy for the temperature: an operator's unbiased one if it has any, else of the state."""
+        for letter, op in self.operators.items():
+            sampled = op.kinetic_energy(memories[letter])
+            if sampled is not None:
+                return sampled
+        return state.kinetic_energy
+
+    def settings(self) -> dict[str, Any]:
+        """The word and every operator's parameters: what a restart must share."""
+        parts = {letter: [type(op).__name__, op.settings()] for letter, op in sorted(self.operators.items())}
+        return {"word": self.word, "operators": parts}
+
+    def _share(self, dt: Tensor) -> dict[str, Tensor]:
+        if self._shares is None or self._shares[0] is not dt:
+            self._shares = (dt, {letter: dt / count for letter, count in self._counts.items()})
+        return self._shares[1]
+
+
+class Ensemble(Protocol):
+    """A named choice of integrator, as a configuration writes it; files of `md/ensembles`."""
+
+    def splitting(self) -> Splitting: ...
+
+
+def as_splitting(integrator: "Splitting | Ensemble") -> Splitting:
+    """The splitting itself or that of an ensemble; raises TypeError for anything else."""
+    if isinstance(integrator, Splitting):
+        return integrator
+    if hasattr(integrator, "splitting"):
+        return integrator.splitting()
+    raise TypeError(
+        f"{type(integrator).__name__} is not an integrator. Give a Splitting, or an ensemble such as NVE() "
+        f"or Langevin(temperature_K=300) of rikiba.md.ensembles (an operator alone moves no atoms)."
+    )
+
+
+def velocity_verlet() -> Splitting:
+    """Kick–drift–kick (Swope et al., doi:10.1063/1.442716)."""
+    return Splitting("BAB", {"B": Kick(), "A": Drift()})
+
+
+def position_verlet() -> Splitting:
+    """Drift–kick–drift (Tuckerman, Berne & Martyna, doi:10.1063/1.463137)."""
+    return Splitting("ABA", {"A": Drift(), "B": Kick()})
+
+
+def langevin_baoab(
+    *, temperature_K: float | tuple[float, ...], friction_per_ps: float | tuple[float, ...] = 1.0
+) -> Splitting:
+    """BAOAB Langevin dynamics (Leimkuhler & Matthews, doi:10.1093/amrx/abs010)."""
+    from .thermostats.langevin import Langevin
+
+    thermostat = Langevin(temperature_K=temperature_K, friction_per_ps=friction_per_ps)
+    return Splitting("BAOAB", {"B": Kick(), "A": Drift(), "O": thermostat})

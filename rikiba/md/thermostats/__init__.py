@@ -1,0 +1,1 @@
+"""Operators that exchange heat with a bath."""
