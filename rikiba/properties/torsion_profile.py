@@ -1,0 +1,215 @@
+"""Energy along the rotation about a bond."""
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from ase import Atoms
+from jaxtyping import Float
+from torch import Tensor
+
+from rikiba.calculators.base import Calculator
+from rikiba.core.record import Curve, Figure, Record
+from rikiba.core.results import Results
+from rikiba.core.system import System
+
+from .batches import results_of
+from .bond_lengths import find_bonds
+from .stationary import relax_ions
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorsionProfile:
+    """Energy against a dihedral angle i–j–k–l, everything else relaxed or rigid.
+
+    A relaxed point is the minimum of E + κ[1 − cos(φ − φ₀)]. That minimum is also the constrained minimum of
+    E at the angle φ it ends at, so E(φ) is exact there; φ, not φ₀, is printed. Angles follow IUPAC: 0° is
+    eclipsed (cis), positive is clockwise seen along j → k.
+
+    Args:
+        dihedral: the four atoms i, j, k, l, bonded in that order; if not given, the first found about a
+            rotatable bond, heaviest end atoms preferred.
+        n_points: equally spaced angles around the circle.
+        relax: relax everything but the dihedral; otherwise rotate rigidly from the relaxed structure.
+        restraint_eV: κ.
+        force_tolerance: largest force component left by the relaxations, eV/Å.
+        max_steps: relaxation steps before giving up.
+    """
+
+    dihedral: tuple[int, int, int, int] | None = None
+    n_points: int = 24
+    relax: bool = True
+    restraint_eV: float = 30.0
+    force_tolerance: float = 2e-3
+    max_steps: int = 1000
+
+    def compute(self, calculator: Calculator, atoms: Atoms) -> Record:
+        """Energies relative to the lowest (meV) at each angle (°), and the barriers between minima.
+
+        Raises ValueError where the four atoms are no open chain or the bond closes a ring.
+        """
+        chain = find_dihedral(atoms) if self.dihedral is None else tuple(int(a) for a in self.dihedral)
+        side = rotating_side(atoms, chain)
+        start = relax_ions(calculator, atoms, self.force_tolerance, self.max_steps)
+        here = np.degrees(dihedral_angle(start.positions, chain))
+        targets = here + 360.0 / self.n_points * np.arange(self.n_points)
+        frames, current = [], start
+        for target in targets:
+            current = rotated(current, chain, side, np.radians(target))
+            if self.relax:
+                restrained = Restrained(calculator, chain, float(np.radians(target)), self.restraint_eV)
+                current = relax_ions(restrained, current, self.force_tolerance, self.max_steps)
+            frames.append(current)
+        energies = results_of(calculator, frames, forces=False).need("energy").numpy()
+        angles = np.degrees([dihedral_angle(f.positions, chain) for f in frames])
+        return self._record(atoms, chain, angles, energies)
+
+    def _record(self, atoms: Atoms, chain: tuple[int, ...], angles: np.ndarray, energies: np.ndarray) -> Record:
+        relative = 1e3 * (energies - energies.min())
+        order = np.argsort(angles)
+        x, y = angles[order], relative[order]
+        maxima = (y > np.roll(y, 1)) & (y >= np.roll(y, -1))
+        minima = (y < np.roll(y, 1)) & (y <= np.roll(y, -1))
+        name = "-".join(f"{atoms.symbols[a]}{a}" for a in chain)
+        return Record(
+            name="torsion_profile",
+            title=f"Torsion {name}",
+            values={
+                "dihedral": list(chain),
+                "angles_degree": x.tolist(),
+                "energies_meV": y.tolist(),
+                "barrier_meV": float(relative.max()),
+                "minima_degree": x[minima].tolist(),
+                "minima_meV": y[minima].tolist(),
+                "maxima_degree": x[maxima].tolist(),
+                "maxima_meV": y[maxima].tolist(),
+            },
+            figures=(
+                Figure(
+                    title=f"Torsion {name}",
+                    x_label="dihedral (°)",
+                    y_label="energy (meV)",
+                    curves=(Curve.of("relaxed" if self.relax else "rigid", x, y),),
+                ),
+            ),
+            notes=(
+                "Relaxed point by point from the neighbouring one; a profile that does not close shows another "
+                "degree of freedom that flipped on the way."
+                if self.relax
+                else "Rigid rotation from the relaxed structure.",
+            ),
+        )
+
+
+class Restrained:
+    """E + κ[1 − cos(φ − φ₀)] for one structure.
+
+    Args:
+        calculator: the energy to restrain.
+        chain: the four atoms of φ.
+        target: φ₀, radians.
+        strength: κ, eV.
+    """
+
+    def __init__(self, calculator: Calculator, chain: tuple[int, ...], target: float, strength: float) -> None:
+        self.calculator = calculator
+        self.chain = chain
+        self.target = target
+        self.strength = strength
+
+    def __call__(self, system: System, *, forces: bool = True, stress: bool = False) -> Results:
+        if system.n_systems != 1 or stress:
+            raise ValueError("A restrained dihedral is for one structure, without stress.")
+        bare = self.calculator(system, forces=forces)
+        with torch.enable_grad():
+            positions = system.positions.detach().requires_grad_()
+            phi = _dihedral(positions, self.chain)
+            bias = self.strength * (1.0 - torch.cos(phi - self.target))
+            (gradient,) = torch.autograd.grad(bias, positions)
+        energy = bare.need("energy") + bias.detach()
+        return Results(energy=energy, forces=bare.need("forces") - gradient if forces else None)
+
+
+def _dihedral(positions: Float[Tensor, "atoms 3"], chain: tuple[int, ...]) -> Float[Tensor, ""]:
+    i, j, k, l = (positions[a] for a in chain)  # noqa: E741
+    b1, b2, b3 = j - i, k - j, l - k
+    n1, n2 = torch.linalg.cross(b1, b2), torch.linalg.cross(b2, b3)
+    return torch.atan2(b2.norm() * torch.dot(b1, n2), torch.dot(n1, n2))
+
+
+def dihedral_angle(positions: Float[np.ndarray, "atoms 3"], chain: tuple[int, ...]) -> float:
+    """φ = atan2(|b₂| b₁·(b₂×b₃), (b₁×b₂)·(b₂×b₃)) in (−π, π] (Blondel & Karplus,
+    doi:10.1002/(SICI)1096-987X(19960715)17:9<1132::AID-JCC5>3.0.CO;2-T)."""
+    return float(_dihedral(torch.from_numpy(np.asarray(positions, float)), chain))
+
+
+def find_dihedral(atoms: Atoms) -> tuple[int, int, int, int]:
+    """A chain about a rotatable bond, preferring heavy end atoms, then low indices; ValueError if none."""
+    graph = _graph(atoms)
+    z = atoms.numbers
+    best: tuple[int, ...] | None = None
+    for j in graph:
+        for k in graph[j]:
+            if j > k or not _open_bond(graph, j, k):
+                continue
+            for i in graph[j] - {k}:
+                for last in graph[k] - {j, i}:
+                    key = (-int(z[j] + z[k]), -int(z[i] + z[last]), i, j, k, last)
+                    if best is None or key < best:
+                        best = key
+    if best is None:
+        raise ValueError("No rotatable bond was found: a torsion needs four atoms in an open chain.")
+    return best[2:]  # type: ignore[return-value]
+
+
+def rotating_side(atoms: Atoms, chain: tuple[int, ...]) -> list[int]:
+    """Atoms that turn with l when the bond j–k is twisted. Raises ValueError where that bond is in a ring."""
+    if len(set(chain)) != 4 or not all(0 <= a < len(atoms) for a in chain):
+        raise ValueError(f"A dihedral is four different atoms of 0…{len(atoms) - 1}; given {chain}.")
+    graph, (_, j, k, _) = _graph(atoms), chain
+    if k not in graph[j] or not _open_bond(graph, j, k):
+        raise ValueError(f"Atoms {j} and {k} are not joined by a bond outside rings; twist another bond.")
+    return sorted(_reached(graph, k, j))
+
+
+def rotated(atoms: Atoms, chain: tuple[int, ...], side: list[int], target: float) -> Atoms:
+    """A copy with the atoms of `side` turned rigidly about j → k until the dihedral is `target` (radians)."""
+    moved = atoms.copy()
+    _, j, k, _ = chain
+    axis = moved.positions[k] - moved.positions[j]
+    axis /= np.linalg.norm(axis)
+    turn = target - dihedral_angle(moved.positions, chain)
+    x = moved.positions[side] - moved.positions[k]
+    moved.positions[side] = (
+        moved.positions[k]
+        + x * np.cos(turn)
+        + np.cross(axis, x) * np.sin(turn)
+        + np.outer(x @ axis, axis) * (1.0 - np.cos(turn))
+    )
+    return moved
+
+
+def _graph(atoms: Atoms) -> dict[int, set[int]]:
+    bonds = find_bonds(System.from_ase(atoms))
+    graph: dict[int, set[int]] = {a: set() for a in range(len(atoms))}
+    for i, j in zip(bonds.i.tolist(), bonds.j.tolist(), strict=True):
+        graph[i].add(j)
+        graph[j].add(i)
+    return graph
+
+
+def _reached(graph: dict[int, set[int]], start: int, without: int) -> set[int]:
+    """Atoms reached from `start` when its bond to `without` is cut (may contain `without` through a ring)."""
+    seen, todo = {start}, [b for b in graph[start] if b != without]
+    while todo:
+        a = todo.pop()
+        if a not in seen:
+            seen.add(a)
+            todo.extend(graph[a])
+    return seen
+
+
+def _open_bond(graph: dict[int, set[int]], j: int, k: int) -> bool:
+    return j not in _reached(graph, k, j)
