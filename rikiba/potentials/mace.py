@@ -49,7 +49,7 @@ class MACE(Potential):
         elements: chemical symbols; kept in order of atomic number.
         cutoff: Å.
         channels: number of channels of each degree in the hidden features.
-        max_L: highest degree of the features passed between layers: 0, 1 or 2.
+        max_L: highest degree of the features passed between layers, usually 0, 1 or 2.
         l_max: highest degree of the spherical harmonics and of the one-particle features.
         correlation: highest order ν of the products (body order ν + 1), for all layers or a list of one each.
         n_layers: message-passing layers.
@@ -114,8 +114,8 @@ class MACE(Potential):
             raise ValueError(
                 f"correlation must be a positive integer or a list of {n_layers} of them; given {correlation}."
             )
-        if not 0 <= max_L <= l_max:
-            raise ValueError(f"max_L must lie between 0 and l_max = {l_max}; given {max_L}.")
+        if min(max_L, l_max) < 0:
+            raise ValueError(f"max_L and l_max must be at least 0; given {max_L} and {l_max}.")
         if distance_transform not in ("none", "agnesi"):
             raise ValueError(f"distance_transform is 'none' or 'agnesi'; given '{distance_transform}'.")
         self.elements = periodic_table.sorted_symbols(elements)

@@ -1,0 +1,1 @@
+"""Others call us, and we read their weights."""
