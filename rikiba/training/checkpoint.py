@@ -188,7 +188,8 @@ def _header(path: str | Path, kind: str) -> dict[str, Any]:
     if header["format_version"] > FORMAT_VERSION:
         raise CheckpointError(
             f"{path} has format {header['format_version']}, written by rikiba "
-            f"{header.get('rikiba_version')}; this version reads up to {FORMAT_VERSION}. Install a newer rikiba."
+            f"{header.get('rikiba_version')}; this version reads up to {FORMAT_VERSION}. "
+            f"Install a newer rikiba."
         )
     return header
 

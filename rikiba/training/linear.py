@@ -1,0 +1,285 @@
+"""Exact least squares for potentials that are linear in their coefficients."""
+
+import copy
+import math
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, final
+
+import numpy as np
+import torch
+
+from rikiba.core import elements
+from rikiba.core.record import Record
+from rikiba.core.results import Results
+from rikiba.data.batching import Batch, Loader
+from rikiba.data.dataset import Dataset
+from rikiba.potentials.base import Design, LinearPotential
+
+from .distributed import Processes
+from .loss import TERMS, Loss
+from .result import error_columns
+from .step import validate
+
+
+class UndeterminedWarning(UserWarning):
+    """The data do not determine all coefficients; the solution of smallest norm was taken."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LinearFit:
+    """A fitted linear potential and how well its equations were conditioned."""
+
+    potential: LinearPotential
+    rows: int
+    rank: int
+    condition_number: float
+    """Largest over smallest singular value kept, of the weighted matrix with its ridge rows."""
+    objective: float
+    """Value of the minimised function."""
+    seconds: float
+    errors: dict[str, float | None]
+    notes: tuple[str, ...]
+    settings: dict[str, Any]
+
+    def record(self, name: str = "linear_fit", title: str = "Linear fit") -> Record:
+        """Rank, condition number, objective and errors."""
+        values = {
+            "coefficients": int(self.potential.coefficients.numel()),
+            "rows": self.rows,
+            "rank": self.rank,
+            "condition_number": self.condition_number,
+            "objective": self.objective,
+            "wall_time_s": self.seconds,
+            **{k: v for k, v in self.errors.items() if v is not None},
+        }
+        return Record(
+            name=name,
+            title=title,
+            values=values,
+            notes=self.notes,
+            references=self.potential.references,
+            provenance={"settings": self.settings},
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LeastSquares:
+    """Finds the coefficients that minimise L(c) + λ Σ_k prior_k² c_k², L the `Loss` of all frames at once.
+
+    Rows are the observables times √(weight · frame weight/number of labels), divided by the number of atoms
+    for energies. They are added block by block, so memory does not grow with the number of frames: `qr` keeps
+    the triangular factor of all rows so far and solves with it as accurately as with the whole matrix;
+    `normal` keeps AᵀA, which is quicker and squares the condition number. Where the data leave coefficients
+    undetermined (singular values below rcond times the largest), those of smallest Σ prior_k² c_k² are taken,
+    with an `UndeterminedWarning`.
+
+    Args:
+        energy_weight: weight of the squared energy error per atom, per (eV/atom)²
+        forces_weight: weight of the mean squared force component error, per (eV/Å)²
+        stress_weight: weight of the mean squared stress component error, per (eV/Å³)²
+        ridge: λ, strength of the regulariser
+        rcond: smallest singular value that counts, relative to the largest; none is eps times the matrix size
+        solver: 'qr' or 'normal'
+        batch_size: frames whose rows are made at once
+    """
+
+    energy_weight: float = 1.0
+    forces_weight: float = 1.0
+    stress_weight: float = 0.0
+    ridge: float = 0.0
+    rcond: float | None = None
+    solver: Literal["qr", "normal"] = "qr"
+    batch_size: int = 10
+
+    def __post_init__(self) -> None:
+        if self.solver not in ("qr", "normal"):
+            raise ValueError(f"solver is 'qr' or 'normal'; given '{self.solver}'.")
+        if not (self.ridge >= 0 and math.isfinite(self.ridge)) or self.batch_size < 1:
+            raise ValueError(f"ridge must be ≥ 0 and batch_size ≥ 1; given {self.ridge}, {self.batch_size}.")
+        self.loss()
+
+    def loss(self) -> Loss:
+        """The function minimised, without its regulariser."""
+        return Loss(**{f"{term}_weight": getattr(self, f"{term}_weight") for term in TERMS})
+
+    def fit(
+        self, potential: LinearPotential, training: Dataset, validation: Dataset | None = None
+    ) -> LinearFit:
+        """Fit a copy of `potential`; errors are those of `validation`, or of the training frames without one.
+
+        Raises ValueError where a weighted label is nowhere in the data, or a row is not finite.
+        """
+        began = time.monotonic()
+        potential = copy.deepcopy(potential).double()
+        loader = Loader(training, batch_size=self.batch_size, cutoff=potential.cutoff, shuffle=False)
+        potential.prepare((b.system, b.pairs) for b in loader.batches(0))
+        prior = potential.prior().detach().double().numpy()
+        if not (np.isfinite(prior) & (prior > 0)).all():
+            raise ValueError(f"{type(potential).__name__}.prior() must be positive; given {prior}.")
+        system = _Rows(len(prior), keep_square=self.solver == "normal")
+        factors = _factors(self.loss(), training)
+        for batch in loader.batches(0):
+            a, b = _rows(potential, batch, factors)
+            # in z = prior·c the regulariser is λ|z|² and the smallest norm is the smallest regulariser
+            system.add(a / prior, b)
+        solution, rank, condition = system.solve(self.ridge, self.rcond)
+        with torch.no_grad():
+            potential.coefficients.copy_(torch.from_numpy(solution / prior))
+        notes = _rank_notes(rank, len(prior), system.rows)
+        tested = training if validation is None else validation
+        checks = Loader(tested, batch_size=self.batch_size, cutoff=potential.cutoff, shuffle=False)
+        _, _, errors = validate(potential, checks.batches(0), self.loss(), Processes())
+        columns = error_columns(errors)
+        if validation is None:
+            columns = {k.replace("valid_", "train_"): v for k, v in columns.items()}
+        return LinearFit(
+            potential=potential,
+            rows=system.rows,
+            rank=rank,
+            condition_number=condition,
+            objective=system.objective(solution) + self.ridge * float(solution @ solution),
+            seconds=time.monotonic() - began,
+            errors=columns,
+            notes=notes,
+            settings=asdict(self),
+        )
+
+
+class _Rows:
+    """Accumulates weighted rows [A | b] as a triangular factor, or as the matrix of normal equations."""
+
+    def __init__(self, columns: int, *, keep_square: bool) -> None:
+        self.columns, self.keep_square = columns, keep_square
+        self.factor = np.zeros((0, columns + 1))
+        self.square = np.zeros((columns + 1, columns + 1))
+        self.rows = 0
+        self._waiting: list[np.ndarray] = []
+
+    def add(self, a: np.ndarray, b: np.ndarray) -> None:
+        block = np.concatenate([a, b[:, None]], 1)
+        if not np.isfinite(block).all():
+            raise ValueError("A row of the design matrix or a label is not finite.")
+        self.rows += len(block)
+        if self.keep_square:
+            self.square += block.T @ block
+            return
+        self._waiting.append(block)
+        # several times as many rows as the factor has, so that factorising costs little more than once
+        if sum(len(w) for w in self._waiting) >= 4 * (self.columns + 1):
+            self._fold()
+
+    def _fold(self) -> None:
+        stacked = np.concatenate([self.factor, *self._waiting])
+        self.factor, self._waiting = np.asarray(np.linalg.qr(stacked, mode="r")), []
+
+    def solve(self, ridge: float, rcond: float | None) -> tuple[np.ndarray, int, float]:
+        """(solution, rank, condition number) of min |Az − b|² + λ|z|²."""
+        n = self.columns
+        if self.keep_square:
+            values, vectors = np.linalg.eigh(self.square[:n, :n] + ridge * np.eye(n))
+            singular = np.sqrt(np.clip(values, 0.0, None))
+            # AᵀA carries rounding of eps·σ²_max: a singular value below √(eps n) σ_max is noise
+            cut = singular.max(initial=0.0) * (math.sqrt(np.finfo(float).eps * n) if rcond is None else rcond)
+            kept = singular > cut
+            projected = (vectors.T @ self.square[:n, n])[kept] / values[kept]
+            return vectors[:, kept] @ projected, *_rank(singular, kept)
+        self._fold()
+        left, right = self.factor[:, :n], self.factor[:, n]
+        if ridge:
+            left, right = np.concatenate([left, math.sqrt(ridge) * np.eye(n)]), np.append(right, np.zeros(n))
+        u, singular, vt = np.linalg.svd(left, full_matrices=False)
+        relative = np.finfo(float).eps * max(self.rows, n) if rcond is None else rcond
+        kept = singular > relative * singular.max(initial=0.0)
+        return vt[kept].T @ ((u[:, kept].T @ right) / singular[kept]), *_rank(singular, kept)
+
+    def objective(self, solution: np.ndarray) -> float:
+        """|Az − b|²."""
+        extended = np.append(solution, -1.0)
+        if self.keep_square:
+            return float(extended @ self.square @ extended)
+        return float(np.sum((self.factor @ extended) ** 2))
+
+
+def _rank(singular: np.ndarray, kept: np.ndarray) -> tuple[int, float]:
+    used = singular[kept]
+    return int(kept.sum()), float(used.max() / used.min()) if len(used) else math.inf
+
+
+def _rank_notes(rank: int, columns: int, rows: int) -> tuple[str, ...]:
+    if rank == columns:
+        return ()
+    text = (
+        f"The data determine {rank} of {columns} coefficients ({rows} equations); of all solutions the one "
+        f"of smallest norm was taken. Add data that tell them apart, fix some of them, or use a ridge."
+    )
+    warnings.warn(text, UndeterminedWarning, stacklevel=3)
+    return (text,)
+
+
+def _factors(loss: Loss, dataset: Dataset) -> dict[str, float]:
+    """√(weight/number of labels) of each term over the whole set."""
+    number = dict.fromkeys(TERMS, 0)
+    for frame in dataset:
+        for term in TERMS:
+            label = getattr(frame.results, term)
+            number[term] += 0 if label is None else label.numel()
+    out = {}
+    for term, weight in zip(TERMS, loss.weights, strict=True):
+        if weight > 0 and number[term] == 0:
+            raise ValueError(
+                f"{term}_weight is {weight}, but none of the {len(dataset)} frames has a label for {term}. "
+                f"Give the labels, or set the weight to 0."
+            )
+        out[term] = math.sqrt(weight / number[term]) if number[term] else 0.0
+    return out
+
+
+def _rows(
+    potential: LinearPotential, batch: Batch, factors: dict[str, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted rows and right-hand sides of the labels present in a batch."""
+    with torch.no_grad():
+        design = potential.design(
+            batch.system, batch.pairs, forces=factors["forces"] > 0, stress=factors["stress"] > 0
+        )
+    size = batch.system.counts.double()
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    for term in TERMS:
+        rows, target = _observable(term, design, batch.labels)
+        if factors[term] == 0 or rows is None:
+            continue
+        factor = factors[term] * batch.weights[term].sqrt()
+        factor = factor[batch.system.system_index] if term == "forces" else factor
+        factor = factor / size if term == "energy" else factor
+        factor = factor.reshape(-1, *([1] * (target.dim() - 1))).expand_as(target)
+        present = ~target.isnan()
+        parts.append(((rows[present] * factor[present][:, None]).numpy(), (target * factor)[present].numpy()))
+    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+
+def _observable(term: str, design: Design, labels: Results) -> tuple[torch.Tensor | None, torch.Tensor]:
+    target = labels.need(term)
+    return getattr(design, term), target - design.offset if term == "energy" else target
+
+
+def least_squares_atomic_energies(frames: Dataset | Sequence[Any]) -> dict[str, float]:
+    """E0 of each element, eV, from total energies alone: min Σ (E − Σ_Z n_Z E0_Z)², smallest norm.
+
+    Warns with `UndeterminedWarning` where the compositions do not tell the elements apart (a single molecule,
+    a fixed stoichiometry): then only the sums that occur are meaningful. Raises ValueError without energies.
+    """
+    labelled = [f for f in frames if f.results.energy is not None]
+    if not labelled:
+        raise ValueError("No frame has an energy; atomic energies cannot be fitted.")
+    symbols = Dataset(labelled).elements
+    numbers = elements.numbers_of(symbols)
+    counts = np.array([[int((f.system.numbers == z).sum()) for z in numbers] for f in labelled], float)
+    energies = np.array([float(f.results.need("energy")) for f in labelled])
+    solution, _, rank, _ = np.linalg.lstsq(counts, energies, rcond=None)
+    _rank_notes(int(rank), len(symbols), len(labelled))
+    return dict(zip(symbols, solution.tolist(), strict=True))
