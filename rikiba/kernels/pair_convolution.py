@@ -5,8 +5,9 @@ For each coupling p of harmonics of degree l1 with features of degree l2 to an o
     A[i, p, m3, c] = Σ_{pairs ij} R[ij, p, c] · Σ_{m1 m2} C_p[m1, m2, m3] · Y[ij, m1] · h[j, m2, c]
 
 The operation is linear in each of R, Y and h. Contracting it with a cotangent G gives a form that is linear
-in all four, T(R, Y, h, G); the operation and its three derivatives are T with one argument left out, and the
+in all four, T(G, R, Y, h); the operation and its three derivatives are T with one argument left out, and the
 derivative of any of them is again one of the four. So differentiation to any order stays in this family.
+One function evaluates any subset of the four at once, because they share most of their work.
 
 Layout: channels last and contiguous everywhere; harmonics and features have their components in the middle.
 Output rows are ordered by output block, then component m3, then coupling within the block: block o is a
@@ -56,6 +57,10 @@ class _Block:
     groups: tuple[_Group, ...]
     matrix: Float[Tensor, "harmonics rows_d2"]
     """Harmonics → coefficient of every (row, m2)."""
+
+    @property
+    def n_rows(self) -> int:
+        return self.matrix.shape[1] // (self.features.stop - self.features.start)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,7 +168,8 @@ def pair_convolution(
     _check(plan, i, j, radial, harmonics, features)
     plan = plan if plan.blocks[0].matrix.dtype == radial.dtype else plan.to(radial)
     shape = _Shape(n_centres, features.shape[0])
-    return _Family.apply(0, plan, shape, i, j, None, radial, harmonics, features)  # type: ignore[no-any-return, no-untyped-call]
+    (out,) = _Family.apply((0,), plan, shape, i, j, None, radial, harmonics, features)  # type: ignore[no-untyped-call]
+    return out  # type: ignore[no-any-return]
 
 
 class _Shape(NamedTuple):
@@ -185,37 +191,47 @@ def _check(plan: ConvolutionPlan, i: Tensor, j: Tensor, radial: Tensor, harmonic
 
 
 class _Family(torch.autograd.Function):
-    """T(G, R, Y, h) with the argument number `target` left out (None): 0 output, 1 R, 2 Y, 3 h."""
+    """Derivatives of T(G, R, Y, h) with respect to the slots in `targets`: 0 G, 1 R, 2 Y, 3 h, sharing work.
+
+    An argument is None only where it is the single target (its own value does not enter).
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(target: int, plan: ConvolutionPlan, shape: _Shape, i: Tensor, j: Tensor, *args: Any) -> Tensor:
+    def forward(
+        targets: tuple[int, ...], plan: ConvolutionPlan, shape: _Shape, i: Tensor, j: Tensor, *args: Any
+    ) -> tuple[Tensor, ...]:
         example = next(a for a in args if a is not None)
         implementation = choose("pair_convolution", evaluate, example)
-        return implementation(target, plan, shape, i, j, *args)  # type: ignore[no-any-return]
+        return implementation(targets, plan, shape, i, j, *args)  # type: ignore[no-any-return]
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.target, ctx.plan, ctx.shape, i, j, *args = inputs
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.targets, ctx.plan, ctx.shape, i, j, *args = inputs
         ctx.save_for_backward(i, j, *args)
+        ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:  # type: ignore[override]
         i, j, *args = ctx.saved_tensors
-        args[ctx.target] = gradient
-        out: list[Tensor | None] = []
-        for k in range(4):
-            if not ctx.needs_input_grad[5 + k]:
-                out.append(None)
+        total: list[Tensor | None] = [None] * 4
+        for slot, gradient in zip(ctx.targets, gradients, strict=True):
+            wanted = tuple(k for k in range(4) if k != slot and ctx.needs_input_grad[5 + k])
+            if gradient is None or not wanted:
                 continue
-            rest = [None if n == k else a for n, a in enumerate(args)]
-            out.append(_Family.apply(k, ctx.plan, ctx.shape, i, j, *rest))  # type: ignore[no-untyped-call]
-        return (None, None, None, None, None, *out)
+            changed = [gradient if k == slot else a for k, a in enumerate(args)]
+            if len(wanted) == 1:
+                changed[wanted[0]] = None
+            found = _Family.apply(wanted, ctx.plan, ctx.shape, i, j, *changed)  # type: ignore[no-untyped-call]
+            for k, value in zip(wanted, found, strict=True):
+                before = total[k]
+                total[k] = value if before is None else before + value
+        return (None, None, None, None, None, *total)
 
 
 def evaluate(
-    target: int,
+    targets: tuple[int, ...],
     plan: ConvolutionPlan,
     shape: _Shape,
     i: Tensor,
@@ -224,13 +240,14 @@ def evaluate(
     radial: Tensor | None,
     harmonics: Tensor | None,
     features: Tensor | None,
-) -> Tensor:
-    """The plain-torch definition of the four members of the family."""
+) -> tuple[Tensor, ...]:
+    """The plain-torch definition: ∂T/∂(slot) for each of `targets`."""
     if cotangent is not None:
         cotangent = cotangent.index_select(1, plan.from_output)
     channels = next(t for t in (cotangent, features) if t is not None).shape[-1]
     size = max(64, _CHUNK_ELEMENTS // (plan.n_rows * channels))
-    rows, columns, summed = [], [], None
+    per_pair: dict[int, list[Tensor]] = {k: [] for k in targets if k in (1, 2)}
+    per_atom: dict[int, Tensor] = {}
     for start in range(0, max(i.shape[0], 1), size):
         part = slice(start, start + size)
         chunk = _Chunk(
@@ -240,23 +257,18 @@ def evaluate(
             None if harmonics is None else harmonics[part],
             None if features is None else features.index_select(0, j[part]),
         )
-        if target == 1:
-            rows.append(chunk.for_radial())
-        elif target == 2:
-            rows.append(chunk.for_harmonics())
-        else:
-            values = [chunk.message()] if target == 0 else chunk.for_features()
-            if summed is None:
-                n = shape.n_centres if target == 0 else shape.n_senders
-                summed = [v.new_zeros((n, *v.shape[1:])) for v in values]
-            index = i[part] if target == 0 else j[part]
-            summed = [s.index_add(0, index, v) for s, v in zip(summed, values, strict=True)]
-    if summed is None:
-        return torch.cat(rows) if len(rows) > 1 else rows[0]
-    if target == 0:
-        return summed[0].index_select(1, plan.to_output)
-    columns = [(b.features.start, s) for b, s in zip(plan.blocks, summed, strict=True)]
-    return _assemble(columns, plan.n_features)
+        for k, value in chunk.derivatives(targets).items():
+            if k in per_pair:
+                per_pair[k].append(value)
+                continue
+            n, index = (shape.n_centres, i) if k == 0 else (shape.n_senders, j)
+            if k not in per_atom:
+                per_atom[k] = value.new_zeros((n, *value.shape[1:]))
+            per_atom[k] = per_atom[k].index_add(0, index[part], value)
+    out = {k: torch.cat(v) if len(v) > 1 else v[0] for k, v in per_pair.items()} | per_atom
+    if 0 in out:
+        out[0] = out[0].index_select(1, plan.to_output)
+    return tuple(out[k] for k in targets)
 
 
 def _assemble(columns: list[tuple[int, Tensor]], n_rows: int) -> Tensor:
@@ -282,16 +294,53 @@ class _Chunk(NamedTuple):
     harmonics: Tensor | None
     features: Tensor | None
 
+    def derivatives(self, targets: tuple[int, ...]) -> dict[int, Tensor]:
+        """∂T/∂(slot) of these pairs: rows per pair for slots 0 and 3 (still to be summed over pairs), 1 and 2."""
+        plan = self.plan
+        cotangents = None if self.cotangent is None else self.cotangent.split([b.n_rows for b in plan.blocks], 1)
+        messages: list[Tensor] = []
+        radial: list[Tensor] = []
+        harmonics: Tensor | None = None
+        features: list[tuple[int, Tensor]] = []
+        for n, block in enumerate(plan.blocks):
+            rotation = self._rotation(block) if any(k != 2 for k in targets) else None
+            weighted = None
+            if 2 in targets or 3 in targets:
+                assert cotangents is not None
+                weighted = self._weighted(block, cotangents[n])
+            if 0 in targets or 1 in targets:
+                assert rotation is not None
+                coupled = self._coupled(block, rotation)
+                if 0 in targets:
+                    messages.append(self._weighted(block, coupled))
+                if 1 in targets:
+                    assert cotangents is not None
+                    radial += _per_coupling(block, coupled * cotangents[n])
+            if 2 in targets:
+                part = self._for_harmonics(block, weighted)
+                harmonics = part if harmonics is None else harmonics + part
+            if 3 in targets:
+                features.append((block.features.start, _for_features(rotation, weighted)))
+        out: dict[int, Tensor] = {}
+        if messages:
+            out[0] = torch.cat(messages, 1) if len(messages) > 1 else messages[0]
+        if radial:
+            out[1] = torch.cat(radial, 1) if len(radial) > 1 else radial[0]
+        if harmonics is not None:
+            out[2] = harmonics
+        if features:
+            out[3] = _assemble(features, plan.n_features)
+        return out
+
     def _rotation(self, block: _Block) -> Tensor:
         """C·Y as a matrix [pairs, rows, d2] that acts on features."""
         assert self.harmonics is not None
         d2 = block.features.stop - block.features.start
         return (self.harmonics @ block.matrix).unflatten(1, (-1, d2))
 
-    def _coupled(self, block: _Block) -> Tensor:
+    def _coupled(self, block: _Block, rotation: Tensor) -> Tensor:
         """C·(Y ⊗ h), [pairs, rows, channels]."""
         assert self.features is not None
-        rotation = self._rotation(block)
         feature = self.features[:, block.features]
         return rotation * feature if feature.shape[1] == 1 else rotation @ feature
 
@@ -305,44 +354,24 @@ class _Chunk(NamedTuple):
             parts.append((piece * self.radial[:, g.first : g.last, None]).flatten(1, 2))
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
-    def _weighted_cotangents(self) -> list[Tensor]:
-        assert self.cotangent is not None
-        return [self._weighted(b, rows) for b, rows in zip(self.plan.blocks, self._by_block(), strict=True)]
+    def _for_harmonics(self, block: _Block, weighted: Tensor | None) -> Tensor:
+        assert self.features is not None and weighted is not None
+        inner = weighted @ self.features[:, block.features].transpose(1, 2)
+        return inner.flatten(1) @ block.matrix.T
 
-    def _by_block(self) -> tuple[Tensor, ...]:
-        assert self.cotangent is not None
-        sizes = [b.matrix.shape[1] // (b.features.stop - b.features.start) for b in self.plan.blocks]
-        return self.cotangent.split(sizes, 1)
 
-    def message(self) -> Tensor:
-        parts = [self._weighted(b, self._coupled(b)) for b in self.plan.blocks]
-        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+def _per_coupling(block: _Block, product: Tensor) -> list[Tensor]:
+    """Sums over the components of each coupling, [pairs, couplings, channels] per group."""
+    out = []
+    for g in block.groups:
+        n = g.last - g.first
+        rows = product[:, g.rows : g.rows + n * g.d3]
+        out.append(rows if g.d3 == 1 else rows.unflatten(1, (n, g.d3)).sum(2))
+    return out
 
-    def for_radial(self) -> Tensor:
-        out = []
-        for block, cotangent in zip(self.plan.blocks, self._by_block(), strict=True):
-            product = self._coupled(block) * cotangent
-            for g in block.groups:
-                n = g.last - g.first
-                out.append(product[:, g.rows : g.rows + n * g.d3].unflatten(1, (n, g.d3)).sum(2))
-        return torch.cat(out, 1) if len(out) > 1 else out[0]
 
-    def for_harmonics(self) -> Tensor:
-        assert self.features is not None
-        total = None
-        for block, weighted in zip(self.plan.blocks, self._weighted_cotangents(), strict=True):
-            inner = weighted @ self.features[:, block.features].transpose(1, 2)
-            part = inner.flatten(1) @ block.matrix.T
-            total = part if total is None else total + part
-        assert total is not None
-        return total
-
-    def for_features(self) -> list[Tensor]:
-        out = []
-        for block, weighted in zip(self.plan.blocks, self._weighted_cotangents(), strict=True):
-            rotation = self._rotation(block)
-            if rotation.shape[2] == 1:
-                out.append((rotation * weighted).sum(1, keepdim=True))
-            else:
-                out.append(rotation.transpose(1, 2) @ weighted)
-        return out
+def _for_features(rotation: Tensor | None, weighted: Tensor | None) -> Tensor:
+    assert rotation is not None and weighted is not None
+    if rotation.shape[2] == 1:
+        return (rotation * weighted).sum(1, keepdim=True)
+    return rotation.transpose(1, 2) @ weighted
