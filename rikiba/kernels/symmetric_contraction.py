@@ -154,13 +154,19 @@ def evaluate(
     for parent, factor in plan.steps:
         level = level.index_select(0, parent) * rows.index_select(0, factor)
         levels.append(level)
-    monomials = torch.cat(levels).transpose(0, 1)  # [channels, monomials, atoms]
+    sizes = [x.shape[0] for x in levels]
     outputs = []
     for kind, start, stop in groups.spans:
         parts = [
             (w[kind].T @ c).view(channels, d, -1)
             for w, c, d in zip(weights, plan.coefficients, plan.components, strict=True)
         ]
-        outputs.append(torch.cat(parts, 1) @ monomials[:, :, start:stop])
+        by_level = torch.cat(parts, 1).split(sizes, 2)
+        total = None
+        for x, k in zip(levels, by_level, strict=True):
+            monomials = x[:, :, start:stop].transpose(0, 1)  # [channels, monomials, atoms]
+            total = k @ monomials if total is None else torch.baddbmm(total, k, monomials)
+        assert total is not None
+        outputs.append(total)
     joined = torch.cat(outputs, 2) if len(outputs) > 1 else outputs[0]
     return groups.restore(joined.permute(2, 1, 0))
