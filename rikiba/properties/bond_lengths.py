@@ -53,7 +53,9 @@ def find_bonds(system: System, tolerance: float = 1.25) -> Bonds:
     once = (i < j) | ((i == j) & (first > 0))
     i, j, shift = i[once], j[once], shift[once]
     z = system.numbers.numpy()
-    kinds = tuple("-".join(elements.symbol(int(v)) for v in sorted((z[a], z[b]))) for a, b in zip(i, j, strict=True))
+    kinds = tuple(
+        "-".join(elements.symbol(int(v)) for v in sorted((z[a], z[b]))) for a, b in zip(i, j, strict=True)
+    )
     return Bonds(i=i, j=j, shift=shift, kinds=kinds)
 
 
@@ -179,7 +181,13 @@ class BondLengths:
             tables=(
                 Table(
                     title="Difference of the distributions",
-                    columns=("bond", "difference of means (Å)", "Wasserstein (Å)", "Kolmogorov–Smirnov D", "p"),
+                    columns=(
+                        "bond",
+                        "difference of means (Å)",
+                        "Wasserstein (Å)",
+                        "Kolmogorov–Smirnov D",
+                        "p",
+                    ),
                     rows=tuple(rows),
                 ),
             ),
@@ -239,5 +247,3 @@ def independent_samples(lengths: Sequence[np.ndarray]) -> float:
         g = np.maximum(statistical_inefficiency(x), statistical_inefficiency((x - x.mean(0)) ** 2))
         total += float((len(x) / g).sum())
     return total
-
-

@@ -44,7 +44,7 @@ class Elastic:
     relax_cell: bool = True
     symmetrise: bool = True
     force_tolerance: float = 1e-4
-    stress_tolerance_GPa: float = 0.01
+    stress_tolerance_GPa: float = 0.01  # noqa: N815
     max_steps: int = 1000
 
     def compute(self, calculator: Calculator, atoms: Atoms) -> Record:
@@ -106,7 +106,7 @@ class Elastic:
         notes = ["Spread is the difference between second- and fourth-order strain derivatives."]
         if np.abs(residual).max() > max(2.0 * self.stress_tolerance_GPa, 1e-3 * abs(c[0, 0])):
             notes.append(
-                f"The unstrained crystal is under a stress of up to {np.abs(residual).max():.3g} GPa: these are "
+                f"The unstrained crystal is under up to {np.abs(residual).max():.3g} GPa: these are "
                 f"stress–strain coefficients at that stress, not elastic constants of the free crystal."
             )
         if not stable:

@@ -42,7 +42,9 @@ class Eos:
 
     def __post_init__(self) -> None:
         if self.n_points < 6:
-            raise ValueError(f"A four-parameter fit with an error bar needs n_points ≥ 6; given {self.n_points}.")
+            raise ValueError(
+                f"A four-parameter fit with an error bar needs n_points ≥ 6; given {self.n_points}."
+            )
         if not 0 < self.volume_range < 0.5:
             raise ValueError(f"volume_range must lie between 0 and 0.5; given {self.volume_range}.")
 
@@ -131,7 +133,7 @@ def birch_murnaghan(
 
 
 def polynomial_minimum(volumes: np.ndarray, energies: np.ndarray) -> float:
-    """Volume of the minimum of a cubic in V^(−2/3), which Birch–Murnaghan is; the lowest end if there is none."""
+    """Volume of the minimum of a cubic in V^(−2/3), which Birch–Murnaghan is; the lowest point if none."""
     c = np.polynomial.Polynomial.fit(volumes ** (-2.0 / 3.0), energies, 3)
     roots = c.deriv().roots()
     real = roots[np.abs(roots.imag) < 1e-12].real

@@ -65,7 +65,9 @@ class Frequencies:
             values={
                 "frequencies_cm1": vibrations.tolist(),
                 "unprojected_cm1": everything.tolist(),
-                "zero_point_energy_eV": float(0.5 * vibrations[vibrations > 0].sum() * units.inverse_centimetre),
+                "zero_point_energy_eV": float(
+                    0.5 * vibrations[vibrations > 0].sum() * units.inverse_centimetre
+                ),
                 "n_imaginary": imaginary,
                 "asymmetry_eV_per_A2": float(np.abs(raw - raw.T).max()),
                 "max_force_eV_per_A": residual,
@@ -125,7 +127,7 @@ def rigid_motions(atoms: Atoms) -> Float[np.ndarray, "motions coordinates"]:
     lengths = np.linalg.norm(stacked, axis=1)
     # a rotation about the axis of a linear molecule moves nothing
     kept = stacked[lengths > 1e-4 * lengths.max()] / lengths[lengths > 1e-4 * lengths.max(), None]
-    u, s, v = np.linalg.svd(kept, full_matrices=False)
+    _, s, v = np.linalg.svd(kept, full_matrices=False)
     return v[s > 1e-6]
 
 

@@ -53,17 +53,21 @@ class Msd:
             key = f"D_{symbol}_cm2_per_s"
             values[key], spread[key] = fit.D * 1e-4, fit.error * 1e-4
             values[f"exponent_{symbol}"] = fit.exponent
-            curves.append(Curve.of(symbol, np.arange(1, lags[-1] + 1) * dt_ps, curve.mean(0)[1 : lags[-1] + 1]))
             curves.append(
-                Curve.of(f"{symbol} fit", lags * dt_ps, fit.intercept + 6.0 * fit.D * lags * dt_ps, style="line")
+                Curve.of(symbol, np.arange(1, lags[-1] + 1) * dt_ps, curve.mean(0)[1 : lags[-1] + 1])
+            )
+            curves.append(
+                Curve.of(
+                    f"{symbol} fit", lags * dt_ps, fit.intercept + 6.0 * fit.D * lags * dt_ps, style="line"
+                )
             )
             if abs(fit.exponent - 1.0) > 0.1:
                 notes.append(
-                    f"{symbol}: MSD ∝ τ^{fit.exponent:.2f} in the fit window, not diffusive; D is only nominal."
+                    f"{symbol}: MSD ∝ τ^{fit.exponent:.2f} in the fit window: not diffusive, D is nominal."
                 )
             if fit.inflation > 1.5:
                 notes.append(
-                    f"{symbol}: residuals are {fit.inflation:.1f} times what independent Brownian atoms give; "
+                    f"{symbol}: residuals are {fit.inflation:.1f} times those of independent Brownian atoms; "
                     f"the error bar was widened by that."
                 )
         if not any(replicas[0].pbc):
@@ -75,7 +79,12 @@ class Msd:
             values=values,
             spread=spread,
             figures=(
-                Figure(title="Mean squared displacement", x_label="τ (ps)", y_label="MSD (Å²)", curves=tuple(curves)),
+                Figure(
+                    title="Mean squared displacement",
+                    x_label="τ (ps)",
+                    y_label="MSD (Å²)",
+                    curves=tuple(curves),
+                ),
             ),
             notes=tuple(notes),
             references=("10.1103/PhysRevE.82.041914", "10.1021/acs.jctc.4c01249"),
@@ -87,7 +96,7 @@ class Msd:
         last = int(to_ps / dt_ps + 1e-9)
         if last >= n_frames or last - first < 2:
             raise ValueError(
-                f"The fit from {self.fit_from_ps} ps to {to_ps:.4g} ps needs a longer trajectory: this one has "
+                f"The fit from {self.fit_from_ps} ps to {to_ps:.4g} ps needs a longer trajectory: this has "
                 f"{n_frames} frames of {dt_ps:.4g} ps. Lower fit_from_ps or simulate longer."
             )
         return np.unique(np.linspace(first, last, min(self.n_lags, last - first + 1)).round().astype(int))
@@ -175,7 +184,9 @@ def fit_diffusion(
         each = np.array([(solve @ row[lags])[1] for row in msd])
         error = max(error, float(each.std(ddof=1) / np.sqrt(len(msd))))
     positive = y > 0
-    exponent = float(np.polyfit(np.log(tau[positive]), np.log(y[positive]), 1)[0]) if positive.sum() > 2 else np.nan
+    exponent = (
+        float(np.polyfit(np.log(tau[positive]), np.log(y[positive]), 1)[0]) if positive.sum() > 2 else np.nan
+    )
     return DiffusionFit(D=float(D), error=error, intercept=float(c), exponent=exponent, inflation=inflation)
 
 
@@ -190,5 +201,7 @@ def finite_size_correction(temperature_K: float, viscosity_mPa_s: float, length_
             f"{viscosity_mPa_s} mPa·s and {length_A} Å."
         )
     boltzmann_J = units.boltzmann / units.joule
-    metre2_per_s = 2.837297 * boltzmann_J * temperature_K / (6.0 * pi * viscosity_mPa_s * 1e-3 * length_A * 1e-10)
+    metre2_per_s = (
+        2.837297 * boltzmann_J * temperature_K / (6.0 * pi * viscosity_mPa_s * 1e-3 * length_A * 1e-10)
+    )
     return metre2_per_s * 1e4

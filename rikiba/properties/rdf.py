@@ -44,7 +44,7 @@ class Rdf:
         first = replicas[0]
         if not all(first.pbc) or first.cell is None:
             raise ValueError(
-                "g(r) is normalised by a density and needs three periodic axes; for a molecule use BondLengths."
+                "g(r) is normalised by a density: it needs three periodic axes. Use BondLengths for molecules."
             )
         half = min(half_width(c) for t in replicas for c in np.asarray(t.cell))
         r_max = half if self.r_max is None else self.r_max
@@ -80,7 +80,9 @@ class Rdf:
                 values[f"peak_height_{a}_{b}"] = float(g[k][peak])
         notes = []
         if edges[-1] > half + 1e-9:
-            notes.append(f"Beyond {half:.3f} Å (half the cell) periodic images of the same atoms are counted.")
+            notes.append(
+                f"Beyond {half:.3f} Å (half the cell) periodic images of the same atoms are counted."
+            )
         n_frames = sum(t.n_frames for t in replicas)
         notes.append(f"{n_frames} frames of {len(replicas)} trajectories; errors include time correlation.")
         return Record(
@@ -90,7 +92,10 @@ class Rdf:
             figures=(
                 Figure(title="Radial distribution", x_label="r (Å)", y_label="g(r)", curves=tuple(curves)),
                 Figure(
-                    title="Running coordination number", x_label="r (Å)", y_label="n(r)", curves=tuple(running)
+                    title="Running coordination number",
+                    x_label="r (Å)",
+                    y_label="n(r)",
+                    curves=tuple(running),
                 ),
             ),
             notes=tuple(notes),
@@ -113,7 +118,9 @@ def replica_error(per_frame: Sequence[Float[np.ndarray, "frames *rest"]]) -> Flo
     weights /= weights.sum()
     if max(len(x) for x in per_frame) < 2:
         means = np.array([x.mean(0) for x in per_frame])
-        return means.std(0, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.full(means.shape[1:], np.nan)
+        return (
+            means.std(0, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.full(means.shape[1:], np.nan)
+        )
     own = [standard_errors(x) if len(x) > 1 else np.zeros(x.shape[1:]) for x in per_frame]
     within = np.sqrt(sum((w * e) ** 2 for w, e in zip(weights, own, strict=True)))
     if len(per_frame) < 4:

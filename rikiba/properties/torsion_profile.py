@@ -41,7 +41,7 @@ class TorsionProfile:
     dihedral: tuple[int, int, int, int] | None = None
     n_points: int = 24
     relax: bool = True
-    restraint_eV: float = 30.0
+    restraint_eV: float = 30.0  # noqa: N815
     force_tolerance: float = 2e-3
     max_steps: int = 1000
 
@@ -66,7 +66,9 @@ class TorsionProfile:
         angles = np.degrees([dihedral_angle(f.positions, chain) for f in frames])
         return self._record(atoms, chain, angles, energies)
 
-    def _record(self, atoms: Atoms, chain: tuple[int, ...], angles: np.ndarray, energies: np.ndarray) -> Record:
+    def _record(
+        self, atoms: Atoms, chain: tuple[int, ...], angles: np.ndarray, energies: np.ndarray
+    ) -> Record:
         relative = 1e3 * (energies - energies.min())
         order = np.argsort(angles)
         x, y = angles[order], relative[order]
@@ -95,8 +97,8 @@ class TorsionProfile:
                 ),
             ),
             notes=(
-                "Relaxed point by point from the neighbouring one; a profile that does not close shows another "
-                "degree of freedom that flipped on the way."
+                "Relaxed point by point from the neighbouring one; a profile that does not close shows that "
+                "another degree of freedom flipped on the way."
                 if self.relax
                 else "Rigid rotation from the relaxed structure.",
             ),
@@ -113,7 +115,9 @@ class Restrained:
         strength: κ, eV.
     """
 
-    def __init__(self, calculator: Calculator, chain: tuple[int, ...], target: float, strength: float) -> None:
+    def __init__(
+        self, calculator: Calculator, chain: tuple[int, ...], target: float, strength: float
+    ) -> None:
         self.calculator = calculator
         self.chain = chain
         self.target = target

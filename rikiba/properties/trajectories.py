@@ -38,7 +38,9 @@ class Trajectory:
                 f"positions must be [frames, atoms, 3] with {len(self.numbers)} atoms; given {shape}."
             )
         if not self.timestep_fs > 0:
-            raise ValueError(f"timestep_fs is the time between frames and positive; given {self.timestep_fs}.")
+            raise ValueError(
+                f"timestep_fs is the time between frames and positive; given {self.timestep_fs}."
+            )
         if self.velocities is not None and self.velocities.shape != shape:
             raise ValueError(f"velocities have shape {self.velocities.shape}, positions {shape}.")
         if any(self.pbc) and self.cell is None:
@@ -68,7 +70,11 @@ class Trajectory:
 
     def of(self, symbol: str | None) -> Int[np.ndarray, "chosen"]:
         """Indices of the atoms of one element (all for None)."""
-        return np.flatnonzero(self.numbers == elements.number(symbol)) if symbol else np.arange(len(self.numbers))
+        return (
+            np.flatnonzero(self.numbers == elements.number(symbol))
+            if symbol
+            else np.arange(len(self.numbers))
+        )
 
     def system(self, frame: int) -> System:
         """One frame as a System."""
@@ -170,7 +176,9 @@ def as_replicas(trajectories: Trajectory | Sequence[Trajectory]) -> list[Traject
         if not np.array_equal(t.numbers, found[0].numbers) or t.pbc != found[0].pbc:
             raise ValueError(f"Replica {k} has other atoms or periodicity than replica 0.")
         if abs(t.timestep_fs - found[0].timestep_fs) > 1e-9 * t.timestep_fs:
-            raise ValueError(f"Replica {k} is sampled every {t.timestep_fs} fs, replica 0 every {found[0].timestep_fs}.")
+            raise ValueError(
+                f"Replica {k} is sampled every {t.timestep_fs} fs, replica 0 every {found[0].timestep_fs}."
+            )
     return found
 
 
@@ -179,7 +187,7 @@ def unwrap(
     cell: Float[np.ndarray, "frames 3 3"],
     pbc: tuple[bool, bool, bool],
 ) -> Float[np.ndarray, "frames atoms 3"]:
-    """Continuous positions from folded ones: u_{t+1} = u_t + [w_{t+1} − w_t] to the nearest image of cell t+1.
+    """Continuous positions: u_{t+1} = u_t + [w_{t+1} − w_t] to the nearest image of cell t+1.
 
     The toroidal-view scheme, which keeps diffusion right when the cell fluctuates (von Bülow, Bullerjahn &
     Hummer, doi:10.1063/5.0008316, eq. 6). Frames must be close enough that no atom moves half a cell.

@@ -24,7 +24,7 @@ class Spectrum:
     total: Float[np.ndarray, "points"]
     error: Float[np.ndarray, "points"] | None
     by_element: dict[str, Float[np.ndarray, "points"]]
-    temperature_K: float
+    temperature_K: float  # noqa: N815
     resolution_cm1: float
     dof: float
 
@@ -63,7 +63,7 @@ class Vdos:
         step_fs = replicas[0].timestep_fs
         nyquist = 0.5 / (step_fs * 1e-15) / 2.99792458e10
         notes = [
-            f"Resolution {s.resolution_cm1:.1f} cm⁻¹ (Hann window of {self._window(replicas) * step_fs:.0f} fs); "
+            f"Resolution {s.resolution_cm1:.1f} cm⁻¹, Hann window {self._window(replicas) * step_fs:.0f} fs; "
             f"frames every {step_fs:g} fs see up to {nyquist:.0f} cm⁻¹.",
             "Frequencies carry the integrator's own shift, about (ω·timestep)²/24.",
         ]
@@ -101,7 +101,7 @@ class Vdos:
         *,
         labels: tuple[str, str] = ("a", "b"),
     ) -> Record:
-        """Two spectra at the same window and their overlap ∫ min(S_a, S_b) dν / ∫ S dν, both scaled to one area.
+        """Two spectra at one window, both scaled to unit area, and their overlap ∫ min(S_a, S_b) dν.
 
         The window is the shorter of the two. Raises ValueError for different atoms or sampling.
         """
@@ -138,7 +138,7 @@ class Vdos:
                     curves=(Curve.of(labels[0], x, y), Curve.of(labels[1], x, z)),
                 ),
             ),
-            notes=(f"Both with a window of {window:.0f} fs; lines closer than {s.resolution_cm1:.0f} cm⁻¹ merge.",),
+            notes=(f"Window {window:.0f} fs: lines closer than {s.resolution_cm1:.0f} cm⁻¹ merge.",),
             references=REFERENCES,
         )
 
@@ -153,10 +153,7 @@ class Vdos:
         frames = np.array([len(w) for w in weighted], float)
         share = frames / frames.sum()
         each = np.array(
-            [
-                [_transform(w[:, replicas[0].of(s)], window, dt) for s in symbols]
-                for w in weighted
-            ]
+            [[_transform(w[:, replicas[0].of(s)], window, dt) for s in symbols] for w in weighted]
         )
         kinetic = sum(p * (w**2).sum((1, 2)).mean() for p, w in zip(share, weighted, strict=True))
         dof = 3.0 * len(replicas[0].numbers) - 3.0 * self.remove_drift - self._rotations(replicas[0])
