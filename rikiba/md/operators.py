@@ -41,22 +41,22 @@ class Memory:
 class Step:
     """What an operator may ask for during one step."""
 
-    evaluate: Callable[[System, bool], Results]
-    """Results of a system; evaluated once per configuration. The flag asks for the stress."""
+    evaluate: Callable[[System, bool, bool], Results]
+    """Results of a system, evaluated once per configuration: (system, stress needed, stress welcome)."""
     number: int
     """Steps done before this one."""
-    stress: bool = False
-    """Evaluate the stress with the forces (an operator or a reporter needs it)."""
+    stress_due: bool = False
+    """A reporter wants the stress after this step: evaluations include it."""
     stream: int = 0
     """The place of the operator in the integrator's word."""
 
     def at(self, stream: int) -> "Step":
         """The same step as seen from another place in the word."""
-        return Step(self.evaluate, self.number, self.stress, stream)
+        return Step(self.evaluate, self.number, self.stress_due, stream)
 
-    def results(self, state: State) -> Results:
-        """Energy and forces (and stress where it is needed), cached until positions or cell change."""
-        return self.evaluate(state.system, self.stress)
+    def results(self, state: State, *, stress: bool = False) -> Results:
+        """Energy and forces (and the stress if asked for), cached until positions or cell change."""
+        return self.evaluate(state.system, stress, self.stress_due)
 
     def forces(self, state: State) -> Float[Tensor, "atoms 3"]:
         """Forces, eV/Å."""

@@ -44,12 +44,13 @@ class Evaluator:
         self._key: tuple[Tensor, Tensor] | None = None
         self._results: Results | None = None
 
-    def __call__(self, system: System, stress: bool = False) -> Results:
+    def __call__(self, system: System, stress: bool = False, stress_welcome: bool = False) -> Results:
+        """Results with the stress if needed; if merely welcome, only where there is something to evaluate."""
         kept = self.kept(system)
         if kept is not None and (kept.stress is not None or not stress):
             return kept
         self.n_calls += 1
-        results = self.calculator(system, forces=True, stress=stress)
+        results = self.calculator(system, forces=True, stress=stress or stress_welcome)
         if results.need("forces").dtype != torch.float64:
             results = results.replace(forces=results.need("forces").double())
         self.keep(system, results)
@@ -159,8 +160,7 @@ class Simulation:
             reporter.close()
 
     def _step(self) -> Step:
-        due = self.splitting.needs_stress or self._stress_due(self.state.step + 1)
-        return Step(self.evaluator, self.state.step, due)
+        return Step(self.evaluator, self.state.step, self._stress_due(self.state.step + 1))
 
     def _stress_due(self, step: int) -> bool:
         return any(r.needs_stress and step % r.interval == 0 for r in self.reporters)

@@ -283,14 +283,21 @@ def maxwell_boltzmann(
     noise = normals(state.seeds[index], own, 0, VELOCITY_STREAM, 3)
     width = torch.sqrt(units.boltzmann * kelvin[index] * state.inverse_masses)
     state = state.replace(velocities=width[:, None] * noise)
-    free = system.total((state.inverse_masses == 0).double()) == 0
-    if remove_momentum:
+    # one system at a time: sums over atoms then have the same bits whoever else is in the batch
+    parts = [_without_drift(state[k], remove_momentum, remove_rotation) for k in range(system.n_systems)]
+    return state.replace(
+        velocities=torch.cat([p.velocities for p in parts]) if parts else state.velocities,
+        dof_removed=torch.cat([p.dof_removed for p in parts]) if parts else state.dof_removed,
+    )
+
+
+def _without_drift(state: State, momentum: bool, rotation: bool | None) -> State:
+    """One system without total momentum and (isolated, unless told) rotation; unchanged if atoms are fixed."""
+    free = (state.inverse_masses > 0).all()[None]
+    if momentum:
         state = without_momentum(state, free)
-    isolated = ~system.pbc.any(1)
-    rotation = isolated if remove_rotation is None else torch.full_like(isolated, remove_rotation)
-    if remove_momentum and bool((rotation & free).any()):
-        state = without_rotation(state, rotation & free)
-    return state
+    turn = not bool(state.system.pbc.any()) if rotation is None else rotation
+    return without_rotation(state, free) if momentum and turn else state
 
 
 def without_momentum(state: State, which: Bool[Tensor, "systems"]) -> State:
@@ -310,7 +317,8 @@ def without_rotation(state: State, which: Bool[Tensor, "systems"]) -> State:
     square = (r * r).sum(-1)[:, None, None] * torch.eye(3, dtype=r.dtype, device=r.device)
     inertia = state.system.total(state.masses[:, None, None] * (square - r[:, :, None] * r[:, None, :]))
     moments, axes = torch.linalg.eigh(inertia)
-    turns = moments > 1e-9 * moments[:, -1:].clamp(min=1e-300)
+    least = 1e-12 * state.system.total(state.masses)[:, None]  # u Å²: a single atom, up to rounding
+    turns = moments > torch.maximum(1e-9 * moments[:, -1:], least)
     along = torch.einsum("kab,ka->kb", axes, state.angular_momentum)
     omega = torch.einsum("kab,kb->ka", axes, torch.where(turns, along / moments, 0.0))
     omega = torch.where(which[:, None], omega, 0.0)
