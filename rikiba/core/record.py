@@ -41,6 +41,11 @@ class Curve:
     error: tuple[float, ...] | None = None
     style: Literal["line", "points", "step", "band"] = "line"
 
+    def __post_init__(self) -> None:
+        lengths = {len(v) for v in (self.x, self.y, self.error) if v is not None}
+        if len(lengths) > 1:
+            raise ValueError(f"Curve '{self.label}': x, y and error must be equally long, not {sorted(lengths)}.")
+
     @staticmethod
     def of(label: str, x: Any, y: Any, error: Any = None, style: Any = "line") -> "Curve":
         """From anything that numpy can flatten."""
