@@ -44,7 +44,7 @@ class Rdf:
         first = replicas[0]
         if not all(first.pbc) or first.cell is None:
             raise ValueError(
-                "g(r) is normalised by a density: it needs three periodic axes. Use BondLengths for molecules."
+                "g(r) is normalised by a density and needs three periodic axes; molecules have BondLengths."
             )
         half = min(half_width(c) for t in replicas for c in np.asarray(t.cell))
         r_max = half if self.r_max is None else self.r_max

