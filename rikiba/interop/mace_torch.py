@@ -53,8 +53,8 @@ def read_mace_torch(
         first_residual: whether the first interaction is a residual one; needed with max_ell = 0 only, where
             shapes do not tell.
 
-    Raises ValueError for what `MACE` does not have: several heads, another radial basis, features of unnatural
-    parity, further embeddings.
+    Raises ValueError for what `MACE` does not have: several heads, another radial basis, features of
+    unnatural parity, further embeddings.
     """
     model = _Reader({k: v.detach().to(torch.float64) for k, v in state.items()}, activation, first_residual)
     arguments = model.arguments() | {
@@ -94,7 +94,9 @@ class _Reader:
         if self.l_max == 0 and first_residual is None:
             raise ValueError("With max_ell = 0 say first_residual = True or False: shapes do not tell.")
         self.first_residual = by_shape if first_residual is None else first_residual
-        self.n_radial = 1 + max(n for n in range(9) if f"interactions.0.conv_tp_weights.layer{n}.weight" in state)
+        self.n_radial = 1 + max(
+            n for n in range(9) if f"interactions.0.conv_tp_weights.layer{n}.weight" in state
+        )
         self.n_readouts = 1 + max(int(k.split(".")[1]) for k in state if k.startswith("readouts."))
 
     def _refuse(self) -> None:
@@ -103,7 +105,9 @@ class _Reader:
             if any(k.startswith(name) for k in state):
                 raise ValueError(f"This model has '{name}', which MACE here does not.")
         if state["atomic_energies_fn.atomic_energies"].numel() != state["atomic_numbers"].numel():
-            raise ValueError("This model has several heads; select one with mace-torch's remove_pt_head first.")
+            raise ValueError(
+                "This model has several heads; select one with mace-torch's remove_pt_head first."
+            )
         frequencies = state.get("radial_embedding.bessel_fn.bessel_weights")
         if frequencies is None:
             raise ValueError("This model's radial basis is not Bessel functions.")

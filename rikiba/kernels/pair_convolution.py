@@ -92,7 +92,9 @@ class ConvolutionPlan:
             self.from_output.to(like.device),
         )
 
-    def split(self, out: Float[Tensor, "centres rows channels"]) -> list[Float[Tensor, "centres d3 n channels"]]:
+    def split(
+        self, out: Float[Tensor, "centres rows channels"]
+    ) -> list[Float[Tensor, "centres d3 n channels"]]:
         """The output blocks as views [centres, d3, couplings, channels]."""
         sizes = [d * n for d, n in self.output_shapes]
         parts = out.split(sizes, 1)
@@ -133,7 +135,8 @@ def plan_convolution(couplings: Sequence[Coupling], *, n_harmonics: int, n_featu
 
 def _block(members: list[tuple[int, Coupling]], n_harmonics: int) -> _Block:
     d2 = members[0][1].coefficients.shape[1]
-    columns, groups, rows = [], [], 0
+    groups: list[_Group] = []
+    columns, rows = [], 0
     for p, c in members:
         d1, other, d3 = c.coefficients.shape
         if other != d2:
@@ -177,7 +180,9 @@ class _Shape(NamedTuple):
     n_senders: int
 
 
-def _check(plan: ConvolutionPlan, i: Tensor, j: Tensor, radial: Tensor, harmonics: Tensor, features: Tensor) -> None:
+def _check(
+    plan: ConvolutionPlan, i: Tensor, j: Tensor, radial: Tensor, harmonics: Tensor, features: Tensor
+) -> None:
     n, c = i.shape[0], features.shape[-1]
     expected = {
         "j": ((n,), j.shape),
@@ -295,9 +300,11 @@ class _Chunk(NamedTuple):
     features: Tensor | None
 
     def derivatives(self, targets: tuple[int, ...]) -> dict[int, Tensor]:
-        """∂T/∂(slot) of these pairs: rows per pair for slots 0 and 3 (still to be summed over pairs), 1 and 2."""
+        """∂T/∂(slot), one row per pair; slots 0 and 3 are still to be summed over pairs."""
         plan = self.plan
-        cotangents = None if self.cotangent is None else self.cotangent.split([b.n_rows for b in plan.blocks], 1)
+        cotangents = (
+            None if self.cotangent is None else self.cotangent.split([b.n_rows for b in plan.blocks], 1)
+        )
         messages: list[Tensor] = []
         radial: list[Tensor] = []
         harmonics: Tensor | None = None

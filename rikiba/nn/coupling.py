@@ -7,7 +7,7 @@ every machine.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, permutations
 from math import factorial, prod
 from typing import cast
 
@@ -39,8 +39,8 @@ class SymmetricCouplings:
         out = self.coefficients.new_zeros((self.coefficients.shape[0], *(n_features,) * order, self.count))
         for k, monomial in enumerate(self.monomials.tolist()):
             value = self.coefficients[:, k] / _multiplicity(tuple(monomial))
-            for index in _permutations(tuple(monomial)):
-                out[(slice(None), *index)] = value
+            for index in set(permutations(monomial)):
+                out.movedim(0, -2)[index] = value
         return out
 
 
@@ -54,7 +54,9 @@ def symmetric_couplings(l_max: int, order: int, degree: int) -> SymmetricCouplin
     Raises ValueError where order < 1 or a degree is negative.
     """
     if order < 1 or min(l_max, degree) < 0:
-        raise ValueError(f"Need order ≥ 1 and degrees ≥ 0; given order {order}, l_max {l_max}, degree {degree}.")
+        raise ValueError(
+            f"Need order ≥ 1 and degrees ≥ 0; given order {order}, l_max {l_max}, degree {degree}."
+        )
     tuples: list[tuple[int, ...]] = []
     blocks: list[np.ndarray] = []
     for ls in combinations_with_replacement(range(l_max + 1), order):
@@ -139,9 +141,3 @@ def _orthonormalise(vector: np.ndarray, kept: list[np.ndarray]) -> None:
 def _multiplicity(monomial: tuple[int, ...]) -> int:
     """Number of distinct orderings of the factors."""
     return factorial(len(monomial)) // prod(factorial(monomial.count(a)) for a in set(monomial))
-
-
-def _permutations(monomial: tuple[int, ...]) -> set[tuple[int, ...]]:
-    from itertools import permutations
-
-    return set(permutations(monomial))

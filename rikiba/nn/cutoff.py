@@ -1,8 +1,7 @@
 """Envelopes that bring an interaction to zero at the cutoff, and transforms of distance.
 
-Each envelope is a function of x = r/r_c (or of r where it has more than one length), 1 well inside unless its
-docstring says otherwise, exactly 0 for x ≥ 1. The class C^n in each docstring counts continuous derivatives at
-x = 1: forces need C1, Hessians C2.
+Each envelope is a function of x = r/r_c, 1 at x = 0 unless its docstring says otherwise, exactly 0 for x ≥ 1.
+The class Cn in each docstring counts continuous derivatives at x = 1: forces need C1, Hessians C2.
 """
 
 import torch
@@ -54,7 +53,7 @@ def mollifier(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 
 def smoothstep(x: Float[Tensor, "*n"], order: int = 2, start: float = 0.0) -> Float[Tensor, "*n"]:
-    """The polynomial of degree 2n+1 in u = (x − start)/(1 − start) with n vanishing derivatives at both ends, Cn.
+    """Polynomial of degree 2n+1 in u = (x − start)/(1 − start), n vanishing derivatives at both ends, Cn.
 
     n = 1 … 4 are the functions POLY1 … POLY4 of n2p2. Raises ValueError for another order or start.
     """
@@ -102,7 +101,7 @@ def agnesi(
     p: float = 4.5791,
     a: float = 1.0805,
 ) -> Float[Tensor, "*n"]:
-    """y = 1/(1 + a (r/r₀)^q / (1 + (r/r₀)^(q−p))): 1 at r = 0, falling to 0; resolves distances around r₀ best.
+    """y = 1/(1 + a (r/r₀)^q / (1 + (r/r₀)^(q−p))), 1 at r = 0, falling to 0, steepest around r₀.
 
     Witt et al., doi:10.1063/5.0158783, eq. 12; the defaults are those of MACE, where r₀ is half the sum of
     the covalent radii (Batatia et al., arXiv:2401.00096). r and r₀ in Å.

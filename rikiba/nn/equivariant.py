@@ -7,25 +7,25 @@ that every layer keeps unit variance.
 
 from collections.abc import Callable, Sequence
 from math import sqrt
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rikiba.kernels.grouping import TypeGroups, matmul_by_type
-from rikiba.kernels.pair_convolution import ConvolutionPlan, Coupling, pair_convolution, plan_convolution
-from rikiba.kernels.symmetric_contraction import ContractionPlan, plan_contraction, symmetric_contraction
+from rikiba.kernels.pair_convolution import Coupling, pair_convolution, plan_convolution
+from rikiba.kernels.symmetric_contraction import plan_contraction, symmetric_contraction
 
 from .coupling import symmetric_couplings
 from .so3 import clebsch_gordan, degrees
 
 
 class _Castable(Protocol):
-    def to(self, like: Tensor) -> "_Castable": ...
+    def to(self, like: Tensor) -> Self: ...
 
 
-P = TypeVar("P", ConvolutionPlan, ContractionPlan)
+P = TypeVar("P", bound=_Castable)
 
 
 class PlanStore(Generic[P]):
@@ -122,7 +122,9 @@ class Convolution(nn.Module):
             Coupling(l1 * l1, l2 * l2, l3, sqrt(2 * l3 + 1) * clebsch_gordan(l2, l1, l3).transpose(0, 1))
             for l1, l2, l3 in paths
         ]
-        plan = plan_convolution(couplings, n_harmonics=(l_harmonics + 1) ** 2, n_features=(l_features + 1) ** 2)
+        plan = plan_convolution(
+            couplings, n_harmonics=(l_harmonics + 1) ** 2, n_features=(l_features + 1) ** 2
+        )
         self.paths = tuple(paths)
         self.plan = PlanStore(plan)
         self.mix = nn.ParameterList(
@@ -174,7 +176,7 @@ class ProductBasis(nn.Module):
             start = [torch.randn(types, c.count, channels) / c.count for c in found]
             if not start:
                 raise ValueError(
-                    f"Degree {degree} cannot be reached with l_max {l_features} and correlation {correlation}."
+                    f"Degree {degree} is out of reach of l_max {l_features} with correlation {correlation}."
                 )
             weights.append(nn.Parameter(torch.cat(start, 1)))
         self.types = types

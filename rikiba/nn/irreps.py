@@ -49,7 +49,7 @@ class Irreps:
             match = _TERM.match(part.strip())
             if match is None:
                 raise ValueError(
-                    f"'{part.strip()}' in '{text}' is not a representation; write terms such as 16x0e or 16x1o."
+                    f"'{part.strip()}' in '{text}' is not a representation; write terms like 16x0e or 16x1o."
                 )
             count, l, p = match.groups()
             terms.append((int(count or 1), Irrep(int(l), 1 if p == "e" else -1)))

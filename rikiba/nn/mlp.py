@@ -1,7 +1,8 @@
-"""Multilayer perceptrons: bias-free with unit-variance activations, as equivariant networks use, and plain ones."""
+"""Multilayer perceptrons: bias-free with unit-variance activations, as equivariant networks use; plain."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
+from itertools import pairwise
 from math import sqrt
 
 import torch
@@ -35,7 +36,7 @@ def shifted_softplus(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     return functional.softplus(x) - 0.6931471805599453
 
 
-@lru_cache(maxsize=None)
+@cache
 def unit_variance_factor(name: str) -> float:
     """c with ⟨(c·f(x))²⟩ = 1 for standard normal x, by quadrature: 1.6765 for silu, 1.5925 for tanh.
 
@@ -63,7 +64,7 @@ class NormalisedMLP(nn.Module):
             raise ValueError(f"widths need an input and an output size; given {list(widths)}.")
         self.function = activation
         self.factor = unit_variance_factor(activation)
-        pairs = zip(widths[:-1], widths[1:], strict=True)
+        pairs = pairwise(widths)
         self.weights = nn.ParameterList([nn.Parameter(torch.randn(a, b)) for a, b in pairs])
 
     def forward(self, x: Float[Tensor, "*n inputs"]) -> Float[Tensor, "*n outputs"]:
@@ -88,7 +89,7 @@ class MLP(nn.Module):
         if len(widths) < 2:
             raise ValueError(f"widths need an input and an output size; given {list(widths)}.")
         self.function = activation
-        pairs = zip(widths[:-1], widths[1:], strict=True)
+        pairs = pairwise(widths)
         self.layers = nn.ModuleList([nn.Linear(a, b, bias=bias) for a, b in pairs])
 
     def forward(self, x: Float[Tensor, "*n inputs"]) -> Float[Tensor, "*n outputs"]:

@@ -9,14 +9,16 @@ from torch import Tensor, nn
 
 def _check(n: int, cutoff: float) -> None:
     if n < 1 or not cutoff > 0:
-        raise ValueError(f"A radial basis needs at least one function and a positive cutoff; given {n}, {cutoff}.")
+        raise ValueError(
+            f"A radial basis needs at least one function and a positive cutoff; given {n}, {cutoff}."
+        )
 
 
 class Bessel(nn.Module):
     """b_n(r) = √(2/r_c) sin(nπr/r_c)/r, n = 1 … N; finite at r = 0.
 
-    Gasteiger, Groß & Günnemann, arXiv:2003.03123, eq. 7. With the frequencies at nπ/r_c each function has a
-    zero at the cutoff, which makes the product with an envelope one order smoother; trained frequencies lose it.
+    Gasteiger, Groß & Günnemann, arXiv:2003.03123, eq. 7. With the frequencies at nπ/r_c each function has
+    a zero at the cutoff, which makes the product with an envelope one order smoother; trained ones lose it.
 
     Args:
         n: number of functions.
@@ -60,7 +62,13 @@ class Gaussian(nn.Module):
     gamma: Tensor
 
     def __init__(
-        self, *, n: int, cutoff: float, start: float = 0.0, gamma: float | None = None, trainable: bool = False
+        self,
+        *,
+        n: int,
+        cutoff: float,
+        start: float = 0.0,
+        gamma: float | None = None,
+        trainable: bool = False,
     ) -> None:
         super().__init__()
         _check(n, cutoff)
@@ -82,7 +90,7 @@ class Gaussian(nn.Module):
 
 
 class ExpNormal(nn.Module):
-    """g_k(r) = exp(−β (e^(−αr) − μ_k)²), α = 5/r_c, μ_k equally spaced from e^(−5) to 1, β = (2/N (1 − e^(−5)))⁻².
+    """g_k(r) = exp(−β (e^(−αr) − μ_k)²), α = 5/r_c, μ_k evenly from e^(−5) to 1, β = (2/N (1 − e^(−5)))⁻².
 
     Unke & Meuwly, doi:10.1021/acs.jctc.9b00181, eq. 7 f.
 

@@ -1,4 +1,4 @@
-"""Screened nuclear repulsion of two atoms: the universal form and the variant that MACE adds to its energy."""
+"""Screened nuclear repulsion of two atoms: the universal form and the one that MACE adds."""
 
 import torch
 from jaxtyping import Float, Int

@@ -6,7 +6,7 @@ real harmonics of order m = −l … l, without Condon–Shortley phase, about t
 normalisation: Σ_m Y_lm(r̂)² = 2l + 1. Degrees are concatenated: the entry (l, m) is at l² + l + m.
 """
 
-from functools import lru_cache
+from functools import cache
 from math import factorial, sqrt
 
 import numpy as np
@@ -37,7 +37,7 @@ def spherical_harmonics(unit_vectors: Float[Tensor, "*n 3"], l_max: int) -> Floa
     return torch.cat(blocks[: l_max + 1], -1)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _raise_degree(l: int) -> Tensor:
     """Matrix [(2l+1)·3, 2l+3] that takes Y_l ⊗ r̂ to Y_{l+1}; scaled at the pole, where Y_l0 = √(2l+1)."""
     c = clebsch_gordan(l, 1, l + 1)
@@ -45,7 +45,7 @@ def _raise_degree(l: int) -> Tensor:
     return (scale * c).reshape(-1, 2 * l + 3)
 
 
-@lru_cache(maxsize=None)
+@cache
 def clebsch_gordan(l1: int, l2: int, l3: int) -> Float[Tensor, "d1 d2 d3"]:
     """Real coupling coefficients C of l1 ⊗ l2 → l3, float64, Σ C² = 1 (so Σ_{m1 m2} C² = 1/(2·l3+1)).
 

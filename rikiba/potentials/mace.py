@@ -1,7 +1,7 @@
 """MACE: equivariant message passing with many-body messages.
 
-Batatia, Kovács, Simm, Ortner & Csányi, NeurIPS 2022, arXiv:2206.07697; the choices that later models added are
-from Batatia et al., arXiv:2401.00096. Equal to mace-torch 0.3 on the same weights (tests/peers/mace).
+Batatia, Kovács, Simm, Ortner & Csányi, NeurIPS 2022, arXiv:2206.07697; the choices that later models added
+are from Batatia et al., arXiv:2401.00096. Equal to mace-torch 0.3 on the same weights (tests/peers/mace).
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ class MACE(Potential):
         shift: added to each atom's energy, eV.
         zbl: add a short-ranged nuclear repulsion (it is multiplied by `scale` too, as in published models).
         distance_transform: none, or agnesi to feed the radial basis a transformed distance.
-        first_residual: give the first layer a self-connection; otherwise an isolated atom has exactly E0 + shift.
+        first_residual: give the first layer a self-connection; without, an isolated atom has just E0 + shift.
         density_normalised: divide messages by a learned density + 1 instead of avg_num_neighbors.
         envelope_after_network: multiply the radial network's output by the envelope, not its input.
         last_readout_only: read the energy from the last layer only.
@@ -72,9 +72,13 @@ class MACE(Potential):
         seed: of the initial weights.
 
     Raises:
-        ValueError: for an element that is none, sizes that are not positive, or a correlation list of wrong length.
+        ValueError: for an unknown element, sizes that are not positive, a correlation list of wrong length.
     """
 
+    scale: Tensor
+    shift: Tensor
+    _numbers: Tensor
+    _radii: Tensor
     references: ClassVar[tuple[str, ...]] = ("10.48550/arXiv.2206.07697",)
 
     def __init__(
@@ -107,12 +111,16 @@ class MACE(Potential):
     ) -> None:
         super().__init__()
         check_positive(
-            cutoff=cutoff, channels=channels, n_layers=n_layers, n_bessel=n_bessel, avg_num_neighbors=avg_num_neighbors
+            cutoff=cutoff,
+            channels=channels,
+            n_layers=n_layers,
+            n_bessel=n_bessel,
+            avg_num_neighbors=avg_num_neighbors,
         )
         orders = [correlation] * n_layers if isinstance(correlation, int) else list(correlation)
         if len(orders) != n_layers or min(orders) < 1:
             raise ValueError(
-                f"correlation must be a positive integer or a list of {n_layers} of them; given {correlation}."
+                f"correlation must be a positive integer or a list of {n_layers}; given {correlation}."
             )
         if min(max_L, l_max) < 0:
             raise ValueError(f"max_L and l_max must be at least 0; given {max_L} and {l_max}.")
@@ -123,8 +131,8 @@ class MACE(Potential):
         self.envelope_power, self.distance_transform, self.zbl = envelope_power, distance_transform, zbl
         self.envelope_after_network, self.last_readout_only = envelope_after_network, last_readout_only
         self.atomic_energies = AtomicEnergies(self.elements, atomic_energies)
-        self.register_buffer("scale", torch.tensor(float(scale)))
-        self.register_buffer("shift", torch.tensor(float(shift)))
+        self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64))
+        self.register_buffer("shift", torch.tensor(float(shift), dtype=torch.float64))
         self._register_elements()
         self.radial_basis = Bessel(n=n_bessel, cutoff=cutoff)
         n_types = len(self.elements)
@@ -148,14 +156,14 @@ class MACE(Potential):
                     for t in range(n_layers)
                 ]
             )
+            # a linear readout of each layer, a perceptron for the last of several
+            readout_sizes = [(channels, 1)] * (n_layers - 1) + [(channels, readout_width, 1)]
+            if n_layers == 1:
+                readout_sizes = [(channels, 1)]
             self.readouts = nn.ModuleList(
                 [
-                    NormalisedMLP(
-                        widths=(channels, 1) if t < n_layers - 1 or n_layers == 1 else (channels, readout_width, 1),
-                        activation=activation,
-                    )
-                    for t in range(n_layers)
-                    if not last_readout_only or t == n_layers - 1
+                    NormalisedMLP(widths=widths, activation=activation)
+                    for widths in (readout_sizes[-1:] if last_readout_only else readout_sizes)
                 ]
             )
 
@@ -185,8 +193,8 @@ class MACE(Potential):
             h = layer(h, edges, groups)
             if not self.last_readout_only or t == self.n_layers - 1:
                 interaction = interaction + readouts.pop(0)(h[:, 0]).squeeze(-1)
-        energies = self.atomic_energies(types) + (self.scale * interaction + self.shift).to(torch.float64)
-        return Results(energies=energies)
+        scaled = (self.scale * interaction).to(torch.float64) + self.shift.to(torch.float64)
+        return Results(energies=self.atomic_energies(types) + scaled)
 
     def _edges(self, pairs: Pairs, types: Tensor, r: Tensor, vectors: Tensor) -> _Edges:
         envelope = polynomial(r / self.cutoff, self.envelope_power)[:, None]
@@ -203,9 +211,7 @@ class MACE(Potential):
     def _repulsion(self, pairs: Pairs, types: Tensor, r: Tensor) -> Float[Tensor, "atoms"]:
         numbers, radii = self._numbers[types], self._radii.to(r)[types]
         i, j = pairs.i, pairs.j
-        v = mace_zbl_pair_energy(
-            r, numbers[i], numbers[j], radii[i] + radii[j], power=self.envelope_power
-        )
+        v = mace_zbl_pair_energy(r, numbers[i], numbers[j], radii[i] + radii[j], power=self.envelope_power)
         return segment_sum(0.5 * v, i, len(types))
 
 
