@@ -1,0 +1,1 @@
+"""Builders of starting structures: what `structure.kind` of a configuration may say."""

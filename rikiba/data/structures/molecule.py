@@ -1,0 +1,31 @@
+"""A molecule by name."""
+
+from dataclasses import dataclass
+from typing import final
+
+from ase import Atoms
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Molecule:
+    """A molecule of ASE's G2 collection (MP2/6-31G* geometries, doi:10.1063/1.473182).
+
+    Args:
+        name: its name there, e.g. CH3CH2OH, H2O, C6H6.
+        charge: total charge, e.
+    """
+
+    name: str
+    charge: float = 0.0
+
+    def build(self) -> Atoms:
+        """The isolated molecule. Raises ValueError for an unknown name."""
+        from ase.build import molecule
+        from ase.collections import g2
+
+        if self.name not in g2.names:
+            raise ValueError(f"There is no molecule '{self.name}'; known are {', '.join(sorted(g2.names))}.")
+        atoms = molecule(self.name)
+        atoms.info["charge"] = self.charge
+        return atoms
