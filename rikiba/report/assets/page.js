@@ -35,7 +35,8 @@ function themed(figure) {
 async function drawPage() {
   const body = document.body.dataset;
   const buttons = [["toImage", "zoom2d", "pan2d", "resetScale2d"]];
-  const options = { responsive: true, displaylogo: false, modeBarButtons: buttons };
+  const modeBar = matchMedia("(hover: none)").matches ? false : "hover";
+  const options = { responsive: true, displayModeBar: modeBar, displaylogo: false, modeBarButtons: buttons };
   const plots = [...document.querySelectorAll(".plot")].map((host) => [host, dataOf(host)]);
   const viewers = [];
   const pause = () => new Promise((done) => setTimeout(done));

@@ -188,6 +188,10 @@ class Viewer {
     this.colors = this.data.kinds.map((k) => parseColor(k.color, this.context));
     // Eight sprites a colour, fading into the background with depth.
     this.sprites = this.colors.map((rgb) => Array.from({ length: 8 }, (_, d) => makeSprite(mix(rgb, this.background, (d / 7) * 0.55), 128)));
+    this.sticks = this.colors.map((rgb) => Array.from({ length: 8 }, (_, d) => {
+      const far = mix(rgb, this.background, (d / 7) * 0.55);
+      return [css(mix(far, [0, 0, 0], 0.5)), css(mix(far, [0, 0, 0], 0.14)), css(mix(far, [255, 255, 255], 0.45))];
+    }));
     this.draw();
   }
 
@@ -304,6 +308,7 @@ class Viewer {
     const items = points.map((p, a) => [p[2], a, -1, -1]);
     if (this.show.bonds) {
       const bonds = this.bonds(xyz);
+      this.crowded = bonds.length > 4000;
       for (let b = 0; b < bonds.length; b += 2) {
         for (const [from, to] of [[bonds[b], bonds[b + 1]], [bonds[b + 1], bonds[b]]]) {
           items.push([0.75 * points[from][2] + 0.25 * points[to][2], from, to, b]);
@@ -341,9 +346,11 @@ class Viewer {
     const width = 2 * STICK_RADIUS * p[3];
     const sx = p[0] + from * (q[0] - p[0]), sy = p[1] + from * (q[1] - p[1]);
     const mx = (p[0] + q[0]) / 2, my = (p[1] + q[1]) / 2;
-    const rgb = mix(this.colors[this.data.kind[a]], this.background, fade * 0.55);
-    for (const [part, color] of [[1, mix(rgb, [0, 0, 0], 0.5)], [0.72, mix(rgb, [0, 0, 0], 0.14)], [0.26, mix(rgb, [255, 255, 255], 0.45)]]) {
-      c.strokeStyle = css(color);
+    const shades = this.sticks[this.data.kind[a]][Math.min(7, Math.floor(fade * 8))];
+    // Thin or very many sticks are one or two strokes, for speed.
+    const strokes = this.crowded ? [[1, 1]] : width < 6 ? [[1, 0], [0.6, 1]] : [[1, 0], [0.72, 1], [0.26, 2]];
+    for (const [part, shade] of strokes) {
+      c.strokeStyle = shades[shade];
       c.lineWidth = Math.max(0.5, width * part);
       c.beginPath();
       c.moveTo(sx, sy);
