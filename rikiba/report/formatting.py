@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 _AS_WRITTEN = (
-    "eV meV keV J kJ kcal mol Ry nm bohr m cm THz GHz Hz fs ps ns ms s min h K GPa MPa kPa Pa bar "
+    "eV meV keV J kJ kcal mol Ry nm bohr m cm THz GHz Hz fs ps ns ms s min h K GPa MPa kPa Pa mPa bar "
     "kbar atm u g kg e D V W S rad atom atoms step steps frame frames pair day MiB GiB MB kB ppm "
 )
 UNITS: dict[str, str] = {u: u for u in _AS_WRITTEN.split()} | {
@@ -30,8 +30,8 @@ UNITS: dict[str, str] = {u: u for u in _AS_WRITTEN.split()} | {
 }
 """Last words of a key that are units, and how each is printed."""
 
-ALONE = frozenset({"atom", "atoms", "step", "steps", "frame", "frames", "pair"})
-"""Words that are units only behind 'per': `meV_per_atom` has a unit, `n_atoms` has none."""
+IN_RATIOS = frozenset("atom atoms step steps frame frames pair min h day m g S W".split())
+"""Words that are units only beside 'per': `meV_per_atom` has a unit, `n_atoms` and `energy_min` have none."""
 
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 SUBSCRIPT = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
@@ -62,7 +62,11 @@ def _unit(words: list[str]) -> str | None:
         else:
             return None
     over, under = groups[0], groups[1:]
-    if any(not g for g in under) or (not over and not under) or any(w in ALONE for w in over):
+    if (
+        any(not g for g in under)
+        or (not over and not under)
+        or (not under and any(w in IN_RATIOS for w in over))
+    ):
         return None
     below = [UNITS[w] for g in under for w in g]
     if over:

@@ -28,6 +28,10 @@ from rikiba.report.formatting import column_text
         ("K_GPa", "K", "GPa"),
         ("R2", "R²", ""),
         ("GPa", "GPa", ""),
+        ("energy_min", "energy min", ""),
+        ("density_g_per_cm3", "density", "g/cm³"),
+        ("thermal_conductivity_W_per_m_per_K", "thermal conductivity", "W/m/K"),
+        ("viscosity_mPa_s", "viscosity", "mPa·s"),
         ("energy_per_banana", "energy per banana", ""),
     ],
 )
