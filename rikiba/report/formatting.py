@@ -24,6 +24,7 @@ UNITS: dict[str, str] = {u: u for u in _AS_WRITTEN.split()} | {
     "us": "µs",
     "K2": "K²",
     "muB": "μB",
+    "degree": "°",
     "degrees": "°",
     "deg": "°",
     "percent": "%",
@@ -72,7 +73,14 @@ def _unit(words: list[str]) -> str | None:
     if over:
         denominator = "/".join(below) if len(below) == len(under) else "(" + "·".join(below) + ")"
         return "·".join(UNITS[w] for w in over) + ("/" + denominator if below else "")
-    return "·".join(u[:-1] + "⁻" + u[-1] if u[-1] in "²³⁶" else u + "⁻¹" for u in below)
+    return "·".join(_inverse(u) for u in below)
+
+
+def _inverse(unit: str) -> str:
+    """Å³ → Å⁻³, ps → ps⁻¹, cm⁻¹ → cm."""
+    if unit.endswith("⁻¹"):
+        return unit[:-2]
+    return unit[:-1] + "⁻" + unit[-1] if unit[-1] in "²³⁶" else unit + "⁻¹"
 
 
 def _name(words: list[str]) -> str:

@@ -28,6 +28,8 @@ from rikiba.report.formatting import column_text
         ("K_GPa", "K", "GPa"),
         ("R2", "R²", ""),
         ("GPa", "GPa", ""),
+        ("vdos_per_cm1", "vdos", "cm"),
+        ("angles_degree", "angles", "°"),
         ("energy_min", "energy min", ""),
         ("density_g_per_cm3", "density", "g/cm³"),
         ("thermal_conductivity_W_per_m_per_K", "thermal conductivity", "W/m/K"),
