@@ -11,7 +11,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    from rikiba.campaigns.pipeline import run_pipeline
+    from rikiba.pipeline.run import run_pipeline
 
     config = common.load_config(arguments)
     out = common.out_folder(arguments)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, make_supercell, molecule
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rikiba.core.pairs import PairFinder, Pairs, find_pairs
@@ -53,8 +53,10 @@ def structures(draw: st.DrawFn) -> Atoms:
 @given(structures(), st.floats(0.5, 6.0))
 @settings(max_examples=200, deadline=None)
 def test_equal_to_brute_force_and_canonical(atoms: Atoms, cutoff: float) -> None:
-    pairs = find_pairs(System.from_ase(atoms), cutoff)
-    assert listed(pairs) == brute_force(atoms, cutoff)
+    expected = brute_force(atoms, cutoff)
+    # at the very cutoff rounding decides, and either answer is right
+    assume(brute_force(atoms, cutoff - 1e-9) == brute_force(atoms, cutoff + 1e-9))
+    assert listed(find_pairs(System.from_ase(atoms), cutoff)) == expected
 
 
 def test_brute_force_notices_a_missing_pair() -> None:

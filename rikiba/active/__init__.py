@@ -1,0 +1,1 @@
+"""Learning from where a potential fails: explorers now; selectors and the loop build on them."""

@@ -1,0 +1,243 @@
+"""Stage: batched replicas with every model and a short run of the reference, and what they have in common."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from ase import Atoms
+
+from rikiba.calculators.ase import FromASE
+from rikiba.calculators.autograd import PotentialCalculator
+from rikiba.calculators.base import Calculator
+from rikiba.calculators.committee import Committee
+from rikiba.core.record import Record, Scene
+from rikiba.core.system import System
+from rikiba.execution.processes import Job, run_jobs
+from rikiba.execution.progress import Progress
+from rikiba.md.drift import drift
+from rikiba.md.ensembles.langevin import Langevin
+from rikiba.md.ensembles.nve import NVE
+from rikiba.md.reporters.hdf5 import Hdf5
+from rikiba.md.reporters.in_memory import InMemory
+from rikiba.md.simulation import Simulation
+from rikiba.md.state import State, maxwell_boltzmann
+from rikiba.properties.bond_lengths import BondLengths
+from rikiba.properties.trajectories import Trajectory
+from rikiba.properties.vdos import Vdos
+from rikiba.reference.base import Reference
+
+from .fitting import Fitted
+from .plan import MolecularDynamicsPlan, Plan
+
+SCENE_FRAMES = 150
+"""Frames of the trajectory that the report shows."""
+PROBE_STEPS = 40
+"""Steps after which the speed is known well enough to fit a run into its time."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Dynamics:
+    """What one source of forces gave."""
+
+    source: str
+    trajectories: tuple[Trajectory, ...]
+    """Constant temperature, after equilibration."""
+    records: tuple[Record, ...]
+
+
+def simulate(plan: Plan, models: Sequence[Fitted], out: Path, progress: Progress) -> list[Record]:
+    """Run all sources, compare each model with the reference. Trajectories stay in `out/trajectories`."""
+    settings, structure = plan.simulation, plan.structure
+    assert settings is not None and structure is not None
+    folder = out / "trajectories"
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = []
+    if plan.reference is not None and settings.reference_ps > 0:
+        jobs.append(Job(run_reference, (plan.reference, settings, structure, plan.run.seed)))
+    jobs += [Job(run_model, (m, settings, structure, plan.run.seed, folder)) for m in models]
+    found: list[Dynamics] = run_jobs(jobs, workers=plan.run.processes, progress=progress)
+    records = [r for d in found for r in d.records]
+    reference = found[0] if len(found) > len(models) else None
+    for d in found:
+        if reference is None or d is reference:
+            continue
+        labels = (d.source, reference.source)
+        for compare in (BondLengths(relax=False).compare, Vdos().compare):
+            record = compare(d.trajectories, reference.trajectories, labels=labels)
+            records.append(replace(record, name=f"{record.name}_{d.source}"))
+    return records
+
+
+def run_model(
+    model: Fitted, settings: MolecularDynamicsPlan, structure: Atoms, seed: int, folder: Path, progress: Progress
+) -> Dynamics:
+    """Constant temperature, then constant energy a quarter as long, with one model."""
+    members = model.members()
+    calculator: Calculator = PotentialCalculator(members[0]) if len(members) == 1 else Committee(members)
+    start = replicas(structure, settings.replicas, settings.temperature_K, seed)
+    steps = round(1e3 * settings.total_ps / settings.replicas / settings.timestep_fs)
+    bath = Langevin(temperature_K=settings.temperature_K, friction_per_ps=settings.friction_per_ps)
+    every = max(1, round(settings.interval_fs / settings.timestep_fs))
+    kept = InMemory(interval=every, velocities=True)
+    store = folder / f"{model.name}_nvt.h5"
+    store.unlink(missing_ok=True)
+    nvt = Simulation(
+        calculator,
+        bath,
+        start,
+        timestep_fs=settings.timestep_fs,
+        reporters=[kept, Hdf5(path=store, interval=every)],
+        progress=lambda done, total: progress(f"NVT {model.name}", done, total),
+    )
+    began = time.perf_counter()
+    steps, shortened = _affordable(nvt, steps, settings.max_seconds)
+    nvt.run(steps - nvt.state.step)
+    seconds = time.perf_counter() - began
+    watched = InMemory(interval=1, positions=False)
+    nve = Simulation(
+        calculator,
+        NVE(),
+        nvt.state,
+        timestep_fs=settings.timestep_fs,
+        reporters=[watched],
+        progress=lambda done, total: progress(f"NVE {model.name}", done, total),
+    ).run(max(1, steps // 4))
+    for reporter in nvt.reporters:
+        reporter.close()
+    conserved = drift(
+        watched.time_ps - watched.time_ps[:1],
+        watched.conserved,
+        len(structure),
+        kinetic_energy_eV=watched.kinetic_energy,
+    )
+    trajectories = _equilibrated(kept, nve.state.system, settings)
+    return Dynamics(
+        source=model.name,
+        trajectories=trajectories,
+        records=(
+            _run_record(model.name, settings, steps, seconds, kept, structure, shortened),
+            replace(conserved, name=f"drift_{model.name}", title=f"{conserved.title} (NVE): {model.name}"),
+            *_analyses(model.name, trajectories),
+        ),
+    )
+
+
+def run_reference(
+    reference: Reference, settings: MolecularDynamicsPlan, structure: Atoms, seed: int, progress: Progress
+) -> Dynamics:
+    """A short constant-temperature run with the reference engine."""
+    name = reference.level_of_theory
+    calculator = FromASE(reference.ase_calculator())  # type: ignore[attr-defined]
+    n = settings.reference_replicas
+    steps = round(1e3 * settings.reference_ps / n / settings.timestep_fs)
+    bath = Langevin(temperature_K=settings.temperature_K, friction_per_ps=settings.friction_per_ps)
+    kept = InMemory(interval=max(1, round(settings.interval_fs / settings.timestep_fs)), velocities=True)
+    began = time.perf_counter()
+    simulation = Simulation(
+        calculator,
+        bath,
+        replicas(structure, n, settings.temperature_K, seed + 5000),
+        timestep_fs=settings.timestep_fs,
+        reporters=[kept],
+        progress=lambda done, total: progress(f"NVT {name}", done, total),
+    ).run(steps)
+    trajectories = _equilibrated(kept, simulation.state.system, settings)
+    seconds = time.perf_counter() - began
+    record = _run_record(name, replace(settings, replicas=n), steps, seconds, kept, structure)
+    records = (replace(record, name="nvt_reference"), *_analyses(name, trajectories, suffix="reference"))
+    return Dynamics(source=name, trajectories=trajectories, records=records)
+
+
+def replicas(structure: Atoms, n: int, temperature_K: float, seed: int) -> State:
+    """n copies of a structure with velocities of their own."""
+    return maxwell_boltzmann(System.from_ase([structure] * n), temperature_K, seed=seed)
+
+
+def _affordable(simulation: Simulation, steps: int, max_seconds: float | None) -> tuple[int, str]:
+    """Steps that fit into the time, and what to say if they are fewer than asked for."""
+    if max_seconds is None or steps <= PROBE_STEPS:
+        return steps, ""
+    simulation.run(PROBE_STEPS // 2)  # compiles kernels and fills caches
+    began = time.perf_counter()
+    simulation.run(PROBE_STEPS // 2)
+    per_step = (time.perf_counter() - began) / (PROBE_STEPS // 2)
+    possible = PROBE_STEPS + int(max_seconds / per_step)
+    if possible >= steps:
+        return steps, ""
+    return possible, (
+        f"Shortened to {possible} of {steps} steps: {1e3 * per_step:.1f} ms a step did not fit into "
+        f"{max_seconds:g} s. Raise [simulation] max_seconds for the whole run."
+    )
+
+
+def _equilibrated(kept: InMemory, system: System, settings: MolecularDynamicsPlan) -> tuple[Trajectory, ...]:
+    """Frames after equilibration; where the run was cut short, at least its second half."""
+    every = settings.timestep_fs * kept.interval
+    skip = min(round(1e3 * settings.equilibration_ps / every), len(kept) // 2)
+    return tuple(
+        Trajectory.replicas(
+            kept.positions[skip:].numpy(), system, timestep_fs=every, velocities=kept.velocities[skip:].numpy()
+        )
+    )
+
+
+def _analyses(source: str, trajectories: tuple[Trajectory, ...], suffix: str | None = None) -> list[Record]:
+    tag = suffix or source
+    questions = (BondLengths(relax=False), Vdos())
+    found = [q.analyse(trajectories) for q in questions]
+    return [replace(r, name=f"md_{r.name}_{tag}", title=f"{r.title}: {source}") for r in found]
+
+
+def _run_record(
+    source: str,
+    settings: MolecularDynamicsPlan,
+    steps: int,
+    seconds: float,
+    kept: InMemory,
+    structure: Atoms,
+    shortened: str = "",
+) -> Record:
+    temperature = kept.temperature_K[len(kept) // 4 :].numpy()
+    replica_means = temperature.mean(0)
+    simulated = steps * settings.timestep_fs * settings.replicas / 1e3
+    values = {
+        "replicas": settings.replicas,
+        "steps": steps,
+        "timestep_fs": settings.timestep_fs,
+        "simulated_ps": simulated,
+        "mean_temperature_K": float(temperature.mean()),
+        "bath_temperature_K": settings.temperature_K,
+        "wall_time_s": seconds,
+        "ms_per_step": 1e3 * seconds / max(steps, 1),
+    }
+    spread = {}
+    if len(replica_means) > 1:
+        spread["mean_temperature_K"] = float(replica_means.std(ddof=1) / np.sqrt(len(replica_means)))
+    return Record(
+        name=f"nvt_{source}",
+        title=f"Dynamics at constant temperature: {source}",
+        values=values,
+        spread=spread,
+        scenes=(_scene(source, kept, structure),),
+        notes=(shortened,) if shortened else (),
+        references=Langevin.references,
+    )
+
+
+def _scene(source: str, kept: InMemory, structure: Atoms) -> Scene:
+    """The first replica's trajectory, thinned."""
+    stride = -(-len(kept) // SCENE_FRAMES)
+    positions = kept.positions[::stride, : len(structure)].tolist()
+    times = kept.time_ps[::stride, 0].tolist()
+    cell = tuple(tuple(v) for v in structure.cell.array.tolist()) if structure.pbc.any() else None
+    return Scene(
+        title=f"First replica: {source}",
+        numbers=tuple(structure.numbers.tolist()),
+        frames=tuple(tuple(tuple(r) for r in frame) for frame in positions),
+        cell=cell,
+        frame_labels=tuple(f"{t:.2f} ps" for t in times),
+    )

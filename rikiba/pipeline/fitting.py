@@ -1,0 +1,164 @@
+"""Stage: train every model, one member a process, and keep what is already trained."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+from rikiba import config as tables
+from rikiba.core.record import Record
+from rikiba.data.dataset import Dataset
+from rikiba.execution.processes import Job, run_jobs
+from rikiba.execution.progress import Progress
+from rikiba.potentials.base import Potential, seeded
+from rikiba.training.checkpoint import load_potential, read_metadata, save_potential
+from rikiba.training.loop import Progress as TrainingProgress
+from rikiba.training.trainer import Trainer
+
+from .frames import Frames
+from .plan import Model, Plan
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A model's trained members."""
+
+    name: str
+    files: tuple[Path, ...]
+    records: tuple[Record, ...]
+
+    def members(self) -> list[Potential]:
+        return [load_potential(f) for f in self.files]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class MemberJob:
+    """Everything that one training needs."""
+
+    label: str
+    """Name of the model and number of the member."""
+    name: str
+    potential: Mapping[str, Any]
+    computed: Mapping[str, Any]
+    trainer: Trainer
+    training: Dataset
+    validation: Dataset
+    folder: Path
+    seed: int
+    digest: str
+    data_digest: str
+
+
+def fit(plan: Plan, frames: Frames, out: Path, progress: Progress) -> list[Fitted]:
+    """Train all members of all models; a member whose inputs have not changed is not trained again."""
+    jobs = [job for model in plan.models for job in _jobs(model, plan, frames, out)]
+    due = [job for job in jobs if not _is_done(job)]
+    run_jobs([Job(train_member, (job,)) for job in due], workers=plan.run.processes, progress=progress)
+    fitted = []
+    for model in plan.models:
+        own = [job for job in jobs if job.name == model.name]
+        fitted.append(
+            Fitted(
+                name=model.name,
+                files=tuple(_file(job) for job in own),
+                records=tuple(Record.load(job.folder / "training.json") for job in own),
+            )
+        )
+    return fitted
+
+
+def train_member(job: MemberJob, progress: Progress) -> None:
+    """Build, train and save one member; resumes where an earlier run was cut off."""
+    cls = tables.pick("potentials", job.potential)
+    with seeded(job.seed):
+        computed = dict(job.computed) | {"seed": job.seed}
+        potential = tables.build(cls, job.potential, where=f"[model.{job.name}.potential]", computed=computed)
+    state = job.folder / "training_state.npz"
+    marker = job.folder / "inputs.sha256"
+    resume = state.exists() and marker.exists() and marker.read_text() == job.digest
+    job.folder.mkdir(parents=True, exist_ok=True)
+    marker.write_text(job.digest)
+    result = job.trainer.fit(
+        potential,
+        job.training,
+        job.validation,
+        folder=job.folder,
+        resume=resume,
+        callbacks=[_teller(job, progress)],
+    )
+    level = ", ".join(job.training.levels_of_theory)
+    save_potential(
+        _file(job),
+        result.potential,
+        level_of_theory=level,
+        training_data=job.data_digest,
+        inputs=job.digest,
+        isolated_atoms=dict(job.computed["atomic_energies"]),
+    )
+    record = result.record(name=f"training_{job.label}", title=f"Training of {job.label}")
+    replace(record, references=tuple(potential.references)).save(job.folder / "training.json")
+
+
+def _teller(job: MemberJob, progress: Progress) -> Any:
+    """Progress by epochs, or by seconds where the time is the limit."""
+    limit = job.trainer.max_seconds
+    text = f"Training {job.label}"
+
+    def tell(p: TrainingProgress) -> None:
+        if p.row is None:
+            return
+        if limit is not None and p.seconds / limit > p.epoch / p.max_epochs:
+            progress(text, min(round(p.seconds), round(limit)), round(limit))
+        else:
+            progress(text, p.epoch, p.max_epochs)
+
+    return tell
+
+
+def _jobs(model: Model, plan: Plan, frames: Frames, out: Path) -> list[MemberJob]:
+    cls = tables.pick("potentials", model.potential, where=f"[model.{model.name}.potential]")
+    cutoff = next(
+        v for k, v in tables.resolve_table(cls, model.potential, computed=_elements_only(frames)).items() if k == "cutoff"
+    )
+    computed = frames.computed_arguments(float(cutoff))
+    jobs = []
+    for k in range(model.members):
+        seed = plan.run.seed + 1 + 100 * k
+        trainer = replace(model.trainer, seed=model.trainer.seed + seed)
+        label = model.name if model.members == 1 else f"{model.name} {k + 1}"
+        inputs = [dict(model.potential), computed, asdict(trainer), seed, frames.digest]
+        text = json.dumps(inputs, sort_keys=True, default=str)
+        jobs.append(
+            MemberJob(
+                label=label,
+                name=model.name,
+                potential=model.potential,
+                computed=computed,
+                trainer=trainer,
+                training=frames.training,
+                validation=frames.validation,
+                folder=out / "models" / label.replace(" ", "_"),
+                seed=seed,
+                digest=hashlib.sha256(text.encode()).hexdigest(),
+                data_digest=frames.digest,
+            )
+        )
+    return jobs
+
+
+def _elements_only(frames: Frames) -> dict[str, Any]:
+    return {"elements": frames.training.elements}
+
+
+def _file(job: MemberJob) -> Path:
+    return job.folder / "potential.npz"
+
+
+def _is_done(job: MemberJob) -> bool:
+    if not _file(job).exists() or not (job.folder / "training.json").exists():
+        return False
+    return read_metadata(_file(job))["metadata"].get("inputs") == job.digest

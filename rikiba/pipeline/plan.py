@@ -1,0 +1,299 @@
+"""What a run is asked to do: every table of its file checked and turned into objects before work begins."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, final
+
+from ase import Atoms
+
+from rikiba import config as tables
+from rikiba.active.explorers.base import Explorer
+from rikiba.config import ConfigError
+from rikiba.reference.base import Reference
+from rikiba.training.trainer import Trainer
+
+TABLES = (
+    "run",
+    "structure",
+    "reference",
+    "explorer",
+    "data",
+    "split",
+    "model",
+    "validation",
+    "property",
+    "simulation",
+    "published",
+)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """How the run as a whole is carried out.
+
+    Args:
+        title: heading of the report.
+        seed: base of every random number of the run.
+        processes: jobs at a time, one thread each.
+    """
+
+    title: str = "rikiba run"
+    seed: int = 0
+    processes: int = 2
+
+    def __post_init__(self) -> None:
+        if self.processes < 1:
+            raise ValueError(f"processes must be at least 1; given {self.processes}.")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DataFiles:
+    """Labelled data that the user brings.
+
+    Args:
+        training: file of training frames.
+        validation: file of validation frames; otherwise [split] takes them from the training frames.
+        test: file of test frames; otherwise [split] takes them from the training frames.
+        level_of_theory: the method that made the labels, e.g. PBE/def2-SVP.
+        energy_key: name of the energies in the files.
+        forces_key: name of the forces in the files.
+        stress_key: name of the stresses in the files; not read if not given.
+        group_key: name of the trajectory or parent of a frame in the files.
+        isolated_atoms: energy of each isolated atom at this level, eV; least squares if not given.
+    """
+
+    training: Path
+    validation: Path | None = None
+    test: Path | None = None
+    level_of_theory: str
+    energy_key: str = "energy"
+    forces_key: str = "forces"
+    stress_key: str | None = None
+    group_key: str = "group"
+    isolated_atoms: dict[str, float] | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """How frames without a given split are divided: whole groups, never frames of one group.
+
+    Args:
+        validation_fraction: of the frames.
+        test_fraction: of the frames.
+        seed: of the choice of groups.
+    """
+
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.1
+    seed: int = 0
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """One potential to train, as often as there are members."""
+
+    name: str
+    potential: Mapping[str, Any]
+    trainer: Trainer
+    members: int = 1
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """What every trained potential is tested for.
+
+    Args:
+        physics: run the physics battery (invariances, derivatives, smoothness, short range, cost).
+    """
+
+    physics: bool = True
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class MolecularDynamicsPlan:
+    """Batched replicas with each model: constant temperature, then constant energy a quarter as long.
+
+    Args:
+        replicas: independent copies, advanced together.
+        temperature_K: of the bath and of the initial velocities.
+        friction_per_ps: of the bath.
+        timestep_fs: integration step.
+        total_ps: simulated time at constant temperature, all replicas together.
+        equilibration_ps: of each replica, not analysed (part of its time).
+        interval_fs: time between frames kept.
+        reference_ps: simulated time with the reference engine, all its replicas together; 0 for none.
+        reference_replicas: trajectories of the reference engine.
+        max_seconds: wall time for a model's constant-temperature run; it is shortened, and says so, where
+            the machine is slower. None is no limit.
+    """
+
+    replicas: int = 16
+    temperature_K: float = 300.0  # noqa: N815
+    friction_per_ps: float = 1.0
+    timestep_fs: float = 0.5
+    total_ps: float = 20.0
+    equilibration_ps: float = 0.2
+    interval_fs: float = 2.0
+    reference_ps: float = 2.0
+    reference_replicas: int = 2
+    max_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.replicas, self.reference_replicas) < 1:
+            raise ValueError("replicas and reference_replicas must be at least 1.")
+        if not self.timestep_fs <= self.interval_fs:
+            raise ValueError(f"interval_fs ({self.interval_fs}) is less than timestep_fs ({self.timestep_fs}).")
+        if self.total_ps / self.replicas <= self.equilibration_ps:
+            raise ValueError(
+                f"total_ps = {self.total_ps} gives each of {self.replicas} replicas "
+                f"{self.total_ps / self.replicas:g} ps, no more than equilibration_ps = {self.equilibration_ps}."
+            )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """Errors that others report on the same data, for the table beside ours.
+
+    Args:
+        name: of the method.
+        energy_mae_meV_per_atom: mean absolute error of the energy, meV/atom.
+        forces_mae_meV_per_A: mean absolute error of force components, meV/Å.
+        source: where the numbers stand.
+    """
+
+    name: str
+    energy_mae_meV_per_atom: float | None = None  # noqa: N815
+    forces_mae_meV_per_A: float | None = None  # noqa: N815
+    source: str = ""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The whole run. Exactly one of `explorers` (with a reference) and `data` says where frames come from."""
+
+    run: Run
+    models: tuple[Model, ...]
+    structure: Atoms | None = None
+    reference: Reference | None = None
+    explorers: tuple[Explorer, ...] = ()
+    data: DataFiles | None = None
+    split: Split = field(default_factory=Split)
+    validation: Validation = field(default_factory=Validation)
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    simulation: MolecularDynamicsPlan | None = None
+    published: tuple[Published, ...] = ()
+
+    @staticmethod
+    def of(config: Mapping[str, Any], folder: Path) -> "Plan":
+        """Check every table. Paths in the file are relative to `folder`, where the file stands.
+
+        Raises ConfigError for unknown tables and keys, wrong values and combinations that make no run.
+        """
+        tables.check_tables(config, TABLES)
+        run = tables.build(Run, config.get("run", {}), where="[run]")
+        plan = Plan(
+            run=run,
+            models=_models(config.get("model", {})),
+            structure=_structure(config, folder),
+            reference=_kind("reference", config, "reference"),
+            explorers=_explorers(config.get("explorer", []), run.seed),
+            data=_data(config, folder),
+            split=tables.build(Split, config.get("split", {}), where="[split]"),
+            validation=tables.build(Validation, config.get("validation", {}), where="[validation]"),
+            properties={
+                name: tables.build_kind("properties", t, where=f"[property.{name}]", default=name)
+                for name, t in config.get("property", {}).items()
+            },
+            simulation=_optional(MolecularDynamicsPlan, config, "simulation"),
+            published=tuple(
+                tables.build(Published, t, where=f"[[published]] {k + 1}")
+                for k, t in enumerate(config.get("published", []))
+            ),
+        )
+        plan._check()
+        return plan
+
+    def _check(self) -> None:
+        if (self.data is None) == (not self.explorers):
+            raise ConfigError(
+                "A run needs frames from one place: [data] with files, or [[explorer]] with [reference]."
+            )
+        if self.explorers and (self.reference is None or self.structure is None):
+            raise ConfigError("[[explorer]] needs a [reference] to label with and a [structure] to start from.")
+        if self.structure is None and (self.properties or self.simulation):
+            raise ConfigError("[property] and [simulation] need a [structure].")
+
+
+def _kind(room: str, config: Mapping[str, Any], role: str) -> Any:
+    return tables.build_kind(room, config[role], where=f"[{role}]") if role in config else None
+
+
+def _optional(cls: Any, config: Mapping[str, Any], role: str) -> Any:
+    return tables.build(cls, config[role], where=f"[{role}]") if role in config else None
+
+
+def _structure(config: Mapping[str, Any], folder: Path) -> Atoms | None:
+    builder = _kind("data.structures", config, "structure")
+    if builder is None:
+        return None
+    if hasattr(builder, "path"):
+        builder = replace(builder, path=folder / builder.path)
+    try:
+        return builder.build()
+    except ValueError as error:
+        raise ConfigError(f"[structure]: {error}") from error
+
+
+def _explorers(content: Sequence[Mapping[str, Any]] | Mapping[str, Any], seed: int) -> tuple[Explorer, ...]:
+    listed = [content] if isinstance(content, Mapping) else list(content)
+    return tuple(
+        tables.build_kind("active.explorers", t, where=f"[[explorer]] {k + 1}", computed={"seed": seed})
+        for k, t in enumerate(listed)
+    )
+
+
+def _data(config: Mapping[str, Any], folder: Path) -> DataFiles | None:
+    given: DataFiles | None = _optional(DataFiles, config, "data")
+    if given is None:
+        return None
+    files = {
+        name: folder / path for name in ("training", "validation", "test") if (path := getattr(given, name))
+    }
+    for name, path in files.items():
+        if not path.is_file():
+            raise FileNotFoundError(f"[data] {name}: there is no file {path}.")
+    return replace(given, **files)
+
+
+def _models(content: Mapping[str, Any]) -> tuple[Model, ...]:
+    if not content:
+        raise ConfigError("There is no model to train; write at least one [model.NAME.potential] with a kind.")
+    models = []
+    for name, table in content.items():
+        where = f"[model.{name}]"
+        unknown = set(table) - {"potential", "training", "members"}
+        if unknown or "potential" not in table:
+            raise ConfigError(f"{where} holds 'potential', 'training' and 'members'; given {sorted(table)}.")
+        members = table.get("members", 1)
+        if not isinstance(members, int) or members < 1:
+            raise ConfigError(f"{where} members must be a whole number, at least 1; given {members}.")
+        cls = tables.pick("potentials", table["potential"], where=f"[model.{name}.potential]")
+        check_keys(cls, table["potential"], f"[model.{name}.potential]")
+        trainer = tables.build(Trainer, table.get("training", {}), where=f"[model.{name}.training]")
+        models.append(Model(name=name, potential=table["potential"], trainer=trainer, members=members))
+    return tuple(models)
+
+
+def check_keys(cls: Any, table: Mapping[str, Any], where: str) -> None:
+    """Check a potential's table before the data is known, standing in for what the data will give."""
+    stand_in = {"elements": ("H",), "atomic_energies": None, "avg_num_neighbors": 1.0, "scale": 1.0, "shift": 0.0}
+    tables.resolve_table(cls, table, where=where, computed=stand_in)

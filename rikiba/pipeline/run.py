@@ -1,0 +1,80 @@
+"""The whole run, stage by stage; every stage leaves its records in the folder before the next begins."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rikiba import config as tables
+from rikiba.core.citations import bibtex
+from rikiba.core.record import Record
+from rikiba.execution.manifest import make_manifest, save_times
+from rikiba.execution.progress import Progress, silent
+from rikiba.report.page import write_page
+from rikiba.report.store import write_records
+
+from .answers import answer
+from .dynamics import simulate
+from .fitting import fit
+from .frames import frames as get_frames
+from .plan import Plan
+
+
+def run_pipeline(
+    config: Mapping[str, Any], *, out: Path, source: Path, progress: Progress = silent
+) -> list[Record]:
+    """Carry out a configuration: frames, training, answers, dynamics; report and records in `out`.
+
+    Labels already made and potentials already trained from the same inputs are used again, so that a run
+    that was cut off goes on where it was. Raises ConfigError before any work for what cannot be done.
+    """
+    plan = Plan.of(config, source.parent)
+    out.mkdir(parents=True, exist_ok=True)
+    inputs = [source] + [p for p in _files(plan) if p is not None]
+    (out / "resolved.toml").write_text(tables.resolved(config, {}), encoding="utf-8")
+    make_manifest(inputs=inputs, seeds={"run": plan.run.seed}).save(out)
+    began, stages = time.time(), dict[str, float]()
+    records: list[Record] = []
+
+    def stage(name: str, work: Callable[[], Any]) -> Any:
+        started = time.time()
+        result = work()
+        stages[name] = round(time.time() - started, 2)
+        save_times(out, began, stages)
+        return result
+
+    def keep(new: Sequence[Record]) -> None:
+        records.extend(new)
+        write_records(records, out / "records")
+
+    frames = stage("frames", lambda: get_frames(plan, out, progress))
+    keep(frames.records)
+    models = stage("training", lambda: fit(plan, frames, out, progress))
+    keep([r for m in models for r in m.records])
+    keep(stage("answers", lambda: answer(plan, frames, models, progress)))
+    if plan.simulation is not None:
+        keep(stage("dynamics", lambda: simulate(plan, models, out, progress)))
+    keep([_summary(plan, records, stages)])
+    records.insert(0, records.pop())
+    dois = {doi for r in records for doi in r.references} | set(getattr(plan.reference, "references", ()))
+    (out / "citations.bib").write_text(bibtex(dois), encoding="utf-8")
+    stage("report", lambda: write_page(records, out / "report.html", title=plan.run.title))
+    return records
+
+
+def _files(plan: Plan) -> list[Path | None]:
+    return [plan.data.training, plan.data.validation, plan.data.test] if plan.data is not None else []
+
+
+def _summary(plan: Plan, records: Sequence[Record], stages: Mapping[str, float]) -> Record:
+    """Wall time of the stages and the verdicts."""
+    judged = [r for r in records if r.verdict is not None]
+    failed = [r.title for r in judged if r.verdict == "fail"]
+    undecided = [r.title for r in judged if r.verdict == "undecided"]
+    notes = [f"Failed: {'; '.join(failed)}."] if failed else []
+    notes += [f"Undecided: {'; '.join(undecided)}."] if undecided else []
+    values = {f"{name}_wall_time_s": t for name, t in stages.items()}
+    values |= {"total_wall_time_s": round(sum(stages.values()), 1), "verdicts_passed": len(judged) - len(failed) - len(undecided)}
+    values |= {"verdicts_failed": len(failed), "verdicts_undecided": len(undecided)}
+    return replace(Record(name="summary", title=plan.run.title, values=values), notes=tuple(notes))
