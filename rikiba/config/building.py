@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -89,22 +90,43 @@ def resolved(
 
     Args:
         config: tables by role.
-        rooms: role → room whose `kind` picks the class ('potentials'), or the class itself.
+        rooms: role → room whose `kind` picks the class ('potentials'), or the class itself. A role may be a
+            dotted path with wildcards ('model.*.potential'); below one that ends in `.*` the table's own
+            name is its kind where it gives none.
         computed: role → values that the data gave.
     """
-    full: dict[str, Any] = {}
-    for role, content in config.items():
-        target = rooms.get(role)
-        if target is None:
-            full[role] = table_of(content)
-        elif isinstance(content, list):
-            full[role] = [
-                _resolved_one(target, t, f"[[{role}]] {k}", (computed or {}).get(role))
-                for k, t in enumerate(content)
-            ]
-        else:
-            full[role] = _resolved_one(target, content, f"[{role}]", (computed or {}).get(role))
-    return to_toml(full)
+    return to_toml(_filled(config, "", rooms, computed or {}))
+
+
+def _filled(
+    value: Any, path: str, rooms: Mapping[str, Any], computed: Mapping[str, Mapping[str, Any]]
+) -> Any:
+    """A table with the defaults of every table below it that a role names."""
+    role = next((r for r in rooms if path and fnmatchcase(path, r)), None)
+    if role is not None and isinstance(value, list):
+        return [
+            _filled_one(t, f"[[{path}]] {k + 1}", role, rooms, computed.get(path))
+            for k, t in enumerate(value)
+        ]
+    if role is not None:
+        return _filled_one(value, f"[{path}]", role, rooms, computed.get(path))
+    if isinstance(value, Mapping):
+        return {k: _filled(v, f"{path}.{k}" if path else k, rooms, computed) for k, v in value.items()}
+    return table_of(value)
+
+
+def _filled_one(
+    table: Mapping[str, Any],
+    where: str,
+    role: str,
+    rooms: Mapping[str, Any],
+    computed: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    cls = rooms[role]
+    if isinstance(cls, str):
+        name = where.strip("[]").rsplit(".", 1)[-1] if role.endswith(".*") else None
+        cls = pick(cls, table, where=where, default=name)
+    return resolve_table(cls, table, where=where, computed=computed)
 
 
 def table_of(value: Any) -> Any:
@@ -179,13 +201,6 @@ def _kind(value: Any) -> dict[str, Any]:
     room = room_of(type(value))
     name = registry.name_of(room, type(value)) if room else ""
     return {"kind": name} if name and (room is None or name in registry.names(room)) else {}
-
-
-def _resolved_one(
-    target: Any, table: Mapping[str, Any], where: str, computed: Mapping[str, Any] | None
-) -> Any:
-    cls = pick(target, table, where=where) if isinstance(target, str) else target
-    return resolve_table(cls, table, where=where, computed=computed)
 
 
 def _wrong_key(key: str, known: list[str], cls: Any, where: str) -> str:

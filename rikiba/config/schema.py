@@ -37,7 +37,7 @@ def schema(cls: Callable[..., Any]) -> tuple[Parameter, ...]:
     function = _constructor(cls)
     if function is None:
         return ()
-    hints = typing.get_type_hints(function)
+    hints = _hints(function)
     texts = documentation(cls)
     factories = _default_factories(cls)
     found = []
@@ -77,6 +77,14 @@ def _constructor(cls: Callable[..., Any]) -> Callable[..., Any] | None:
         return cls
     function: Callable[..., Any] = cls.__init__  # type: ignore[misc]
     return None if function is object.__init__ else function
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Type hints; those of a third party that only a type checker can resolve stay text, so unchecked."""
+    try:
+        return typing.get_type_hints(function)
+    except NameError:
+        return dict(getattr(function, "__annotations__", {}))
 
 
 def _default_factories(cls: Any) -> dict[str, Callable[[], Any]]:

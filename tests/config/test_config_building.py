@@ -180,6 +180,19 @@ def test_resolved_holds_every_default_and_builds_the_same() -> None:
         config.resolved({"net": {"chanels": 4}}, {"net": Network})
 
 
+def test_resolved_finds_tables_below_tables() -> None:
+    given = {
+        "model": {"a": {"members": 2, "potential": {"channels": 3}}},
+        "property": {"zbl": {"elements": ["H"]}},
+    }
+    rooms = {"model.*.potential": Network, "property.*": "potentials"}
+    back = tomllib.loads(config.resolved(given, rooms))
+    assert back["model"]["a"]["members"] == 2 and back["model"]["a"]["potential"]["rate"] == 0.01
+    assert back["property"]["zbl"]["elements"] == ["H"] and "cutoff" in back["property"]["zbl"]
+    with pytest.raises(ConfigError, match=r"\[model\.b\.potential\] has no key 'x'"):
+        config.resolved({"model": {"b": {"potential": {"x": 1}}}}, rooms)
+
+
 def test_documentation_of_arguments_and_fields() -> None:
     found = {p.name: p for p in config.schema(Network)}
     assert found["channels"].text == "width of every layer." and found["channels"].required
