@@ -142,7 +142,7 @@ class Simulation:
         tell_every = max(1, n_steps // 200)
         self._guarded(self._report)
         for done in range(1, n_steps + 1):
-            if self.stopped is not None:
+            if self._is_stopped():
                 break
             self._guarded(self._advance)
             self._guarded(self._report)
@@ -158,6 +158,9 @@ class Simulation:
         """Close the reporters' files."""
         for reporter in self.reporters:
             reporter.close()
+
+    def _is_stopped(self) -> bool:
+        return self.stopped is not None
 
     def _step(self) -> Step:
         return Step(self.evaluator, self.state.step, self._stress_due(self.state.step + 1))

@@ -292,7 +292,7 @@ def maxwell_boltzmann(
 
 
 def _without_drift(state: State, momentum: bool, rotation: bool | None) -> State:
-    """One system without total momentum and (isolated, unless told) rotation; unchanged if atoms are fixed."""
+    """One system without total momentum and (if isolated or told) rotation; as it is if atoms are fixed."""
     free = (state.inverse_masses > 0).all()[None]
     if momentum:
         state = without_momentum(state, free)
@@ -334,4 +334,5 @@ def _momentum_dof(state: State) -> Tensor:
     scale = total(state.masses * state.velocities.norm(dim=-1))
     still = state.momentum.norm(dim=-1) <= 1e-9 * scale
     no_fixed = total((state.inverse_masses == 0).double()) == 0
-    return 3 * (still & no_fixed & (state.system.counts > 1)).long()
+    moves_freely = still & no_fixed & (state.system.counts > 1)
+    return torch.where(moves_freely, 3, 0)

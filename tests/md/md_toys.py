@@ -22,7 +22,7 @@ class Harmonic:
 
 
 class LennardJones:
-    """Pair energies 4ε((σ/r)¹² − (σ/r)⁶) times a switch that takes value and two derivatives to 0 at the cutoff.
+    """4ε((σ/r)¹² − (σ/r)⁶) times a switch that takes value and two derivatives to 0 at the cutoff.
 
     Forces are scatter sums over canonical pairs, so that they do not depend on when the list was built.
     """

@@ -95,7 +95,7 @@ def test_kill_and_resume_equals_uninterrupted(kind: str, tmp_path: Path) -> None
     whole = build(tmp_path / "whole", kind).run(90)
     whole.close()
     folder = tmp_path / "killed"
-    code = f"from test_simulation import *; torch.set_num_threads(1); build(Path({str(folder)!r}), {kind!r}, 73).run(90)"
+    code = f"from test_simulation import *; build(Path({str(folder)!r}), {kind!r}, 73).run(90)"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
