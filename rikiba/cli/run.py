@@ -1,4 +1,4 @@
-"""Run a whole pipeline from one file: label, train, validate, simulate, answer, report."""
+"""Run a whole pipeline from one file: label or read, train, validate, answer, simulate, report."""
 
 import argparse
 
@@ -13,10 +13,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> None:
     from rikiba.pipeline.run import run_pipeline
 
-    config = common.load_config(arguments)
-    out = common.out_folder(arguments)
+    from .output import summary
+
+    config, out = common.load_config(arguments), common.out_folder(arguments)
     with progress() as show:
         records = run_pipeline(config, out=out, source=arguments.file, progress=show)
-    for record in records:
-        print(f"{record.title}: {record.verdict or 'done'}")
-    print(f"Results in {out}")
+    print(summary(records[0]))
+    print(f"Written: {out / 'report.html'}")

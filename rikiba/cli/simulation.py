@@ -1,0 +1,96 @@
+"""The simulation that `rikiba md` runs; its signature is the schema of the table [md]."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rikiba.core.record import Curve, Figure, Record
+from rikiba.execution.progress import Progress, silent
+
+
+def simulate(
+    *,
+    calculator: Any,
+    frames: list[Any],
+    ensemble: Any,
+    out: Path,
+    resume: bool = False,
+    show: Progress = silent,
+    steps: int,
+    timestep_fs: float,
+    temperature_K: float,
+    replicas: int = 1,
+    interval: int = 10,
+    checkpoint_interval: int = 1000,
+    seed: int = 0,
+) -> Record:
+    """A simulation that leaves trajectory.xyz, thermo.csv and md.checkpoint in its folder.
+
+    Args:
+        steps: number of steps.
+        timestep_fs: integration step.
+        temperature_K: of the initial velocities.
+        replicas: copies of each structure, advanced together.
+        interval: steps between frames and rows.
+        checkpoint_interval: steps between checkpoints.
+        seed: of velocities and noise.
+    """
+    from rikiba.core.system import System
+    from rikiba.md.drift import drift
+    from rikiba.md.reporters.extxyz import Extxyz
+    from rikiba.md.reporters.in_memory import InMemory
+    from rikiba.md.reporters.thermo import Thermo
+    from rikiba.md.simulation import Simulation
+    from rikiba.md.state import maxwell_boltzmann
+
+    system = System.from_ase([atoms for atoms in frames for _ in range(replicas)])
+    kept = InMemory(interval=interval, positions=False)
+    files = (
+        Extxyz(path=out / "trajectory.xyz", interval=interval),
+        Thermo(path=out / "thermo.csv", interval=interval),
+    )
+    simulation = Simulation(
+        calculator,
+        ensemble,
+        maxwell_boltzmann(system, temperature_K, seed=seed),
+        timestep_fs=timestep_fs,
+        reporters=(kept, *files),
+        checkpoint=out / "md.checkpoint",
+        checkpoint_interval=checkpoint_interval,
+        progress=lambda done, total: show("Molecular dynamics", done, total),
+    )
+    file = out / "md.checkpoint"
+    if resume:
+        if not file.is_file():
+            raise ValueError(f"There is no checkpoint {file} to go on from; leave --resume out.")
+        simulation.restore(file)
+    simulation.run(max(0, steps - simulation.state.step))
+    simulation.close()
+    found = drift(kept.time_ps, kept.conserved, system.counts.tolist(), kinetic_energy_eV=kept.kinetic_energy)
+    return described(found, kept, simulation, tuple(getattr(ensemble, "references", ())))
+
+
+def described(found: Record, kept: Any, simulation: Any, references: tuple[str, ...]) -> Record:
+    """The drift's record with the run's length and mean temperature, and its curves of temperature."""
+    temperatures = kept.temperature_K
+    late = temperatures[len(temperatures) // 2 :].mean(0)
+    curves = [
+        Curve.of(f"system {k}", kept.time_ps[:, k], temperatures[:, k]) for k in range(min(16, len(late)))
+    ]
+    figure = Figure(title="Temperature", x_label="time (ps)", y_label="T (K)", curves=tuple(curves))
+    values = {
+        "n_steps": simulation.state.step,
+        "simulated_time_ps": float(kept.time_ps[-1].max()),
+        "mean_temperature_K": float(late.mean()),
+        "stopped": simulation.stopped or "at the end",
+        **found.values,
+    }
+    return replace(
+        found,
+        name="md",
+        title="Molecular dynamics",
+        values=values,
+        figures=(figure, *found.figures),
+        notes=("The mean temperature is that of the second half.", *found.notes),
+        references=tuple(dict.fromkeys((*found.references, *references))),
+    )

@@ -1,0 +1,79 @@
+"""What most verbs start from: a structure, and something that gives energies."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator as AseCalculator
+
+from rikiba import config
+from rikiba.calculators.base import Calculator
+from rikiba.config import ConfigError
+from rikiba.potentials.base import Potential
+
+
+def potentials(table: Mapping[str, Any], folder: Path) -> list[Potential]:
+    """The potentials of a [potential] table: of checkpoint files, or one built from its kind."""
+    if "checkpoint" not in table:
+        return [config.build_kind("potentials", table, where="[potential]")]
+    from rikiba.training.checkpoint import load_potential
+
+    files: Sequence[Path] = config.build(checkpoint_files, table, where="[potential]")
+    return [load_potential(folder / f) for f in files]
+
+
+def checkpoint_files(*, checkpoint: Path | tuple[Path, ...]) -> tuple[Path, ...]:
+    """Files of saved potentials.
+
+    Args:
+        checkpoint: a file, or several files for a committee.
+    """
+    return checkpoint if isinstance(checkpoint, tuple) else (checkpoint,)
+
+
+def calculators(tables: Mapping[str, Any], folder: Path) -> list[Calculator]:
+    """One calculator for each potential of [potential], or the one of [calculator].
+
+    [calculator] names any ASE or rikiba calculator as `kind = "package.module:Class"`; its other keys are
+    that class's arguments. Raises ConfigError unless exactly one of the two tables is there.
+    """
+    if ("potential" in tables) == ("calculator" in tables):
+        raise ConfigError(
+            "Energies come from one table: [potential] with checkpoint = 'FILE' or a kind, or [calculator] "
+            'with kind = "package.module:Class" for any ASE calculator.'
+        )
+    if "potential" in tables:
+        from rikiba.calculators.autograd import PotentialCalculator
+
+        return [PotentialCalculator(p) for p in potentials(tables["potential"], folder)]
+    found = config.build_kind("calculators", tables["calculator"], where="[calculator]")
+    if isinstance(found, AseCalculator):
+        from rikiba.calculators.ase import FromASE
+
+        return [FromASE(found)]
+    return [found]
+
+
+def calculator(tables: Mapping[str, Any], folder: Path) -> Calculator:
+    """The calculator of [potential] or [calculator]; several checkpoints make a committee."""
+    if isinstance(tables.get("potential"), Mapping) and "calculator" not in tables:
+        members = potentials(tables["potential"], folder)
+        if len(members) > 1:
+            from rikiba.calculators.committee import Committee
+
+            return Committee(members)
+    return calculators(tables, folder)[0]
+
+
+def structures(table: Mapping[str, Any], folder: Path) -> list[Atoms]:
+    """What [structure] builds; every frame of a file where `index = "all"`."""
+    if table.get("kind") == "file" and table.get("index") == "all":
+        from rikiba.data.formats import read_structures
+
+        return read_structures(folder / str(table.get("path", "")))
+    builder = config.build_kind("data.structures", table, where="[structure]")
+    if hasattr(builder, "path"):
+        builder = type(builder)(**{**vars(builder), "path": folder / builder.path})
+    built: Atoms = builder.build()
+    return [built]
