@@ -18,9 +18,9 @@ from .base import Design, LinearPotential, check_positive, seeded
 
 
 class PairBasis(LinearPotential):
-    """E = Σ_i E0(Z_i) + ½ Σ_i Σ_j Σ_k c_{Z_i Z_j, k} T_k(2r_ij/r_c − 1) f(r_ij/r_c).
+    """A pair potential expanded in Chebyshev polynomials.
 
-    T_k are Chebyshev polynomials, f is the polynomial envelope of power p, twice continuously differentiable
+    E = Σ_i E0(Z_i) + ½ Σ_i Σ_j Σ_k c_{Z_i Z_j, k} T_k(2r_ij/r_c − 1) f(r_ij/r_c), where f is the polynomial envelope of power p, twice continuously differentiable
     at the cutoff. The coefficients of Z_i Z_j and Z_j Z_i are one. With `one_body` each element has one
     coefficient more, a constant energy per atom. Forces and stress rows of the design matrix are analytic,
     T_k' = k U_{k−1} and f' = −½p(p+1)(p+2) x^{p−1}(1 − x)²/r_c.
@@ -48,6 +48,8 @@ class PairBasis(LinearPotential):
     ) -> None:
         super().__init__()
         check_positive(cutoff=cutoff, n_basis=n_basis)
+        if envelope_power < 2:
+            raise ValueError(f"envelope_power must be at least 2; given {envelope_power}.")
         self.elements = periodic_table.sorted_symbols(elements)
         self.cutoff, self.n_basis, self.envelope_power = float(cutoff), n_basis, envelope_power
         self.one_body = one_body

@@ -26,8 +26,13 @@ class Average:
             raise ValueError(f"ema_decay lies in [0, 1), or is none; given {decay}.")
         self.parameters = list(parameters)
         self.decay = decay
+        self.values: list[Tensor] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew from the parameters' present values."""
         self.updates = 0
-        self.values = [] if decay is None else [p.detach().clone() for p in self.parameters]
+        self.values = [] if self.decay is None else [p.detach().clone() for p in self.parameters]
 
     @torch.no_grad()
     def update(self) -> None:

@@ -56,9 +56,9 @@ class Trainer:
         schedule_follows: 'epochs', or 'time' where max_seconds is to end the run (then not reproducible)
         warmup_steps: steps of linear rise of the learning rate
         stage_two_start: fraction of the training after which the stage-two weights hold; none has one stage
-        stage_two_energy_weight: energy weight of stage two
-        stage_two_forces_weight: forces weight of stage two
-        stage_two_stress_weight: stress weight of stage two
+        stage_two_energy_weight: energy weight of stage two; none leaves it
+        stage_two_forces_weight: forces weight of stage two; none leaves it
+        stage_two_stress_weight: stress weight of stage two; none leaves it
         stage_two_learning_rate: learning rate of stage two, constant; none goes on with the schedule
         patience_epochs: stop after so many epochs without a lower validation loss; none never does
         max_seconds: wall time after which training stops and keeps what it has; none is no limit
@@ -91,9 +91,9 @@ class Trainer:
     schedule_follows: Literal["epochs", "time"] = "epochs"
     warmup_steps: int = 0
     stage_two_start: float | None = None
-    stage_two_energy_weight: float = 1000.0
-    stage_two_forces_weight: float = 100.0
-    stage_two_stress_weight: float = 0.0
+    stage_two_energy_weight: float | None = 1000.0
+    stage_two_forces_weight: float | None = None
+    stage_two_stress_weight: float | None = None
     stage_two_learning_rate: float | None = 0.001
     patience_epochs: int | None = None
     max_seconds: float | None = None
@@ -140,6 +140,7 @@ class Trainer:
             if prepare:
                 state.potential.prepare((b.system, b.pairs) for b in self._whole(training, state).batches(0))
             processes.copy_from_first(list(state.potential.state_dict().values()))
+            state.average.restart()
         with Interruption() as interrupted:
             loop = Loop(self, state, loader, checks, file, identity, callbacks, processes, interrupted)
             stopped = loop.run()
@@ -156,12 +157,15 @@ class Trainer:
 
     def loss_of_stage(self, stage: int) -> Loss:
         """The loss of stage 1 or 2."""
-        prefix = "" if stage == 1 else "stage_two_"
         return Loss(
-            **{f"{term}_weight": getattr(self, f"{prefix}{term}_weight") for term in TERMS},
+            **{f"{term}_weight": self._weight(term, stage) for term in TERMS},
             **{f"{term}_delta": getattr(self, f"{term}_delta") for term in TERMS},
             form=self.loss,
         )
+
+    def _weight(self, term: str, stage: int) -> float:
+        later = getattr(self, f"stage_two_{term}_weight")
+        return getattr(self, f"{term}_weight") if stage == 1 or later is None else later
 
     def rate(self, stage: int, fraction: float, losses: Sequence[float]) -> float:
         """Learning rate of an epoch, before warm-up."""
@@ -212,9 +216,8 @@ class Trainer:
         """Say which labels are used; raise where one that has a weight is nowhere to be found."""
         notes = []
         for term in TERMS:
-            weights = [getattr(self, f"{term}_weight")]
-            if self.stage_two_start is not None:
-                weights.append(getattr(self, f"stage_two_{term}_weight"))
+            stages = (1,) if self.stage_two_start is None else (1, 2)
+            weights = [self._weight(term, stage) for stage in stages]
             for name, data in (("training", training), ("validation", validation)):
                 if data is None:
                     continue
@@ -261,4 +264,5 @@ def _check(t: Trainer) -> None:
         raise ValueError(f"stage_two_start is a fraction between 0 and 1; given {t.stage_two_start}.")
     if t.weight_decay < 0:
         raise ValueError(f"weight_decay must be at least 0; given {t.weight_decay}.")
+    # the parts check the rest
     t.loss_of_stage(1), t.loss_of_stage(2), t.rate(1, 0.0, ()), Average((), t.ema_decay)

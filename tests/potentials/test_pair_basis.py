@@ -66,8 +66,12 @@ def test_forces_are_finite_differences_of_the_energy() -> None:
             moved = system.positions.clone()
             moved[atom, axis] += sign * h
             there = system.replace(positions=moved)
-            energies.append(evaluate(model, there, find_pairs(there, model.cutoff), forces=False).energy.sum())
-        assert float(forces[atom, axis] + (energies[0] - energies[1]) / (2 * h)) == pytest.approx(0.0, abs=1e-6)
+            energies.append(
+                evaluate(model, there, find_pairs(there, model.cutoff), forces=False).energy.sum()
+            )
+        assert float(forces[atom, axis] + (energies[0] - energies[1]) / (2 * h)) == pytest.approx(
+            0.0, abs=1e-6
+        )
 
 
 def test_energy_and_two_derivatives_vanish_at_the_cutoff() -> None:
@@ -92,7 +96,9 @@ def test_a_pair_and_its_mirror_share_coefficients() -> None:
     assert abs(energies[0] - energies[2]) > 1e-6
 
 
-@pytest.mark.parametrize("options", [{"cutoff": 0.0}, {"n_basis": 0}, {"atomic_energies": {"Si": 1.0}}])
+@pytest.mark.parametrize(
+    "options", [{"cutoff": 0.0}, {"n_basis": 0}, {"envelope_power": 1}, {"atomic_energies": {"Si": 1.0}}]
+)
 def test_bad_arguments_are_refused(options: dict) -> None:
     with pytest.raises(ValueError):
         potential(**options)

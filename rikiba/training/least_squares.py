@@ -4,14 +4,12 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, final
 
 import numpy as np
 import torch
 
-from rikiba.core import elements
 from rikiba.core.record import Record
 from rikiba.core.results import Results
 from rikiba.data.batching import Batch, Loader
@@ -265,21 +263,3 @@ def _rows(
 def _observable(term: str, design: Design, labels: Results) -> tuple[torch.Tensor | None, torch.Tensor]:
     target = labels.need(term)
     return getattr(design, term), target - design.offset if term == "energy" else target
-
-
-def least_squares_atomic_energies(frames: Dataset | Sequence[Any]) -> dict[str, float]:
-    """E0 of each element, eV, from total energies alone: min Σ (E − Σ_Z n_Z E0_Z)², smallest norm.
-
-    Warns with `UndeterminedWarning` where the compositions do not tell the elements apart (a single molecule,
-    a fixed stoichiometry): then only the sums that occur are meaningful. Raises ValueError without energies.
-    """
-    labelled = [f for f in frames if f.results.energy is not None]
-    if not labelled:
-        raise ValueError("No frame has an energy; atomic energies cannot be fitted.")
-    symbols = Dataset(labelled).elements
-    numbers = elements.numbers_of(symbols)
-    counts = np.array([[int((f.system.numbers == z).sum()) for z in numbers] for f in labelled], float)
-    energies = np.array([float(f.results.need("energy")) for f in labelled])
-    solution, _, rank, _ = np.linalg.lstsq(counts, energies, rcond=None)
-    _rank_notes(int(rank), len(symbols), len(labelled))
-    return dict(zip(symbols, solution.tolist(), strict=True))
