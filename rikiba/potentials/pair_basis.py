@@ -20,10 +20,11 @@ from .base import Design, LinearPotential, check_positive, seeded
 class PairBasis(LinearPotential):
     """A pair potential expanded in Chebyshev polynomials.
 
-    E = Σ_i E0(Z_i) + ½ Σ_i Σ_j Σ_k c_{Z_i Z_j, k} T_k(2r_ij/r_c − 1) f(r_ij/r_c), where f is the polynomial envelope of power p, twice continuously differentiable
-    at the cutoff. The coefficients of Z_i Z_j and Z_j Z_i are one. With `one_body` each element has one
-    coefficient more, a constant energy per atom. Forces and stress rows of the design matrix are analytic,
-    T_k' = k U_{k−1} and f' = −½p(p+1)(p+2) x^{p−1}(1 − x)²/r_c.
+    E = Σ_i E0(Z_i) + ½ Σ_i Σ_j Σ_k c_{Z_i Z_j, k} T_k(2r_ij/r_c − 1) f(r_ij/r_c), where f is the polynomial
+    envelope of power p, twice continuously differentiable at the cutoff. The coefficients of Z_i Z_j and
+    Z_j Z_i are one. With `one_body` each element has one coefficient more, a constant energy per atom. Forces
+    and stress rows of the design matrix are analytic, T_k' = k U_{k−1} and
+    f' = −½p(p+1)(p+2) x^{p−1}(1 − x)²/r_c.
 
     Args:
         elements: chemical symbols; kept in order of atomic number.
