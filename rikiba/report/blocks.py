@@ -25,8 +25,8 @@ def article(record: Record, anchor: str) -> str:
     """One record, everything it has, HTML-escaped."""
     mark = badge(record.verdict) if record.verdict else ""
     parts = [
-        f'<article id="{anchor}" class="{record.verdict or "none"}" aria-labelledby="{anchor}-title"><header>'
-        f'<h3 id="{anchor}-title">{escape(record.title)}</h3>'
+        f'<article id="{anchor}" class="{record.verdict or "none"}" aria-labelledby="{anchor}:title"><header>'
+        f'<h3 id="{anchor}:title">{escape(record.title)}</h3>'
         f'{mark}<span class="name">{escape(record.name)}</span></header>',
         notes(record.notes),
         values(record),

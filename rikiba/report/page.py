@@ -60,10 +60,10 @@ def page(
     groups = arrange([r.name for r in records], sections)
     order = [k for _, members in groups for k in members]
     body = [_summary(records, anchors, order)]
-    contents = ['<li><a href="#summary"><span class="dot" aria-hidden="true">≡</span>Summary</a></li>']
+    contents = ['<li><a href="#page:summary"><span class="dot" aria-hidden="true">≡</span>Summary</a></li>']
     for number, (heading, members) in enumerate(groups):
         if heading:
-            body.append(f'<h2 class="section" id="section-{number}">{escape(heading)}</h2>')
+            body.append(f'<h2 class="section" id="page:section-{number}">{escape(heading)}</h2>')
             contents.append(f'<li><span class="group">{escape(heading)}</span></li>')
         body += [article(records[k], anchors[k]) for k in members]
         contents += [_entry(records[k], anchors[k]) for k in members]
@@ -71,7 +71,7 @@ def page(
     if sources:
         body.append(sources)
         contents.append(
-            '<li><a href="#sources"><span class="dot" aria-hidden="true">§</span>Sources</a></li>'
+            '<li><a href="#page:sources"><span class="dot" aria-hidden="true">§</span>Sources</a></li>'
         )
     scripts = _scripts(any(r.figures for r in records))
     return f"""<!DOCTYPE html>
@@ -87,7 +87,7 @@ def page(
 {asset("page.css")}</style>
 </head>
 <body data-state="loading">
-<a class="skip" href="#content">Skip to the results</a>
+<a class="skip" href="#page:content">Skip to the results</a>
 <header class="top">
 <h1>{escape(title)}</h1>
 {f"<p>{escape(subtitle)}</p>" if subtitle else ""}
@@ -97,7 +97,7 @@ def page(
 <nav class="toc" aria-label="Contents"><h2>Contents</h2><ol>
 {"".join(contents)}
 </ol></nav>
-<main id="content">
+<main id="page:content">
 {"".join(body)}
 </main>
 </div>
@@ -183,7 +183,7 @@ def _summary(records: Sequence[Record], anchors: Sequence[str], order: Sequence[
         for k in order
     )
     return (
-        '<h2 class="section" id="summary">Summary</h2><article class="summary"><div class="scroll">'
+        '<h2 class="section" id="page:summary">Summary</h2><article class="summary"><div class="scroll">'
         '<table><thead><tr><th scope="col">Verdict</th><th scope="col">Result</th>'
         '<th scope="col">In short</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div></article>"
@@ -212,6 +212,6 @@ def _sources(records: Sequence[Record]) -> str:
             entry = f"<details><summary>BibTeX</summary><pre>{escape(entry)}</pre></details>"
         items.append(f"<li>{link(doi)}{entry}</li>")
     return (
-        '<h2 class="section" id="sources">Sources</h2><article>'
+        '<h2 class="section" id="page:sources">Sources</h2><article>'
         f'<ul class="sources">{"".join(items)}</ul></article>'
     )

@@ -139,9 +139,11 @@ def test_sections_order_the_records() -> None:
 
 
 def test_repeated_names_have_their_own_places() -> None:
-    tags = Tags(page([Record(name="a", title="one"), Record(name="a", title="two")], title="t"))
+    tags = Tags(page([Record(name=n, title=n) for n in ("a", "a", "summary", "sources")], title="t"))
     ids = [a["id"] for t, a in tags.seen if t == "article" and "id" in a]
-    assert ids == ["a", "a-2"]
+    assert ids == ["a", "a-2", "summary", "sources"]
+    every = [a["id"] for _, a in tags.seen if "id" in a]
+    assert len(every) == len(set(every))
 
 
 def test_no_records_is_an_error(tmp_path: Path) -> None:
