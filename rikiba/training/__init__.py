@@ -1,0 +1,1 @@
+"""Fitting potentials: gradient descent, exact least squares, checkpoints."""
