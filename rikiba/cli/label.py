@@ -3,13 +3,15 @@
 import argparse
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import final
 
 from ase import Atoms
 
 from rikiba import config
 from rikiba.core.record import Record, Table
-from rikiba.reference.base import Failure, Reference
+from rikiba.reference.base import Failure
 
 from . import arguments as common
 from .progress import progress
@@ -22,32 +24,35 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> None:
+    from rikiba.reference.cache import Cached
+    from rikiba.reference.processes import Parallel
+
     from . import sources
     from .output import write_run
 
     tables, folder, out = common.load_config(arguments), arguments.file.parent, common.out_folder(arguments)
     config.check_tables(tables, TABLES)
     frames = sources.structures(tables.get("structure", {}), folder)
-    reference = config.build_kind("reference", tables.get("reference", {}), where="[reference]")
-    reference = config.build(
-        workers, tables.get("label", {}), where="[label]", computed={"reference": reference, "out": out}
-    )
+    engine = config.build_kind("reference", tables.get("reference", {}), where="[reference]")
+    settings = config.build(Settings, tables.get("label", {}), where="[label]")
+    reference = Cached(reference=Parallel(reference=engine, workers=settings.processes), folder=out)
     with progress() as show:
         show(f"Labelling {len(frames)} structures with {reference.level_of_theory}")
         answers = reference.label(frames)
-    write_run(arguments, tables, [write_answers(answers, reference.level_of_theory, out)], out)
+    record = write_answers(answers, reference.level_of_theory, out)
+    write_run(arguments, tables, [record], out, rooms={"label": Settings})
 
 
-def workers(*, reference: Reference, out: Path, processes: int = 1) -> Reference:
-    """The reference in several processes, with its answers kept in the folder's labels.sqlite.
+@final
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The table [label]. Answers are kept in the folder's labels.sqlite, so that none is made twice.
 
     Args:
         processes: labels made at a time.
     """
-    from rikiba.reference.cache import Cached
-    from rikiba.reference.processes import Parallel
 
-    return Cached(reference=Parallel(reference=reference, workers=processes), folder=out)
+    processes: int = 1
 
 
 def write_answers(answers: Sequence[Atoms | Failure], level: str, out: Path) -> Record:

@@ -18,18 +18,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> None:
     from . import sources
     from .output import write_run
-    from .simulation import simulate
+    from .simulation import Settings, simulate
 
     tables, folder, out = common.load_config(arguments), arguments.file.parent, common.out_folder(arguments)
     config.check_tables(tables, TABLES)
+    settings = config.build(Settings, tables.get("md", {}), where="[md]")
+    ensemble = config.build_kind("md.ensembles", tables.get("ensemble", {}), where="[ensemble]")
+    frames = sources.structures(tables.get("structure", {}), folder)
+    calculator = sources.calculator(tables, folder)
     with progress() as show:
-        computed = {
-            "calculator": sources.calculator(tables, folder),
-            "frames": sources.structures(tables.get("structure", {}), folder),
-            "ensemble": config.build_kind("md.ensembles", tables.get("ensemble", {}), where="[ensemble]"),
-            "out": out,
-            "resume": arguments.resume,
-            "show": show,
-        }
-        record = config.build(simulate, tables.get("md", {}), where="[md]", computed=computed)
-    write_run(arguments, tables, [record], out, seeds={"md": tables.get("md", {}).get("seed", 0)})
+        record = simulate(calculator, frames, ensemble, settings, out=out, resume=arguments.resume, show=show)
+    write_run(arguments, tables, [record], out, rooms={"md": Settings}, seeds={"md": settings.seed})

@@ -11,6 +11,7 @@ from rikiba.core.record import Record
 
 ROOMS: Mapping[str, Any] = {
     "structure": "data.structures",
+    "potential": "potentials",
     "reference": "reference",
     "ensemble": "md.ensembles",
     "relaxation": "relaxation",
@@ -35,7 +36,7 @@ def write_run(
     from rikiba.report import write_page, write_records
 
     out.mkdir(parents=True, exist_ok=True)
-    known = {role: room for role, room in ROOMS.items() if not _is_all_frames(tables.get(role))}
+    known = {role: room for role, room in ROOMS.items() if not _stays_as_given(tables.get(role))}
     (out / "resolved.toml").write_text(config.resolved(tables, {**known, **(rooms or {})}), encoding="utf-8")
     inputs = [arguments.file, *input_files(tables, arguments.file.parent)]
     make_manifest(inputs=inputs, seeds=seeds, command=command(arguments)).save(out)
@@ -72,14 +73,14 @@ def summary(record: Record) -> str:
 
     lines = [record.title + (f": {record.verdict}" if record.verdict else "")]
     for key, value in record.values.items():
-        if isinstance(value, (list, tuple)) and len(value) > 12:
+        if isinstance(value, (list, tuple)) and (len(value) > 12 or any(isinstance(v, list) for v in value)):
             continue
         name, unit = split_key(key)
-        spread = record.spread.get(key)
-        error = "" if spread is None or isinstance(value, (list, tuple)) else f" ± {value_text(spread)}"
-        lines.append(f"  {name}: {value_text(value)}{error}{f' {unit}' if unit else ''}")
+        text = value_text(value, record.spread.get(key))
+        lines.append(f"  {name}: {text}{f' {unit}' if unit else ''}")
     return "\n".join([*lines, *(f"  Note: {note}" for note in record.notes)])
 
 
-def _is_all_frames(table: Any) -> bool:
-    return isinstance(table, Mapping) and table.get("index") == "all"
+def _stays_as_given(table: Any) -> bool:
+    """True for what no constructor reads: all frames of a file, checkpoints."""
+    return isinstance(table, Mapping) and (table.get("index") == "all" or "checkpoint" in table)

@@ -21,6 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     from .output import write_run
+    from .sources import TrajectoryFile
 
     tables = common.load_config(arguments)
     config.check_tables(tables, TABLES)
@@ -36,18 +37,20 @@ def execute(arguments: argparse.Namespace) -> None:
             show("Properties", k, len(questions))
             records.append(answer(name, question, tables, arguments.file.parent))
         show("Properties", len(questions), len(questions))
-    write_run(arguments, tables, records, common.out_folder(arguments))
+    write_run(arguments, tables, records, common.out_folder(arguments), rooms={"trajectory": TrajectoryFile})
 
 
 def answer(name: str, question: Any, tables: Mapping[str, Any], folder: Path) -> Record:
     """The record of one property, with the spread over members where there are several."""
     from rikiba.properties.members import over_members
 
-    from .sources import calculators, structures
+    from .sources import TrajectoryFile, calculators, structures
 
     if not hasattr(question, "compute"):
         _need(tables, "trajectory", name)
-        return question.analyse(config.build(trajectory, tables["trajectory"], where="[trajectory]")(folder))
+        file = config.build(TrajectoryFile, tables["trajectory"], where="[trajectory]")
+        analysed: Record = question.analyse(file.read(folder))
+        return analysed
     _need(tables, "structure", name)
     members, atoms = calculators(tables, folder), structures(tables["structure"], folder)
     if len(atoms) > 1:
@@ -56,25 +59,8 @@ def answer(name: str, question: Any, tables: Mapping[str, Any], folder: Path) ->
         )
     if len(members) > 1:
         return over_members(question, members, atoms[0])
-    return question.compute(members[0], atoms[0])
-
-
-def trajectory(*, path: Path, timestep_fs: float, start: int = 0) -> Any:
-    """A trajectory file.
-
-    Args:
-        path: any format that ASE reads.
-        timestep_fs: time between its frames.
-        start: first frame that is used.
-    """
-
-    def read(folder: Path) -> Any:
-        from rikiba.data.formats import read_structures
-        from rikiba.properties.trajectories import Trajectory
-
-        return Trajectory.from_ase(read_structures(folder / path)[start:], timestep_fs=timestep_fs)
-
-    return read
+    computed: Record = question.compute(members[0], atoms[0])
+    return computed
 
 
 def _need(tables: Mapping[str, Any], role: str, name: str) -> None:

@@ -1,30 +1,21 @@
-"""The simulation that `rikiba md` runs; its signature is the schema of the table [md]."""
+"""The simulation that `rikiba md` runs."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
+from ase import Atoms
+
+from rikiba.calculators.base import Calculator
 from rikiba.core.record import Curve, Figure, Record
 from rikiba.execution.progress import Progress, silent
 
 
-def simulate(
-    *,
-    calculator: Any,
-    frames: list[Any],
-    ensemble: Any,
-    out: Path,
-    resume: bool = False,
-    show: Progress = silent,
-    steps: int,
-    timestep_fs: float,
-    temperature_K: float,
-    replicas: int = 1,
-    interval: int = 10,
-    checkpoint_interval: int = 1000,
-    seed: int = 0,
-) -> Record:
-    """A simulation that leaves trajectory.xyz, thermo.csv and md.checkpoint in its folder.
+@final
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The table [md].
 
     Args:
         steps: number of steps.
@@ -35,6 +26,39 @@ def simulate(
         checkpoint_interval: steps between checkpoints.
         seed: of velocities and noise.
     """
+
+    steps: int
+    timestep_fs: float
+    temperature_K: float  # noqa: N815
+    replicas: int = 1
+    interval: int = 10
+    checkpoint_interval: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "replicas"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; given {getattr(self, name)}.")
+        if self.steps < 2 * self.interval:
+            raise ValueError(
+                f"{self.steps} steps with interval = {self.interval} leave no three frames to judge."
+            )
+
+
+def simulate(
+    calculator: Calculator,
+    frames: Sequence[Atoms],
+    ensemble: Any,
+    settings: Settings,
+    *,
+    out: Path,
+    resume: bool = False,
+    show: Progress = silent,
+) -> Record:
+    """Run, and leave trajectory.xyz, thermo.csv and md.checkpoint in the folder.
+
+    Raises ValueError where there is no checkpoint to resume from, or it belongs to another simulation.
+    """
     from rikiba.core.system import System
     from rikiba.md.drift import drift
     from rikiba.md.reporters.extxyz import Extxyz
@@ -43,20 +67,20 @@ def simulate(
     from rikiba.md.simulation import Simulation
     from rikiba.md.state import maxwell_boltzmann
 
-    system = System.from_ase([atoms for atoms in frames for _ in range(replicas)])
-    kept = InMemory(interval=interval, positions=False)
+    system = System.from_ase([atoms for atoms in frames for _ in range(settings.replicas)])
+    kept = InMemory(interval=settings.interval, positions=False)
     files = (
-        Extxyz(path=out / "trajectory.xyz", interval=interval),
-        Thermo(path=out / "thermo.csv", interval=interval),
+        Extxyz(path=out / "trajectory.xyz", interval=settings.interval),
+        Thermo(path=out / "thermo.csv", interval=settings.interval),
     )
     simulation = Simulation(
         calculator,
         ensemble,
-        maxwell_boltzmann(system, temperature_K, seed=seed),
-        timestep_fs=timestep_fs,
+        maxwell_boltzmann(system, settings.temperature_K, seed=settings.seed),
+        timestep_fs=settings.timestep_fs,
         reporters=(kept, *files),
         checkpoint=out / "md.checkpoint",
-        checkpoint_interval=checkpoint_interval,
+        checkpoint_interval=settings.checkpoint_interval,
         progress=lambda done, total: show("Molecular dynamics", done, total),
     )
     file = out / "md.checkpoint"
@@ -64,7 +88,7 @@ def simulate(
         if not file.is_file():
             raise ValueError(f"There is no checkpoint {file} to go on from; leave --resume out.")
         simulation.restore(file)
-    simulation.run(max(0, steps - simulation.state.step))
+    simulation.run(max(0, settings.steps - simulation.state.step))
     simulation.close()
     found = drift(kept.time_ps, kept.conserved, system.counts.tolist(), kinetic_energy_eV=kept.kinetic_energy)
     return described(found, kept, simulation, tuple(getattr(ensemble, "references", ())))

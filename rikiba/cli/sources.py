@@ -1,8 +1,9 @@
 """What most verbs start from: a structure, and something that gives energies."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator as AseCalculator
@@ -77,3 +78,26 @@ def structures(table: Mapping[str, Any], folder: Path) -> list[Atoms]:
         builder = type(builder)(**{**vars(builder), "path": folder / builder.path})
     built: Atoms = builder.build()
     return [built]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TrajectoryFile:
+    """The table [trajectory].
+
+    Args:
+        path: any format that ASE reads, relative to the configuration.
+        timestep_fs: time between its frames.
+        start: first frame that is used.
+    """
+
+    path: Path
+    timestep_fs: float
+    start: int = 0
+
+    def read(self, folder: Path) -> Any:
+        from rikiba.data.formats import read_structures
+        from rikiba.properties.trajectories import Trajectory
+
+        frames = read_structures(folder / self.path)
+        return Trajectory.from_ase(frames[self.start :], timestep_fs=self.timestep_fs)
