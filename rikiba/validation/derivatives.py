@@ -98,7 +98,7 @@ def stress_consistency(subject: Subject, atoms: Atoms) -> list[Check]:
 
 def hessian_consistency(subject: Subject, atoms: Atoms) -> Check:
     """∂F_a/∂r_b = ∂F_b/∂r_a, and equal to the automatic second derivative where there is one."""
-    step = {"float64": 2e-3, "float32": 0.02, "iterative": 0.02}[subject.precision]
+    step = {"float64": 5e-4, "float32": 0.02, "iterative": 0.02}[subject.precision]
     found = hessian(subject.calculator, atoms, displacement=step)
     scale = max(float(np.abs(found).max()), _FLOOR_FORCE)
     error = float(np.abs(found - found.T).max()) / scale

@@ -65,7 +65,9 @@ def isolated_atoms(subject: Subject, atoms: Atoms) -> list[Check]:
                 value=worst,
                 threshold=0.1,
                 unit="eV",
-                note="reported: a network adds what it learned for an empty neighbourhood",
+                note="a shift per atom is part of it"
+                if shift
+                else "what the model adds to E0 for an empty neighbourhood",
             )
         )
     return checks

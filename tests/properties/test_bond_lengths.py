@@ -59,7 +59,10 @@ def test_comparison_passes_itself_and_fails_a_shift() -> None:
 
 
 def test_p_values_are_uniform_under_the_null() -> None:
-    p = [BondLengths().compare(noisy(0.02, 0.0, 2 * k), noisy(0.02, 0.0, 2 * k + 1, 200))["p_H_C"] for k in range(25)]
+    p = [
+        BondLengths().compare(noisy(0.02, 0.0, 2 * k), noisy(0.02, 0.0, 2 * k + 1, 200))["p_H_C"]
+        for k in range(25)
+    ]
     assert 0.3 < np.mean(p) < 0.75
     assert np.mean(np.array(p) < 0.05) < 0.25
 

@@ -39,7 +39,7 @@ def test_stillinger_weber_silicon_has_its_published_constants() -> None:
 
 
 def test_tensor_is_the_second_derivative_of_the_energy() -> None:
-    """hcp, whose atoms shift under strain: C_ij V = ∂²E/∂η_i∂η_j along relaxed energies, hexagonal symmetry."""
+    """hcp, whose atoms shift under strain: C_ij V = ∂²E/∂η_i∂η_j of relaxed energies."""
     lj = LennardJones(epsilon_eV={"Ar": 0.0104}, sigma={"Ar": 3.4}, cutoff=7.5, switch_from=6.0)
     calculator = PotentialCalculator(lj)
     elastic = Elastic(symmetrise=False, force_tolerance=1e-6, stress_tolerance_GPa=1e-5)

@@ -31,7 +31,9 @@ def test_morse_diatomic_is_analytic_both_ways() -> None:
         assert len(record["unprojected_cm1"]) == 6
         # rotations keep a little curvature from the force that is left: ω² = F/(μ r)
         assert np.abs(record["unprojected_cm1"][:5]).max() < 40.0
-        assert record["zero_point_energy_eV"] == pytest.approx(0.5 * exact * units.inverse_centimetre, rel=2e-4)
+        assert record["zero_point_energy_eV"] == pytest.approx(
+            0.5 * exact * units.inverse_centimetre, rel=2e-4
+        )
 
 
 def test_rigid_motions_are_counted() -> None:
@@ -50,7 +52,9 @@ def test_hessians_agree_and_are_symmetric() -> None:
     calculator = PotentialCalculator(lj)
     exact = hessian(calculator, atoms, method="autograd")
     assert np.abs(exact - exact.T).max() < 1e-12 * np.abs(exact).max()
-    assert hessian(calculator, atoms, displacement=1e-3) == pytest.approx(exact, abs=1e-4 * np.abs(exact).max())
+    assert hessian(calculator, atoms, displacement=1e-3) == pytest.approx(
+        exact, abs=1e-4 * np.abs(exact).max()
+    )
 
 
 def test_water_has_three_vibrations_and_a_saddle_says_so() -> None:

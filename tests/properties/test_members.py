@@ -12,9 +12,7 @@ from rikiba.properties.members import over_members
 
 
 def argon(epsilon: float) -> PotentialCalculator:
-    return PotentialCalculator(
-        LennardJones(epsilon_eV={"Ar": epsilon}, sigma={"Ar": 3.4}, cutoff=7.5)
-    )
+    return PotentialCalculator(LennardJones(epsilon_eV={"Ar": epsilon}, sigma={"Ar": 3.4}, cutoff=7.5))
 
 
 def test_spread_is_the_sample_deviation() -> None:

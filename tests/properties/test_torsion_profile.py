@@ -34,7 +34,9 @@ class Springs:
             x_parts = x.reshape(system.n_systems, -1, 3)
             r = (x_parts[:, self.j] - x_parts[:, self.i]).norm(dim=-1)
             phi = torch.stack([_dihedral(p, self.chain) for p in x_parts])
-            energy = (10.0 * (r - self.r0) ** 2).sum(1) + 0.5 * self.barrier * (1.0 - torch.cos(self.fold * phi))
+            energy = (10.0 * (r - self.r0) ** 2).sum(1) + 0.5 * self.barrier * (
+                1.0 - torch.cos(self.fold * phi)
+            )
             (g,) = torch.autograd.grad(energy.sum(), x)
         return Results(energy=energy.detach(), forces=-g)
 
@@ -55,7 +57,7 @@ def test_angles_and_rotation() -> None:
 
 def test_ethanol_prefers_the_heavy_chain_and_rings_are_refused() -> None:
     ethanol = molecule("CH3CH2OH")
-    i, j, k, last = find_dihedral(ethanol)
+    _, j, k, _ = find_dihedral(ethanol)
     assert sorted(ethanol.symbols[[j, k]]) == ["C", "O"]
     with pytest.raises(ValueError, match="ring"):
         rotating_side(molecule("C6H6"), (0, 1, 2, 3))

@@ -21,7 +21,10 @@ def oscillators(frames: int, dt_fs: float, lines_cm1: list[float], seed: int) ->
         numbers.append(6)
     velocities = np.stack(v, 1)
     return Trajectory(
-        positions=np.zeros_like(velocities), numbers=np.array(numbers), timestep_fs=dt_fs, velocities=velocities
+        positions=np.zeros_like(velocities),
+        numbers=np.array(numbers),
+        timestep_fs=dt_fs,
+        velocities=velocities,
     )
 
 
