@@ -39,8 +39,8 @@ POTENTIALS = {
     ),
 }
 TRAINERS = {
-    "mace": {"batch_size": 5, "learning_rate": 0.01, "ema_decay": 0.99},
-    "behler_parrinello": {"batch_size": 5, "learning_rate": 0.003, "ema_decay": 0.99},
+    "mace": {"batch_size": 5, "learning_rate": 0.01},
+    "behler_parrinello": {"batch_size": 5, "learning_rate": 0.003},
 }
 
 
@@ -86,13 +86,18 @@ def main() -> None:
         schedule="cosine",
         schedule_follows="time",
         validation_interval_epochs=10,
-        energy_weight=1.0,
+        energy_weight=10.0,
         forces_weight=100.0,
+        stage_two_start=0.7,
+        stage_two_energy_weight=1000.0,
+        stage_two_learning_rate=None,
         **TRAINERS[options.potential],
     )
     started = time.time()
     result = trainer.fit(potential, training, validation, folder=options.folder, resume=True)
     name = f"{options.molecule}_{options.potential}_{options.frames}"
+    if result.stopped == "interrupted":
+        raise SystemExit("Interrupted; run again with the same --folder to go on.")
     if options.folder:
         save_potential(options.folder / f"{name}.rikiba", result.potential, level_of_theory=LEVEL)
     row = {

@@ -85,11 +85,13 @@ def train_member(job: MemberJob, progress: Progress) -> None:
     result = job.trainer.fit(
         potential,
         job.training,
-        job.validation,
+        job.validation if len(job.validation) else None,
         folder=job.folder,
         resume=resume,
         callbacks=[_teller(job, progress)],
     )
+    if result.stopped == "interrupted":
+        raise KeyboardInterrupt(f"Training of {job.label} was interrupted; run again to go on.")
     level = ", ".join(job.training.levels_of_theory)
     save_potential(
         _file(job),

@@ -73,6 +73,10 @@ class Potential(nn.Module, ABC):
     def prepare(self, structures: Iterable[tuple[System, Pairs]]) -> None:  # noqa: B027
         """Set what depends on the training structures alone (feature scaling), once, before training."""
 
+    def decayed_parameters(self) -> Iterable[str]:
+        """Names of the parameters that weight decay applies to; none unless an architecture says so."""
+        return ()
+
     def program(self) -> Program | None:
         """Raw-kernel inference, if this potential has one; equal to `forward` to rounding."""
         return None
