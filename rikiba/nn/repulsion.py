@@ -47,8 +47,9 @@ def mace_zbl_pair_energy(
 ) -> Float[Tensor, "*pairs"]:
     """MACE's pair repulsion V·f, f the polynomial envelope of that power that ends at R_i + R_j.
 
-    Same form as `zbl_pair_energy` with a = prefactor·0.529/(Z_i^exponent + Z_j^exponent), third screening
-    exponent 0.4028 and e²/(4πε₀) = 14.3996 eV Å, as MACE's published models were trained
+    Same form as `zbl_pair_energy` with a = prefactor·0.529/(Z_i^exponent + Z_j^exponent), which is about half
+    the universal length, third screening exponent 0.4028 and e²/(4πε₀) = 14.3996 eV Å, as MACE's published
+    models were trained
     (Batatia et al., arXiv:2401.00096; constants of mace-torch 0.3). r and radii_sum (covalent radii) in Å,
     eV per pair (counted once); zero from R_i + R_j on.
     """

@@ -71,8 +71,12 @@ def _derivatives(function: RadialFunction, r: Tensor, kind: int) -> tuple[Tensor
 
 def _slope(value: Tensor, r: Tensor) -> Tensor:
     """d value[n, c]/d r[n] for all columns at once: the reverse derivative is linear in its cotangent."""
+    if not value.requires_grad:  # a constant
+        return torch.zeros_like(value)
     cotangent = torch.zeros_like(value, requires_grad=True)
-    (row_sums,) = torch.autograd.grad(value, r, cotangent, create_graph=True)
+    (row_sums,) = torch.autograd.grad(value, r, cotangent, create_graph=True, allow_unused=True)
+    if row_sums is None or not row_sums.requires_grad:
+        return torch.zeros_like(value)
     (slope,) = torch.autograd.grad(row_sums.sum(), cotangent, create_graph=True)
     return slope
 
