@@ -1,0 +1,1 @@
+"""Parts of networks: radial bases, envelopes, harmonics, couplings, perceptrons, equivariant layers."""
