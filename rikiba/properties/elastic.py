@@ -12,7 +12,7 @@ from rikiba.core import units
 from rikiba.core.record import Record, Table
 
 from .batches import results_of
-from .stationary import relax_cell, relax_ions
+from .stationary import relax_all, relax_cell
 from .symmetry import point_group, symmetrise_elastic
 
 _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
@@ -61,17 +61,14 @@ class Elastic:
             )
         residual = self._stress(calculator, [atoms])[0]
         steps = np.array([-2.0, -1.0, 1.0, 2.0]) * self.strain
-        frames = [self._strained(calculator, atoms, j, h) for j in range(6) for h in steps]
+        frames = [strained(atoms, voigt_strain(j, h)) for j in range(6) for h in steps]
+        if self.relax:
+            frames = relax_all(calculator, frames, self.force_tolerance, self.max_steps)
         sigma = self._stress(calculator, frames).reshape(6, 4, 6)
         h = self.strain
         second = (sigma[:, 2] - sigma[:, 1]) / (2.0 * h)
         fourth = (8.0 * (sigma[:, 2] - sigma[:, 1]) - (sigma[:, 3] - sigma[:, 0])) / (12.0 * h)
         return self._record(atoms, second.T, fourth.T, residual)
-
-    def _strained(self, calculator: Calculator, atoms: Atoms, component: int, h: float) -> Atoms:
-        moved = atoms.copy()
-        moved.set_cell(atoms.cell.array @ (np.eye(3) + voigt_strain(component, h)), scale_atoms=True)
-        return relax_ions(calculator, moved, self.force_tolerance, self.max_steps) if self.relax else moved
 
     @staticmethod
     def _stress(calculator: Calculator, frames: list[Atoms]) -> np.ndarray:
@@ -123,6 +120,13 @@ class Elastic:
             notes=tuple(notes),
             references=_REFERENCES,
         )
+
+
+def strained(atoms: Atoms, strain: Float[np.ndarray, "3 3"]) -> Atoms:
+    """A copy whose cell and atoms follow r → r (1 + ε)."""
+    moved = atoms.copy()
+    moved.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+    return moved
 
 
 def voigt_strain(component: int, size: float) -> Float[np.ndarray, "3 3"]:

@@ -12,7 +12,7 @@ from rikiba.core import units
 from rikiba.core.record import Curve, Figure, Record
 
 from .batches import results_of
-from .stationary import relax_ions
+from .stationary import relax_all
 
 
 @final
@@ -75,9 +75,9 @@ class Eos:
         for v in volumes:
             scaled = atoms.copy()
             scaled.set_cell(atoms.cell * (v / atoms.get_volume()) ** (1.0 / 3.0), scale_atoms=True)
-            if self.relax:
-                scaled = relax_ions(calculator, scaled, self.force_tolerance, self.max_steps)
             frames.append(scaled)
+        if self.relax:
+            frames = relax_all(calculator, frames, self.force_tolerance, self.max_steps)
         return results_of(calculator, frames, forces=False).need("energy").numpy()
 
     def _record(self, atoms: Atoms, volumes: np.ndarray, energies: np.ndarray) -> Record:

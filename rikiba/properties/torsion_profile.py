@@ -16,7 +16,7 @@ from rikiba.core.system import System
 
 from .batches import results_of
 from .bond_lengths import find_bonds
-from .stationary import relax_ions
+from .stationary import relax_all, relax_ions
 
 
 @final
@@ -55,13 +55,10 @@ class TorsionProfile:
         start = relax_ions(calculator, atoms, self.force_tolerance, self.max_steps)
         here = np.degrees(dihedral_angle(start.positions, chain))
         targets = here + 360.0 / self.n_points * np.arange(self.n_points)
-        frames, current = [], start
-        for target in targets:
-            current = rotated(current, chain, side, np.radians(target))
-            if self.relax:
-                restrained = Restrained(calculator, chain, float(np.radians(target)), self.restraint_eV)
-                current = relax_ions(restrained, current, self.force_tolerance, self.max_steps)
-            frames.append(current)
+        frames = [rotated(start, chain, side, np.radians(target)) for target in targets]
+        if self.relax:
+            restrained = Restrained(calculator, chain, np.radians(targets), self.restraint_eV)
+            frames = relax_all(restrained, frames, self.force_tolerance, self.max_steps)
         energies = results_of(calculator, frames, forces=False).need("energy").numpy()
         angles = np.degrees([dihedral_angle(f.positions, chain) for f in frames])
         return self._record(atoms, chain, angles, energies)
@@ -97,8 +94,7 @@ class TorsionProfile:
                 ),
             ),
             notes=(
-                "Relaxed point by point from the neighbouring one; a profile that does not close shows that "
-                "another degree of freedom flipped on the way."
+                "Every point was relaxed from the rigid rotation of the minimum."
                 if self.relax
                 else "Rigid rotation from the relaxed structure.",
             ),
@@ -106,47 +102,52 @@ class TorsionProfile:
 
 
 class Restrained:
-    """E + κ[1 − cos(φ − φ₀)] for one structure.
+    """E + κ[1 − cos(φ − φ₀)], one φ₀ for each of a batch of copies of one molecule.
 
     Args:
         calculator: the energy to restrain.
         chain: the four atoms of φ.
-        target: φ₀, radians.
+        targets: φ₀ of each structure, radians.
         strength: κ, eV.
     """
 
     def __init__(
-        self, calculator: Calculator, chain: tuple[int, ...], target: float, strength: float
+        self, calculator: Calculator, chain: tuple[int, ...], targets: np.ndarray, strength: float
     ) -> None:
         self.calculator = calculator
         self.chain = chain
-        self.target = target
+        self.targets = torch.from_numpy(np.array(targets, float))
         self.strength = strength
 
     def __call__(self, system: System, *, forces: bool = True, stress: bool = False) -> Results:
-        if system.n_systems != 1 or stress:
-            raise ValueError("A restrained dihedral is for one structure, without stress.")
+        if system.n_systems != len(self.targets) or stress:
+            raise ValueError(f"This restraint is for {len(self.targets)} structures, without stress.")
         bare = self.calculator(system, forces=forces)
         with torch.enable_grad():
             positions = system.positions.detach().requires_grad_()
-            phi = _dihedral(positions, self.chain)
-            bias = self.strength * (1.0 - torch.cos(phi - self.target))
-            (gradient,) = torch.autograd.grad(bias, positions)
+            phi = dihedral_angles(positions.reshape(system.n_systems, -1, 3), self.chain)
+            bias = self.strength * (1.0 - torch.cos(phi - self.targets))
+            (gradient,) = torch.autograd.grad(bias.sum(), positions)
         energy = bare.need("energy") + bias.detach()
         return Results(energy=energy, forces=bare.need("forces") - gradient if forces else None)
 
 
-def _dihedral(positions: Float[Tensor, "atoms 3"], chain: tuple[int, ...]) -> Float[Tensor, ""]:
-    i, j, k, l = (positions[a] for a in chain)  # noqa: E741
-    b1, b2, b3 = j - i, k - j, l - k
+def dihedral_angles(
+    positions: Float[Tensor, "systems atoms 3"], chain: tuple[int, ...]
+) -> Float[Tensor, "systems"]:
+    """φ = atan2(|b₂| b₁·(b₂×b₃), (b₁×b₂)·(b₂×b₃)) in (−π, π], differentiable.
+
+    Blondel & Karplus, doi:10.1002/(SICI)1096-987X(19960715)17:9<1132::AID-JCC5>3.0.CO;2-T.
+    """
+    i, j, k, last = (positions[:, a] for a in chain)
+    b1, b2, b3 = j - i, k - j, last - k
     n1, n2 = torch.linalg.cross(b1, b2), torch.linalg.cross(b2, b3)
-    return torch.atan2(b2.norm() * torch.dot(b1, n2), torch.dot(n1, n2))
+    return torch.atan2(b2.norm(dim=1) * (b1 * n2).sum(1), (n1 * n2).sum(1))
 
 
 def dihedral_angle(positions: Float[np.ndarray, "atoms 3"], chain: tuple[int, ...]) -> float:
-    """φ = atan2(|b₂| b₁·(b₂×b₃), (b₁×b₂)·(b₂×b₃)) in (−π, π] (Blondel & Karplus,
-    doi:10.1002/(SICI)1096-987X(19960715)17:9<1132::AID-JCC5>3.0.CO;2-T)."""
-    return float(_dihedral(torch.from_numpy(np.asarray(positions, float)), chain))
+    """φ of one structure, radians; see `dihedral_angles`."""
+    return float(dihedral_angles(torch.from_numpy(np.asarray(positions, float))[None], chain)[0])
 
 
 def find_dihedral(atoms: Atoms) -> tuple[int, int, int, int]:

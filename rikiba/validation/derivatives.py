@@ -7,7 +7,7 @@ from ase import Atoms
 from jaxtyping import Float
 
 from rikiba.core.system import System
-from rikiba.properties.elastic import voigt_strain
+from rikiba.properties.elastic import strained, voigt_strain
 from rikiba.properties.frequencies import hessian
 
 from .checks import Check, Subject
@@ -132,18 +132,12 @@ def _energies_along(subject: Subject, atoms: Atoms, d: np.ndarray) -> Callable[[
 
 
 def _energies_under(subject: Subject, atoms: Atoms, e: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda s: subject.energies([_strained(atoms, x * e) for x in s])
+    return lambda s: subject.energies([strained(atoms, x * e) for x in s])
 
 
 def _moved(atoms: Atoms, displacement: Float[np.ndarray, "atoms 3"]) -> Atoms:
     out = atoms.copy()
     out.positions += displacement
-    return out
-
-
-def _strained(atoms: Atoms, strain: Float[np.ndarray, "3 3"]) -> Atoms:
-    out = atoms.copy()
-    out.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
     return out
 
 

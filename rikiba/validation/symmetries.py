@@ -49,7 +49,7 @@ def rotation(subject: Subject, atoms: Atoms, *, n: int = 50, seed: int = 0) -> l
 
 
 def permutation(subject: Subject, atoms: Atoms, *, n: int = 5, seed: int = 0) -> Check:
-    """E unchanged and F permuted when atoms are listed in another order, alone or in a batch beside others."""
+    """E unchanged and F permuted when atoms are listed in another order, in a batch beside others."""
     rng = np.random.default_rng(seed)
     forces, energy = subject.forces([atoms])[0], subject.energies([atoms])[0]
     other = atoms.copy()

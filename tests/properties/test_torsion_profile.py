@@ -10,6 +10,7 @@ from rikiba.core.system import System
 from rikiba.properties.torsion_profile import (
     TorsionProfile,
     dihedral_angle,
+    dihedral_angles,
     find_dihedral,
     rotated,
     rotating_side,
@@ -27,13 +28,11 @@ class Springs:
         self.r0 = torch.from_numpy(d[self.i, self.j])
 
     def __call__(self, system: System, *, forces: bool = True, stress: bool = False) -> Results:
-        from rikiba.properties.torsion_profile import _dihedral
-
         with torch.enable_grad():
             x = system.positions.detach().requires_grad_()
             x_parts = x.reshape(system.n_systems, -1, 3)
             r = (x_parts[:, self.j] - x_parts[:, self.i]).norm(dim=-1)
-            phi = torch.stack([_dihedral(p, self.chain) for p in x_parts])
+            phi = dihedral_angles(x_parts, self.chain)
             energy = (10.0 * (r - self.r0) ** 2).sum(1) + 0.5 * self.barrier * (
                 1.0 - torch.cos(self.fold * phi)
             )
