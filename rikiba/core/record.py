@@ -70,7 +70,7 @@ class Figure:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A trajectory to look at: numbers [n], positions [frames][n][3] Å, cell [3][3] or None."""
+    """A trajectory to look at: `numbers` (n), `frames` (frames × n × 3, Å), `cell` (3 × 3, Å) or None."""
 
     title: str
     numbers: tuple[int, ...]

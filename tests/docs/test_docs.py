@@ -42,7 +42,9 @@ def test_pages_are_found() -> None:
 
 
 def test_a_wrong_block_is_noticed(empty_folder: Path) -> None:
-    page = f"{MARK}\n```python title=\"made.py\"\nvalue = 2\n```\ntext\n```python\nfrom made import value\n```\n"
+    page = (
+        f'{MARK}\n```python title="made.py"\nvalue = 2\n```\ntext\n```python\nfrom made import value\n```\n'
+    )
     assert run_page(page, empty_folder, "page") == 1
     with pytest.raises(AssertionError):
         run_page(page + "```python\nassert value == 3\n```\n", empty_folder, "page")
@@ -58,3 +60,23 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in (ROOT / "docs").rglob("*.md"):
         for target in re.findall(r"\]\(([^)#\s]+?\.md)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).is_file(), (page, target)
+
+
+def test_every_claim_names_a_test_that_is_there() -> None:
+    text = (ROOT / "docs" / "what-works.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[^`]+\.py)`", text)
+    assert len(named) > 20
+    for path in named:
+        assert (ROOT / path).is_file(), path
+
+
+def test_every_documented_name_is_there() -> None:
+    import importlib
+
+    for page in (ROOT / "docs" / "reference").glob("*.md"):
+        for name in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.M):
+            module, _, attribute = name.rpartition(".")
+            if attribute[0].isupper() or module.count(".") > 1:
+                assert hasattr(importlib.import_module(module), attribute), name
+            else:
+                importlib.import_module(name)
