@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
+from ase import Atoms
 
 from rikiba.core import elements
 from rikiba.core.results import Results
@@ -51,6 +52,24 @@ class Dataset(Sequence[Labelled]):
     def __init__(self, frames: Sequence[Labelled], name: str = "") -> None:
         self.frames = frames
         self.name = name
+
+    @staticmethod
+    def from_ase(
+        frames: Sequence[Atoms],
+        *,
+        level_of_theory: str | None = None,
+        group: str | None = None,
+        need: Sequence[str] = ("energy", "forces"),
+        name: str = "",
+    ) -> "Dataset":
+        """Labels that ASE structures carry in their calculators: energy, forces, stress, charges and so on.
+
+        The level of theory and the group come from `info` unless given. Raises ValueError, naming the frame,
+        for a label that is needed and absent or that is not finite.
+        """
+        from .formats import from_ase
+
+        return Dataset(from_ase(frames, level_of_theory=level_of_theory, group=group, need=need).frames, name)
 
     def __len__(self) -> int:
         return len(self.frames)

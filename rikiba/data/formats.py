@@ -82,6 +82,37 @@ def read(
     return Dataset(frames, ", ".join(Path(p).stem for p in paths))
 
 
+def from_ase(
+    frames: Sequence[Atoms],
+    *,
+    level_of_theory: str | None = None,
+    group: str | None = None,
+    need: Sequence[str] = ("energy", "forces"),
+    stress: bool = True,
+) -> Dataset:
+    """Labelled ASE structures, as a reference returns them, as a Dataset.
+
+    Args:
+        frames: each with a calculator that holds its results
+        level_of_theory: the method; may stand in each frame's info instead
+        group: one group name for all frames; otherwise each frame's `info['group']`
+        need: labels that every frame must have
+        stress: take the stress where a frame has one
+
+    Charges, dipole, magnetic moments and atomic energies come along where the calculator holds them. Raises
+    ValueError as `read` does.
+    """
+    out = []
+    for k, atoms in enumerate(frames):
+        raw = _raw(atoms, f"frame {k}")
+        other: dict[str, str] = {
+            q: q for q in ("charges", "magmoms", "dipole", "energies") if q in raw.results
+        }
+        keys = Keys(stress="stress" if stress else None, other=other)
+        out.append(label(raw, keys, level_of_theory, group, need))
+    return Dataset(out)
+
+
 def iterate(
     path: str | Path,
     *,
@@ -151,8 +182,6 @@ def _format_of(path: Path) -> str:
 
 def _ase_frames(path: Path, kind: str) -> Iterator[RawFrame]:
     """Frames of an ASE database or trajectory; what a calculator left is under `results`."""
-    from ase.calculators.calculator import all_properties
-
     if kind == "db":
         from ase.db import connect
 
@@ -164,26 +193,31 @@ def _ase_frames(path: Path, kind: str) -> Iterator[RawFrame]:
             images = ((atoms, k) for k, atoms in enumerate(Trajectory(path)))
         except Exception as error:
             raise FormatError(f"{path.name} is not an ASE trajectory: {error}") from error
+    label = "row" if kind == "db" else "frame"
     for atoms, k in images:
-        results = {}
-        if atoms.calc is not None:
-            held = getattr(atoms.calc, "results", {})
-            results = {name: held[name] for name in all_properties if held.get(name) is not None}
-        info = dict(atoms.info)
-        info.update(info.pop("key_value_pairs", {}))
-        info.update(info.pop("data", {}))
-        info.pop("unique_id", None)
-        standard = ("numbers", "positions", "initial_magmoms", "tags", "momenta", "masses", "initial_charges")
-        arrays = {name: v for name, v in atoms.arrays.items() if name not in standard}
-        plain = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        if atoms.has("tags"):
-            plain.set_tags(atoms.get_tags())
-        if atoms.has("initial_magmoms"):
-            plain.set_initial_magnetic_moments(atoms.get_initial_magnetic_moments())
-        name = "row" if kind == "db" else "frame"
-        yield RawFrame(
-            atoms=plain, where=f"{path.name}, {name} {k}", info=info, arrays=arrays, results=results
-        )
+        yield _raw(atoms, f"{path.name}, {label} {k}")
+
+
+def _raw(atoms: Atoms, where: str) -> RawFrame:
+    """An ASE structure taken apart: the bare structure, its info and arrays, and its calculator's results."""
+    from ase.calculators.calculator import all_properties
+
+    results = {}
+    if atoms.calc is not None:
+        held = getattr(atoms.calc, "results", {})
+        results = {name: held[name] for name in all_properties if held.get(name) is not None}
+    info = dict(atoms.info)
+    info.update(info.pop("key_value_pairs", {}))
+    info.update(info.pop("data", {}))
+    info.pop("unique_id", None)
+    standard = ("numbers", "positions", "initial_magmoms", "tags", "momenta", "masses", "initial_charges")
+    arrays = {name: v for name, v in atoms.arrays.items() if name not in standard}
+    plain = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    if atoms.has("tags"):
+        plain.set_tags(atoms.get_tags())
+    if atoms.has("initial_magmoms"):
+        plain.set_initial_magnetic_moments(atoms.get_initial_magnetic_moments())
+    return RawFrame(atoms=plain, where=where, info=info, arrays=arrays, results=results)
 
 
 def read_structures(path: str | Path, format: str | None = None) -> list[Atoms]:
