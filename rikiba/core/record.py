@@ -27,7 +27,8 @@ class Table:
     def __post_init__(self) -> None:
         for row in self.rows:
             if len(row) != len(self.columns):
-                raise ValueError(f"Table '{self.title}': a row of {len(row)} under {len(self.columns)} columns.")
+                n = len(self.columns)
+                raise ValueError(f"Table '{self.title}': a row of {len(row)} under {n} columns.")
 
 
 @final
@@ -44,13 +45,16 @@ class Curve:
     def __post_init__(self) -> None:
         lengths = {len(v) for v in (self.x, self.y, self.error) if v is not None}
         if len(lengths) > 1:
-            raise ValueError(f"Curve '{self.label}': x, y and error must be equally long, not {sorted(lengths)}.")
+            raise ValueError(
+                f"Curve '{self.label}': x, y, error must be equally long, not {sorted(lengths)}."
+            )
 
     @staticmethod
     def of(label: str, x: Any, y: Any, error: Any = None, style: Any = "line") -> "Curve":
         """From anything that numpy can flatten."""
         flat = lambda v: tuple(float(t) for t in np.asarray(v, float).ravel())  # noqa: E731
-        return Curve(label=label, x=flat(x), y=flat(y), error=None if error is None else flat(error), style=style)
+        spread = None if error is None else flat(error)
+        return Curve(label=label, x=flat(x), y=flat(y), error=spread, style=style)
 
 
 @final
@@ -130,16 +134,11 @@ class Record:
             title=d["title"],
             values={k: _number(v) for k, v in d["values"].items()},
             spread={k: _number(v) for k, v in d["spread"].items()},
-            tables=tuple(
-                Table(title=t["title"], columns=tuple(t["columns"]), rows=tuple(tuple(map(_number, r)) for r in t["rows"]))
-                for t in d["tables"]
-            ),
+            tables=tuple(_table(t) for t in d["tables"]),
             figures=tuple(
                 Figure(**{**f, "curves": tuple(_curve(c) for c in f["curves"])}) for f in d["figures"]
             ),
-            scenes=tuple(
-                Scene(**{k: _tuples(v) for k, v in s.items()}) for s in d["scenes"]
-            ),
+            scenes=tuple(Scene(**{k: _tuples(v) for k, v in s.items()}) for s in d["scenes"]),
             notes=tuple(d["notes"]),
             verdict=d["verdict"],
             references=tuple(d["references"]),
@@ -151,8 +150,14 @@ class Record:
         return Record.from_json(Path(path).read_text(encoding="utf-8"))
 
 
+def _table(t: dict[str, Any]) -> Table:
+    rows = tuple(tuple(_number(cell) for cell in row) for row in t["rows"])
+    return Table(title=t["title"], columns=tuple(t["columns"]), rows=rows)
+
+
 def _curve(c: dict[str, Any]) -> Curve:
-    return Curve(**{k: tuple(_number(t) for t in v) if isinstance(v, list) else v for k, v in c.items()})
+    numbers = {k: None if c[k] is None else tuple(_number(v) for v in c[k]) for k in ("x", "y", "error")}
+    return Curve(label=c["label"], style=c["style"], **numbers)  # type: ignore[arg-type]
 
 
 def _tuples(v: Any) -> Any:
@@ -162,6 +167,8 @@ def _tuples(v: Any) -> Any:
 def _number(v: Any) -> Any:
     if isinstance(v, list):
         return [_number(t) for t in v]
+    if isinstance(v, dict):
+        return {k: _number(t) for k, t in v.items()}
     return float(v) if isinstance(v, str) and v in ("nan", "inf", "-inf") else v
 
 

@@ -15,7 +15,9 @@ MARKS = ("nan", "inf", "-inf")
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8).filter(lambda s: s not in MARKS)
 number = st.floats() | st.integers(-(2**60), 2**60) | st.booleans()
 cell = number | text | st.none()
-value = st.recursive(cell, lambda inner: st.lists(inner, max_size=3), max_leaves=6)
+value = st.recursive(
+    cell, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=2), max_leaves=6
+)
 
 
 @st.composite
