@@ -53,11 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("rikiba: interrupted.", file=sys.stderr)
         return INTERRUPTED
     except (ValueError, OSError, ArithmeticError, ImportError) as error:
-        if parsed.debug:
+        if parsed.debug or _is_our_bug(error):
             raise
         print(f"rikiba {parsed.verb}: {message(error)}", file=sys.stderr)
         return MISTAKE
     return 0
+
+
+def _is_our_bug(error: BaseException) -> bool:
+    """True where a part of rikiba itself cannot be imported."""
+    return isinstance(error, ImportError) and (error.name or "").split(".")[0] == "rikiba"
 
 
 def message(error: BaseException) -> str:

@@ -11,11 +11,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> None:
+    config, out = common.load_config(arguments), common.out_folder(arguments)
+
     from rikiba.pipeline.run import run_pipeline
 
     from .output import summary
 
-    config, out = common.load_config(arguments), common.out_folder(arguments)
     with progress() as show:
         records = run_pipeline(config, out=out, source=arguments.file, progress=show)
     print(summary(records[0]))
