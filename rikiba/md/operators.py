@@ -112,7 +112,7 @@ class Kick(Operator):
     def apply(self, state: State, memory: Memory, dt: Tensor, step: Step) -> tuple[State, Memory]:
         factor = state.inverse_masses * spread(dt, state)
         velocities = state.velocities + step.forces(state) * factor[:, None]
-        return state.replace(velocities=velocities), memory
+        return state.with_velocities(velocities), memory
 
 
 class Drift(Operator):

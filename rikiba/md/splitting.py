@@ -56,7 +56,7 @@ class Splitting:
         for place, letter in enumerate(self.word):
             operator = self.operators[letter]
             state, memories[letter] = operator.apply(state, memories[letter], shares[letter], step.at(place))
-        return state.replace(step=state.step + 1, time=state.time + dt), memories
+        return state.after(dt), memories
 
     def conserved(self, state: State, memories: Memories) -> Float[Tensor, "systems"]:
         """Σ over operators of their part of the conserved quantity beside kinetic + potential energy, eV."""

@@ -150,7 +150,28 @@ class State:
 
     def moved(self, positions: Float[Tensor, "atoms 3"]) -> "State":
         """The same state at other positions."""
-        return replace(self, system=self.system.replace(positions=positions))
+        return self._advanced(self.system.replace(positions=positions), self.velocities, self.time, self.step)
+
+    def with_velocities(self, velocities: Float[Tensor, "atoms 3"]) -> "State":
+        """The same state with other velocities."""
+        return self._advanced(self.system, velocities, self.time, self.step)
+
+    def after(self, dt: Float[Tensor, "systems"]) -> "State":
+        """The same state with the clock one timestep on."""
+        return self._advanced(self.system, self.velocities, self.time + dt, self.step + 1)
+
+    def _advanced(self, system: System, velocities: Tensor, time: Tensor, step: int) -> "State":
+        # written out because dataclasses.replace costs more than the arithmetic of a step
+        return State(
+            system=system,
+            velocities=velocities,
+            masses=self.masses,
+            inverse_masses=self.inverse_masses,
+            seeds=self.seeds,
+            dof_removed=self.dof_removed,
+            time=time,
+            step=step,
+        )
 
     @property
     def n_systems(self) -> int:

@@ -60,7 +60,7 @@ class Langevin(Operator):
             step.stream,
         )
         heat = memory.systems["heat"] + (after - before)
-        return state.replace(velocities=velocities), memory.with_systems(heat=heat, kinetic_energy=after)
+        return state.with_velocities(velocities), memory.with_systems(heat=heat, kinetic_energy=after)
 
     def conserved(self, state: State, memory: Memory) -> Tensor:
         return -memory.systems["heat"]
