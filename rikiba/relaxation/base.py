@@ -24,5 +24,5 @@ class Minimiser(Protocol):
         fixed: Bool[Tensor, "atoms"] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Relaxed:
-        """Every system of a batch where its forces (and stress) are below the thresholds, or the steps end."""
+        """Every system where its forces (and stress) are below the thresholds, or its steps end."""
         ...
