@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol, final
+from typing import Any, ClassVar, Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -73,6 +73,7 @@ class Step:
         return normals(state.seeds, torch.full_like(state.seeds, PER_SYSTEM), self.number, self.stream, n)
 
 
+@runtime_checkable
 class Operator(Protocol):
     """One part of an equation of motion that can be advanced on its own."""
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -82,6 +82,7 @@ class Splitting:
         return self._shares[1]
 
 
+@runtime_checkable
 class Ensemble(Protocol):
     """A named choice of integrator, as a configuration writes it; files of `md/ensembles`."""
 

@@ -1,6 +1,6 @@
 """What a minimiser may move: the atoms alone, or atoms and cell together."""
 
-from typing import Literal, Protocol, final
+from typing import Literal, Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,6 +13,7 @@ from rikiba.core.system import System
 CellMode = Literal["fixed", "full", "hydrostatic"]
 
 
+@runtime_checkable
 class Coordinates(Protocol):
     """Generalised coordinates of a batch: rows of three numbers, each row belonging to one system."""
 

@@ -29,7 +29,7 @@ class Fire:
         cell: fixed, full (six strain components) or hydrostatic (the volume).
         pressure_GPa: external pressure where the cell may change.
         smax_GPa: largest stress component at the end where the cell may change.
-        timestep: first timestep with unit masses, Å/√(eV).
+        timestep: first timestep, Å·√(u/eV), with masses of 1 u.
         max_timestep: longest timestep, same unit.
         max_move: longest displacement of an atom in one step, Å.
     """

@@ -4,7 +4,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -112,6 +112,7 @@ class Relaxed:
 StepperMemory = Mapping[str, Any]
 
 
+@runtime_checkable
 class Stepper(Protocol):
     """One rule for the next displacement."""
 

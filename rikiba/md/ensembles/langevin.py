@@ -15,7 +15,7 @@ class Langevin:
 
     Args:
         temperature_K: bath temperature; one for all systems or one for each.
-        friction_per_ps: γ in 1/ps; 1 for sampling, 0.1 or less where dynamics matter.
+        friction_per_ps: rate of the friction, 1/ps; 1 for sampling, 0.1 or less where dynamics matter.
         order: the splitting, BAOAB or OBABO; any word of the letters B (kick), A (drift), O (friction).
     """
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -67,6 +67,7 @@ class Snapshot:
         return (2.0 * kinetic / self.state.system.volume - trace) / 3.0 / units.gigapascal
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Writes something about every `interval`-th step, step 0 included."""
 

@@ -24,7 +24,7 @@ class Langevin(Operator):
 
     Args:
         temperature_K: bath temperature; one for all systems or one for each.
-        friction_per_ps: γ in 1/ps; 1 for sampling, 0.1 or less where dynamics matter.
+        friction_per_ps: rate of the friction, 1/ps; 1 for sampling, 0.1 or less where dynamics matter.
     """
 
     conserves_momentum = False
