@@ -26,10 +26,10 @@ class ContractionPlan:
     n_features: int
     first: Int[Tensor, "monomials_1"]
     """Features that enter linearly or as a factor: the monomials of degree 1."""
-    steps: tuple[tuple[Int[Tensor, "monomials"], Int[Tensor, "monomials"]], ...]
+    steps: tuple[tuple[Int[Tensor, "_"], Int[Tensor, "_"]], ...]
     """For degree 2, 3 …: which monomial of one degree less, times which feature."""
-    coefficients: tuple[Float[Tensor, "couplings components_monomials"], ...]
-    """Of each output degree: one column per (M, monomial)."""
+    coefficients: tuple[Float[Tensor, "_ _"], ...]
+    """Of each output degree, [couplings, components × monomials]."""
     components: tuple[int, ...]
     """2L + 1 of each output."""
 
@@ -45,7 +45,8 @@ class ContractionPlan:
         )
 
 
-Terms = Sequence[tuple[Int[Tensor, "monomials order"], Float[Tensor, "components monomials couplings"]]]
+Terms = Sequence[tuple[Int[Tensor, "_ _"], Float[Tensor, "_ _ _"]]]
+"""Pairs of (monomials [monomials, order], coefficients [components, monomials, couplings]), one per order."""
 
 
 def plan_contraction(outputs: Sequence[Terms], n_features: int) -> ContractionPlan:
@@ -118,7 +119,7 @@ def _coefficient_matrix(terms: Terms, numbering: dict[tuple[int, ...], int]) -> 
 def symmetric_contraction(
     plan: ContractionPlan,
     features: Float[Tensor, "atoms lm channels"],
-    weights: Sequence[Float[Tensor, "types couplings channels"]],
+    weights: Sequence[Float[Tensor, "types _ channels"]],
     groups: TypeGroups,
 ) -> Float[Tensor, "atoms components channels"]:
     """B of every output side by side, [atoms, Σ(2L+1), channels]; `weights` has one tensor per output.

@@ -7,32 +7,27 @@ that every layer keeps unit variance.
 
 from collections.abc import Callable, Sequence
 from math import sqrt
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rikiba.kernels.grouping import TypeGroups, matmul_by_type
-from rikiba.kernels.pair_convolution import Coupling, pair_convolution, plan_convolution
-from rikiba.kernels.symmetric_contraction import plan_contraction, symmetric_contraction
+from rikiba.kernels.pair_convolution import ConvolutionPlan, Coupling, pair_convolution, plan_convolution
+from rikiba.kernels.symmetric_contraction import ContractionPlan, plan_contraction, symmetric_contraction
 
 from .coupling import symmetric_couplings
 from .so3 import clebsch_gordan, degrees
 
-
-class _Castable(Protocol):
-    def to(self, like: Tensor) -> Self: ...
-
-
-P = TypeVar("P", bound=_Castable)
+P = TypeVar("P", ConvolutionPlan, ContractionPlan)
 
 
 class PlanStore(Generic[P]):
     """A kernel's plan in float64, and the copies made so far for other dtypes and devices."""
 
     def __init__(self, plan: P) -> None:
-        self.master = plan
+        self.master: P = plan
         self._copies: dict[tuple[torch.dtype, torch.device], P] = {}
 
     def like(self, x: Tensor) -> P:

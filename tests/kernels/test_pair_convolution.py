@@ -92,9 +92,9 @@ def test_gradcheck_sees_a_wrong_derivative() -> None:
 
 def test_float32_agrees_with_float64() -> None:
     p = plan(3, 2, 3)
-    i, j, *leaves = inputs(p, 200, 9, 8)
-    exact = pair_convolution(p, i, j, *leaves, 9)
-    rounded = pair_convolution(p, i, j, *(x.to(torch.float32) for x in leaves), 9)
+    i, j, r, y, h = inputs(p, 200, 9, 8)
+    exact = pair_convolution(p, i, j, r, y, h, 9)
+    rounded = pair_convolution(p, i, j, r.float(), y.float(), h.float(), 9)
     assert rounded.dtype == torch.float32
     torch.testing.assert_close(rounded.to(torch.float64), exact, rtol=1e-4, atol=1e-4)
 

@@ -1,5 +1,7 @@
 """MACE: symmetry, smoothness, limits, precision. Equality with mace-torch is in tests/interop."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -15,14 +17,14 @@ from rikiba.core.system import System
 from rikiba.nn.so3 import rotation_matrix
 from rikiba.potentials.mace import MACE, MACELayer
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "elements": ("H", "C", "O"),
     "cutoff": 4.0,
     "channels": 4,
     "radial_widths": (8, 8),
     "avg_num_neighbors": 6.0,
 }
-VARIANTS = [
+VARIANTS: list[dict[str, Any]] = [
     {"max_L": 0, "l_max": 2, "correlation": 3},
     {"max_L": 1, "l_max": 3, "correlation": 2},
     {"max_L": 2, "l_max": 2, "correlation": 3, "zbl": True, "first_residual": True},
@@ -38,7 +40,7 @@ VARIANTS = [
 ]
 
 
-def build(**more: object) -> MACE:
+def build(**more: Any) -> MACE:
     return MACE(**(SMALL | {"scale": 0.8, "shift": 0.1} | more)).double()
 
 
@@ -59,7 +61,7 @@ def orthogonal(seed: int, improper: bool) -> np.ndarray:
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_forces_and_stress_are_derivatives(variant: dict[str, object]) -> None:
+def test_forces_and_stress_are_derivatives(variant: dict[str, Any]) -> None:
     atoms = bulk("C", "diamond", 3.6, cubic=True)
     atoms.symbols[0] = "O"
     atoms.rattle(0.1, seed=1)
@@ -88,7 +90,7 @@ def test_forces_and_stress_are_derivatives(variant: dict[str, object]) -> None:
 
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 10**6), improper=st.booleans(), variant=st.sampled_from(VARIANTS))
-def test_energy_is_invariant_and_forces_turn(seed: int, improper: bool, variant: dict[str, object]) -> None:
+def test_energy_is_invariant_and_forces_turn(seed: int, improper: bool, variant: dict[str, Any]) -> None:
     model, atoms, r = build(**variant), ethanol(seed), orthogonal(seed, improper)
     turned = atoms.copy()
     turned.positions = atoms.positions @ r.T + 3.0
@@ -232,11 +234,11 @@ def test_force_loss_reaches_every_parameter() -> None:
     losses = []
     for sign in (1, -1):
         with torch.no_grad():
-            weight += sign * 1e-5 * direction
+            weight.add_(sign * 1e-5 * direction)
         now = evaluate(model, system, find_pairs(system, model.cutoff), forces=True)
         losses.append(float(now.need("forces").square().sum()))
         with torch.no_grad():
-            weight -= sign * 1e-5 * direction
+            weight.sub_(sign * 1e-5 * direction)
     slope = (losses[0] - losses[1]) / 2e-5
     assert slope == pytest.approx(float((gradients[0] * direction).sum()), rel=1e-5)
 
@@ -265,7 +267,7 @@ def test_receptive_field_is_layers_times_cutoff() -> None:
         ({"activation": "swish"}, "No activation"),
     ],
 )
-def test_bad_arguments_are_refused(wrong: dict[str, object], message: str) -> None:
+def test_bad_arguments_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(**wrong)
 
