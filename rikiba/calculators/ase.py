@@ -19,7 +19,7 @@ from .base import Calculator, require_finite, require_volume
 class RikibaCalculator(AseCalculator):
     """An ASE calculator around any rikiba calculator; stress only where the cell spans a volume."""
 
-    implemented_properties: ClassVar[Sequence[str]] = ["energy", "free_energy", "forces", "stress", "energies"]
+    implemented_properties: list[str] = ["energy", "free_energy", "forces", "stress", "energies"]
 
     def __init__(self, calculator: Calculator, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -32,6 +32,7 @@ class RikibaCalculator(AseCalculator):
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         super().calculate(atoms, properties, system_changes)
+        assert self.atoms is not None  # set by the line above
         system = System.from_ase(self.atoms)
         results = self.calculator(system, forces=True, stress="stress" in properties)
         self.results["energy"] = self.results["free_energy"] = float(results.need("energy")[0])

@@ -91,6 +91,7 @@ def evaluate(
         results = _with_energy(potential(leaves.system, pairs.with_vectors(leaves.vectors)), system)
         energy = results.need("energy").sum()
         wanted = leaves.tensors()
+        gradients: tuple[Tensor | None, ...]
         if energy.requires_grad:
             gradients = torch.autograd.grad(energy, wanted, create_graph=create_graph, allow_unused=True)
         else:

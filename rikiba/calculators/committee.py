@@ -46,6 +46,6 @@ class Committee:
         }
         mean = Results(
             **{name: v.mean(0) for name, v in stacked.items()},
-            spread=Results(**{name: v.std(0) for name, v in stacked.items()}),
+            spread=Results(**{name: v.std(0) for name, v in stacked.items()}),  # type: ignore[arg-type]
         )
         return require_finite(mean, system, "Committee")

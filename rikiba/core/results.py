@@ -75,7 +75,7 @@ class Results:
 
     def need(self, name: str) -> Tensor:
         """A quantity that must be there; raises ValueError that says which are."""
-        value = getattr(self, name)
+        value: Tensor | None = getattr(self, name)
         if value is None:
             have = ", ".join(q.name for q in self.present()) or "nothing"
             raise ValueError(f"'{name}' is needed but these results hold {have}.")

@@ -143,12 +143,14 @@ class System:
     @property
     def has_volume(self) -> Bool[Tensor, "systems"]:
         """True where the three lattice vectors span a volume (so that a stress exists)."""
-        return self.cell.abs().sum(-1).gt(0).all(-1) & (torch.linalg.det(self.cell).abs() > 1e-12)
+        filled: Tensor = self.cell.abs().sum(-1).gt(0).all(-1) & (torch.linalg.det(self.cell).abs() > 1e-12)
+        return filled
 
     @property
     def volume(self) -> Float[Tensor, "systems"]:
         """|det cell| in Å³; 0 where the cell does not span a volume."""
-        return torch.linalg.det(self.cell).abs()
+        volume: Tensor = torch.linalg.det(self.cell).abs()
+        return volume
 
     @property
     def masses(self) -> Float[Tensor, "atoms"]:
@@ -215,7 +217,7 @@ class System:
             f.name: v.to(device) if isinstance(v := getattr(self, f.name), Tensor) else v
             for f in fields(self)
         }
-        return System(**moved)
+        return System(**moved)  # type: ignore[arg-type]
 
     @staticmethod
     def cat(systems: Sequence["System"]) -> "System":

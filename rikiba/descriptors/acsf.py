@@ -69,6 +69,10 @@ class SymmetryFunctions(nn.Module):
         envelope: polynomial (C², p = 6) or cosine, the papers' own (C¹).
     """
 
+    first: Tensor
+    second: Tensor
+    pair_index: Tensor
+
     def __init__(
         self,
         *,
@@ -130,8 +134,8 @@ class SymmetryFunctions(nn.Module):
             vectors, r, slot = vectors[parent], r[parent], slot[parent]
         c = self._envelope(r, self.angular_cutoff)
         if self.wide is not None:
-            per_element = self.wide(vectors / r[:, None], r, c, slot, n, t)
-            parts.append(self.wide.combine(*per_element, self.first, self.second))
+            moments, squares = self.wide(vectors / r[:, None], r, c, slot, n, t)
+            parts.append(self.wide.combine(moments, squares, self.first, self.second))
         if self.wide_direct.n or self.narrow.n:
             parts.extend(self._direct(vectors, r, c, near, types))
         return torch.cat(parts, -1)
@@ -163,6 +167,9 @@ class SymmetryFunctions(nn.Module):
 class _Gaussians(nn.Module):
     """e^{−η(r−r_s)²} for each (η, r_s)."""
 
+    eta: Tensor
+    shift: Tensor
+
     def __init__(self, functions: Sequence[RadialFunction]) -> None:
         super().__init__()
         table = torch.tensor([f[:2] for f in functions], dtype=torch.float64).reshape(-1, 2)
@@ -176,6 +183,10 @@ class _Gaussians(nn.Module):
 
 class _WideByMoments(nn.Module):
     """Wide angular functions of integer ζ from one-neighbour sums."""
+
+    mix: Tensor
+    forward_value: Tensor
+    order: Tensor
 
     def __init__(self, functions: Sequence[AngularFunction]) -> None:
         super().__init__()

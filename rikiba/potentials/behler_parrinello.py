@@ -1,7 +1,7 @@
 """High-dimensional neural network potential of Behler and Parrinello."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -134,7 +134,7 @@ class BehlerParrinello(Potential):
     @classmethod
     def examples(cls) -> "list[BehlerParrinello]":
         """Small instances for the conformance tests."""
-        small = {"elements": ("O", "Si"), "cutoff": 4.0, "n_radial": 4, "hidden": (8,)}
+        small: dict[str, Any] = {"elements": ("O", "Si"), "cutoff": 4.0, "n_radial": 4, "hidden": (8,)}
         narrow = [(0.3, 0.0, 1.0, 1.0), (0.1, 1.0, 2.5, -1.0)]
         return [cls(**small, n_angular=2, zetas=(1, 2)), cls(**small, narrow=narrow)]
 

@@ -26,6 +26,10 @@ class Buckingham(PairPotential):
 
     references = ("10.1098/rspa.1938.0173",)
 
+    A: Tensor
+    rho: Tensor
+    C: Tensor
+
     def __init__(
         self,
         *,

@@ -35,6 +35,9 @@ class LennardJones(PairPotential):
 
     references = ("10.1098/rspa.1924.0082",)
 
+    sigma: Tensor
+    epsilon: Tensor
+
     def __init__(
         self,
         *,

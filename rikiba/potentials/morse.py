@@ -25,6 +25,10 @@ class Morse(PairPotential):
 
     references = ("10.1103/PhysRev.34.57",)
 
+    depth: Tensor
+    alpha: Tensor
+    distance: Tensor
+
     def __init__(
         self,
         *,

@@ -37,18 +37,22 @@ class Sum(Potential):
         self.needs = tuple(dict.fromkeys(n for t in terms for n in t.needs))  # type: ignore[misc]
 
     @property
+    def _potentials(self) -> list[Potential]:
+        return [t for t in self.terms if isinstance(t, Potential)]
+
+    @property
     def receptive_field(self) -> float:
-        return max(t.receptive_field for t in self.terms)
+        return max(t.receptive_field for t in self._potentials)
 
     def prepare(self, structures: Iterable[tuple[System, Pairs]]) -> None:
         kept = list(structures)
-        for term in self.terms:
+        for term in self._potentials:
             term.prepare([(s, p.within(s, term.cutoff)[0]) for s, p in kept])
 
     def forward(self, system: System, pairs: Pairs) -> Results:
         self.types(system)
         total: Results | None = None
-        for term in self.terms:
+        for term in self._potentials:
             own = pairs if term.cutoff == pairs.cutoff else pairs.within(system, term.cutoff)[0]
             part = term(system, own)
             total = part if total is None else total + part

@@ -24,6 +24,8 @@ class Zbl(PairPotential):
         switch_from: where the quintic switch begins, Å; 0.5·cutoff if not given.
     """
 
+    Z: Tensor
+
     def __init__(
         self, *, elements: Sequence[str], cutoff: float = 2.0, switch_from: float | None = None
     ) -> None:
