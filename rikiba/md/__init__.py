@@ -1,0 +1,1 @@
+"""Molecular dynamics: motion as operators, one or many systems in a state."""

@@ -1,0 +1,1 @@
+"""Nearest minima of structures, in fixed and variable cells."""
