@@ -1,7 +1,7 @@
 """ASE both ways: our calculators inside ASE, ASE's calculators inside rikiba."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch

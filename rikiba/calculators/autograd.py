@@ -97,7 +97,9 @@ def evaluate(
         else:
             gradients = (None,) * len(wanted)
         filled = [torch.zeros_like(t) if g is None else g for t, g in zip(wanted, gradients, strict=True)]
-    return _assemble(results if create_graph else results.detach(), leaves, filled, pairs, system, forces, stress)
+    return _assemble(
+        results if create_graph else results.detach(), leaves, filled, pairs, system, forces, stress
+    )
 
 
 def _assemble(

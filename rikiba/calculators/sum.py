@@ -26,7 +26,10 @@ class SumCalculator:
         total: Results | None = None
         for calculator, weight in zip(self.calculators, self.weights, strict=True):
             term = calculator(system, forces=forces, stress=stress)
-            term = Results(energy=term.energy, forces=term.forces, stress=term.stress, spread=term.spread) * weight
+            term = (
+                Results(energy=term.energy, forces=term.forces, stress=term.stress, spread=term.spread)
+                * weight
+            )
             total = term if total is None else total + term
         assert total is not None
         return total

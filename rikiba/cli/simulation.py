@@ -29,7 +29,7 @@ class Settings:
 
     steps: int
     timestep_fs: float
-    temperature_K: float  # noqa: N815
+    temperature_K: float
     replicas: int = 1
     interval: int = 10
     checkpoint_interval: int = 1000

@@ -23,5 +23,7 @@ def bibtex(dois: Iterable[str]) -> str:
     out = []
     for doi in sorted({d.lower() for d in dois}):
         key = re.sub(r"[^a-z0-9]+", "_", doi)
-        out.append(known.get(doi, f"@misc{{{key},\n  doi = {{{doi}}},\n  url = {{https://doi.org/{doi}}},\n}}"))
+        out.append(
+            known.get(doi, f"@misc{{{key},\n  doi = {{{doi}}},\n  url = {{https://doi.org/{doi}}},\n}}")
+        )
     return "\n\n".join(out) + ("\n" if out else "")

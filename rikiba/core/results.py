@@ -45,7 +45,14 @@ def quantity(
     ase_name: str | None = None,
 ) -> Any:
     """Declare a field of `Results`."""
-    meta = {"per": per, "shape": shape, "unit": unit, "law": law, "extensive": extensive, "ase_name": ase_name}
+    meta = {
+        "per": per,
+        "shape": shape,
+        "unit": unit,
+        "law": law,
+        "extensive": extensive,
+        "ase_name": ase_name,
+    }
     return field(default=None, metadata=meta)
 
 
@@ -58,9 +65,13 @@ class Results:
     is an error there.
     """
 
-    energy: Float[Tensor, "systems"] | None = quantity("system", (), "eV", "scalar", extensive=True, ase_name="energy")
+    energy: Float[Tensor, "systems"] | None = quantity(
+        "system", (), "eV", "scalar", extensive=True, ase_name="energy"
+    )
     forces: Float[Tensor, "atoms 3"] | None = quantity("atom", (3,), "eV/Å", "vector", ase_name="forces")
-    stress: Float[Tensor, "systems 3 3"] | None = quantity("system", (3, 3), "eV/Å³", "tensor", ase_name="stress")
+    stress: Float[Tensor, "systems 3 3"] | None = quantity(
+        "system", (3, 3), "eV/Å³", "tensor", ase_name="stress"
+    )
     """ASE's sign: positive under tension; σ = (1/V) ∂E/∂ε."""
     energies: Float[Tensor, "atoms"] | None = quantity("atom", (), "eV", "scalar", ase_name="energies")
     charges: Float[Tensor, "atoms"] | None = quantity("atom", (), "e", "scalar", ase_name="charges")

@@ -188,8 +188,7 @@ class System:
         index = index.reshape(-1)
         rows = [self.atom_rows(int(k)) for k in index]
         atoms = torch.cat(
-            [torch.arange(r.start, r.stop, device=self.cell.device) for r in rows]
-            or [index.new_zeros(0)]
+            [torch.arange(r.start, r.stop, device=self.cell.device) for r in rows] or [index.new_zeros(0)]
         )
         new: dict[str, Any] = {}
         for f in fields(self):

@@ -89,7 +89,9 @@ class SymmetryFunctions(nn.Module):
             raise ValueError(f"envelope must be polynomial or cosine; given '{envelope}'.")
         for eta, _, zeta, sign in (*wide, *narrow):
             if eta < 0 or zeta <= 0 or abs(sign) != 1:
-                raise ValueError(f"An angular function needs η ≥ 0, ζ > 0, λ = ±1; given {(eta, zeta, sign)}.")
+                raise ValueError(
+                    f"An angular function needs η ≥ 0, ζ > 0, λ = ±1; given {(eta, zeta, sign)}."
+                )
         self.n_elements = n_elements
         self.cutoff = cutoff
         self.angular_cutoff = cutoff if angular_cutoff is None else angular_cutoff
@@ -157,7 +159,11 @@ class SymmetryFunctions(nn.Module):
                 # atoms j and k may coincide with a periodic image of each other, never with each other
                 r_jk = (vectors[b] - vectors[a]).norm(dim=-1)
                 inside = (r_jk < self.angular_cutoff).to(r.dtype)
-                product = product * inside * self._envelope(r_jk.clamp(max=self.angular_cutoff), self.angular_cutoff)
+                product = (
+                    product
+                    * inside
+                    * self._envelope(r_jk.clamp(max=self.angular_cutoff), self.angular_cutoff)
+                )
             values = functions(cos, r[a], r[b], r_jk) * product[:, None]
             rows = values.new_zeros((pairs.n_atoms * n_pairs, functions.n)).index_add(0, slot, values)
             out.append(rows.reshape(pairs.n_atoms, -1))
@@ -201,7 +207,9 @@ class _WideByMoments(nn.Module):
             legendre[: len(series), k] = series
         degree = np.repeat(np.arange(self.l_max + 1), 2 * np.arange(self.l_max + 1) + 1)
         # rows: (l, m); Σ_m Y_lm Y_lm = (2l+1) P_l with component normalisation
-        self.register_buffer("mix", torch.from_numpy(legendre[degree] / (2 * degree + 1)[:, None]), persistent=False)
+        self.register_buffer(
+            "mix", torch.from_numpy(legendre[degree] / (2 * degree + 1)[:, None]), persistent=False
+        )
         self.register_buffer("forward_value", torch.from_numpy(legendre.sum(0)), persistent=False)
         order = [gaussians.index((e, s)) * len(powers) + powers.index((z, g)) for e, s, z, g in functions]
         self.register_buffer("order", torch.tensor(order), persistent=False)
@@ -239,7 +247,9 @@ class _Triplets(nn.Module):
         for k, name in enumerate(("eta", "shift", "zeta", "sign")):
             self.register_buffer(name, table[:, k].clone())
 
-    def forward(self, cos: Tensor, rj: Tensor, rk: Tensor, r_jk: Tensor | None) -> Float[Tensor, "triplets functions"]:
+    def forward(
+        self, cos: Tensor, rj: Tensor, rk: Tensor, r_jk: Tensor | None
+    ) -> Float[Tensor, "triplets functions"]:
         eta, shift, zeta, sign = (getattr(self, k).to(cos.dtype) for k in ("eta", "shift", "zeta", "sign"))
         squares = (rj[:, None] - shift) ** 2 + (rk[:, None] - shift) ** 2
         if r_jk is not None:

@@ -27,7 +27,9 @@ class AtomicEnergies(nn.Module):
         missing = [s for s in elements if s not in values]
         if missing:
             raise ValueError(f"Atomic energies are given for {sorted(values)}; also needed: {missing}.")
-        self.register_buffer("values", torch.tensor([float(values[s]) for s in elements], dtype=torch.float64))
+        self.register_buffer(
+            "values", torch.tensor([float(values[s]) for s in elements], dtype=torch.float64)
+        )
 
     def forward(self, types: Int[Tensor, "atoms"]) -> Float[Tensor, "atoms"]:
         """E0 of each atom, float64, eV."""

@@ -70,7 +70,7 @@ class Potential(nn.Module, ABC):
     def forward(self, system: System, pairs: Pairs) -> Results:
         """Energies per atom in eV; may also set charges, magmoms, dipole, spread."""
 
-    def prepare(self, structures: Iterable[tuple[System, Pairs]]) -> None:  # noqa: B027
+    def prepare(self, structures: Iterable[tuple[System, Pairs]]) -> None:
         """Set what depends on the training structures alone (feature scaling), once, before training."""
 
     def decayed_parameters(self) -> Iterable[str]:

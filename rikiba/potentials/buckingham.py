@@ -33,9 +33,9 @@ class Buckingham(PairPotential):
     def __init__(
         self,
         *,
-        A_eV: Mapping[str, float],  # noqa: N803
+        A_eV: Mapping[str, float],
         rho: Mapping[str, float],
-        C_eV_A6: Mapping[str, float],  # noqa: N803
+        C_eV_A6: Mapping[str, float],
         cutoff: float,
         truncation: Truncation = "smooth",
         switch_from: float | None = None,

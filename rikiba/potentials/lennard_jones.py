@@ -41,7 +41,7 @@ class LennardJones(PairPotential):
     def __init__(
         self,
         *,
-        epsilon_eV: Mapping[str, float],  # noqa: N803
+        epsilon_eV: Mapping[str, float],
         sigma: Mapping[str, float],
         cutoff: float,
         truncation: Truncation = "smooth",

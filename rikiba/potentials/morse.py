@@ -32,8 +32,8 @@ class Morse(PairPotential):
     def __init__(
         self,
         *,
-        depth_eV: Mapping[str, float],  # noqa: N803
-        alpha_per_A: Mapping[str, float],  # noqa: N803
+        depth_eV: Mapping[str, float],
+        alpha_per_A: Mapping[str, float],
         distance: Mapping[str, float],
         cutoff: float,
         truncation: Truncation = "smooth",

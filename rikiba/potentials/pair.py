@@ -18,9 +18,7 @@ from .base import Potential, check_positive
 Truncation = Literal["smooth", "cut", "shift", "force_shift"]
 
 
-def quintic_switch(
-    r: Float[Tensor, "*pairs"], start: float, stop: float
-) -> Float[Tensor, "*pairs"]:
+def quintic_switch(r: Float[Tensor, "*pairs"], start: float, stop: float) -> Float[Tensor, "*pairs"]:
     """S(u) = 1 − 10u³ + 15u⁴ − 6u⁵, u = (r − start)/(stop − start) in [0, 1]; C² at both ends, r in Å."""
     u = ((r - start) / (stop - start)).clamp(0.0, 1.0)
     return 1.0 - u * u * u * (10.0 - u * (15.0 - 6.0 * u))
@@ -43,9 +41,7 @@ class PairPotential(Potential):
         """Check and store how the potential ends; `switch_from` is 0.8·cutoff if not given."""
         check_positive(cutoff=cutoff)
         if truncation not in ("smooth", "cut", "shift", "force_shift"):
-            raise ValueError(
-                f"truncation must be smooth, cut, shift or force_shift; given '{truncation}'."
-            )
+            raise ValueError(f"truncation must be smooth, cut, shift or force_shift; given '{truncation}'.")
         start = 0.8 * cutoff if switch_from is None else switch_from
         if not 0 <= start < cutoff:
             raise ValueError(f"switch_from must lie in [0, cutoff = {cutoff}) Å; given {start}.")

@@ -44,7 +44,7 @@ class Elastic:
     relax_cell: bool = True
     symmetrise: bool = True
     force_tolerance: float = 1e-4
-    stress_tolerance_GPa: float = 0.01  # noqa: N815
+    stress_tolerance_GPa: float = 0.01
     max_steps: int = 1000
 
     def compute(self, calculator: Calculator, atoms: Atoms) -> Record:

@@ -41,7 +41,7 @@ class TorsionProfile:
     dihedral: tuple[int, int, int, int] | None = None
     n_points: int = 24
     relax: bool = True
-    restraint_eV: float = 30.0  # noqa: N815
+    restraint_eV: float = 30.0
     force_tolerance: float = 2e-3
     max_steps: int = 1000
 

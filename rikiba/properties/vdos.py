@@ -24,7 +24,7 @@ class Spectrum:
     total: Float[np.ndarray, "points"]
     error: Float[np.ndarray, "points"] | None
     by_element: dict[str, Float[np.ndarray, "points"]]
-    temperature_K: float  # noqa: N815
+    temperature_K: float
     resolution_cm1: float
     dof: float
 

@@ -58,8 +58,12 @@ def numerical(calculator: Calculator, atoms: Atoms, h: float = 1e-4) -> tuple[np
         e[y, x] += 0.5 * s
         a.set_cell(a.cell.array @ e, scale_atoms=True)
 
-    forces = np.array([[-difference(lambda a, s, n=n, c=c: shift(a, s, n, c)) for c in range(3)] for n in range(len(atoms))])
-    stress = np.array([[difference(lambda a, s, x=x, y=y: strain(a, s, x, y)) for y in range(3)] for x in range(3)])
+    forces = np.array(
+        [[-difference(lambda a, s, n=n, c=c: shift(a, s, n, c)) for c in range(3)] for n in range(len(atoms))]
+    )
+    stress = np.array(
+        [[difference(lambda a, s, x=x, y=y: strain(a, s, x, y)) for y in range(3)] for x in range(3)]
+    )
     return forces, stress / atoms.get_volume()
 
 
@@ -82,9 +86,15 @@ def test_batch_equals_each_alone() -> None:
     for k, atoms in enumerate(frames):
         alone = PotentialCalculator(potential)(System.from_ase(atoms), stress=True)
         rows = System.from_ase(frames).atom_rows(k)
-        torch.testing.assert_close(together.need("energy")[k], alone.need("energy")[0], rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(together.need("forces")[rows], alone.need("forces"), rtol=1e-10, atol=1e-12)
-        torch.testing.assert_close(together.need("stress")[k], alone.need("stress")[0], rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(
+            together.need("energy")[k], alone.need("energy")[0], rtol=1e-12, atol=1e-12
+        )
+        torch.testing.assert_close(
+            together.need("forces")[rows], alone.need("forces"), rtol=1e-10, atol=1e-12
+        )
+        torch.testing.assert_close(
+            together.need("stress")[k], alone.need("stress")[0], rtol=1e-10, atol=1e-12
+        )
 
 
 def test_float32_is_close_and_energies_stay_float64() -> None:
@@ -110,10 +120,14 @@ def test_atomic_energies_are_not_rounded() -> None:
 
 def test_training_graph_reaches_the_parameters() -> None:
     potential, system = network(), System.from_ase(crystal())
-    results = evaluate(potential, system, find_pairs(system, potential.cutoff), stress=True, create_graph=True)
+    results = evaluate(
+        potential, system, find_pairs(system, potential.cutoff), stress=True, create_graph=True
+    )
     (results.need("forces").square().sum() + results.need("stress").square().sum()).backward()
     # the last bias shifts the energy only; every other parameter bends the forces
-    missing = [n for n, p in potential.named_parameters() if p.grad is None or float(p.grad.abs().max()) == 0.0]
+    missing = [
+        n for n, p in potential.named_parameters() if p.grad is None or float(p.grad.abs().max()) == 0.0
+    ]
     assert missing == ["networks.0.2.bias", "networks.1.2.bias"]
 
 
@@ -173,7 +187,9 @@ def test_ase_optimiser_on_our_calculator() -> None:
 
 def test_stress_of_a_molecule_is_refused() -> None:
     with pytest.raises(ValueError, match="three independent lattice vectors"):
-        PotentialCalculator(Morse.examples()[0])(System.from_ase(Atoms("SiO", positions=[[0, 0, 0], [0, 0, 2]])), stress=True)
+        PotentialCalculator(Morse.examples()[0])(
+            System.from_ase(Atoms("SiO", positions=[[0, 0, 0], [0, 0, 2]])), stress=True
+        )
 
 
 def test_unknown_element_is_refused() -> None:

@@ -23,7 +23,10 @@ def brute_force(atoms: Atoms, cutoff: float) -> list[tuple[int, ...]]:
         inverse = np.linalg.pinv(cell)
         spread = np.ptp(atoms.positions @ inverse, axis=0)
         widths = np.linalg.norm(inverse, axis=0)
-        reach = [int(np.ceil(s + cutoff * w)) + 1 if p else 0 for s, w, p in zip(spread, widths, atoms.pbc, strict=True)]
+        reach = [
+            int(np.ceil(s + cutoff * w)) + 1 if p else 0
+            for s, w, p in zip(spread, widths, atoms.pbc, strict=True)
+        ]
     found = []
     for shift in itertools.product(*(range(-n, n + 1) for n in reach)):
         offset = np.array(shift) @ atoms.cell.array
@@ -87,9 +90,7 @@ def test_skewed_cell_of_short_height() -> None:
 def test_same_crystal_in_two_skewed_cells() -> None:
     a = bulk("Cu", cubic=True)
     b = make_supercell(a, [[1, 0, 0], [2, 1, 0], [-1, 3, 1]], wrap=False)
-    lengths = [
-        find_pairs(s, 5.5).vectors(s).norm(dim=-1).sort().values for s in map(System.from_ase, (a, b))
-    ]
+    lengths = [find_pairs(s, 5.5).vectors(s).norm(dim=-1).sort().values for s in map(System.from_ase, (a, b))]
     torch.testing.assert_close(lengths[0], lengths[1], rtol=0, atol=1e-10)
 
 
@@ -102,7 +103,9 @@ def test_vectors_reach_the_right_image_and_differentiate() -> None:
     cell = system.cell.clone().requires_grad_()
     r = pairs.vectors(system.replace(positions=x, cell=cell))
     assert float(r.detach().norm(dim=-1).max()) < 4.0
-    assert torch.autograd.gradcheck(lambda p, c: pairs.vectors(system.replace(positions=p, cell=c)), (x, cell))
+    assert torch.autograd.gradcheck(
+        lambda p, c: pairs.vectors(system.replace(positions=p, cell=c)), (x, cell)
+    )
 
 
 def test_reverse_within_triplets() -> None:
@@ -118,7 +121,9 @@ def test_reverse_within_triplets() -> None:
     with pytest.raises(ValueError, match="needs a larger list"):
         near.within(system, 4.0)
     a, b = near.triplets()
-    expected = {(p, q) for p in range(len(near)) for q in range(len(near)) if p != q and near.i[p] == near.i[q]}
+    expected = {
+        (p, q) for p in range(len(near)) for q in range(len(near)) if p != q and near.i[p] == near.i[q]
+    }
     assert set(zip(a.tolist(), b.tolist(), strict=True)) == expected
     one_sided = Pairs(i=near.i[:1], j=near.j[:1], shift=near.shift[:1], cutoff=3.0, n_atoms=8)
     with pytest.raises(ValueError, match="not closed under reversal"):

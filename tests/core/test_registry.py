@@ -8,7 +8,9 @@ from rikiba.core.registry import UnknownName, load, name_of, names
 
 
 def test_files_are_names() -> None:
-    assert {"lennard_jones", "morse", "buckingham", "zbl", "behler_parrinello", "sum"} <= set(names("potentials"))
+    assert {"lennard_jones", "morse", "buckingham", "zbl", "behler_parrinello", "sum"} <= set(
+        names("potentials")
+    )
     assert "base" not in names("potentials") and "pair" not in names("potentials")
 
 

@@ -54,7 +54,9 @@ def test_optional_fields_travel() -> None:
 
 def test_density_of_silicon() -> None:
     """8 × 28.085 u in (5.431 Å)³ is 2.329 g/cm³."""
-    assert float(System.from_ase(bulk("Si", cubic=True, a=5.431)).density_g_cm3) == pytest.approx(2.329, abs=1e-3)
+    assert float(System.from_ase(bulk("Si", cubic=True, a=5.431)).density_g_cm3) == pytest.approx(
+        2.329, abs=1e-3
+    )
 
 
 def test_dipole_of_two_charges() -> None:
@@ -113,7 +115,11 @@ def test_results_reach_ase() -> None:
 
 def test_results_arithmetic_and_selection() -> None:
     s = System.from_ase([molecule("H2O"), molecule("N2")])
-    r = Results(energy=torch.tensor([1.0, 2.0]), forces=torch.ones(5, 3), spread=Results(energy=torch.tensor([3.0, 4.0])))
+    r = Results(
+        energy=torch.tensor([1.0, 2.0]),
+        forces=torch.ones(5, 3),
+        spread=Results(energy=torch.tensor([3.0, 4.0])),
+    )
     doubled = r * -2.0
     assert doubled.need("energy").tolist() == [-2.0, -4.0]
     assert doubled.spread is not None and doubled.spread.need("energy").tolist() == [6.0, 8.0]

@@ -56,7 +56,9 @@ def by_definition(atoms: Atoms) -> np.ndarray:
                         r1, r2, r3 = (np.linalg.norm(v) for v in (v1, v2, v2 - v1))
                         cos = v1 @ v2 / r1 / r2
                         value = 2 ** (1 - zeta) * max(1 + sign * cos, 0.0) ** zeta
-                        value *= math.exp(-eta * ((r1 - rs) ** 2 + (r2 - rs) ** 2)) * envelope(r1) * envelope(r2)
+                        value *= (
+                            math.exp(-eta * ((r1 - rs) ** 2 + (r2 - rs) ** 2)) * envelope(r1) * envelope(r2)
+                        )
                         if kind == "narrow":
                             value *= math.exp(-eta * (r3 - rs) ** 2) * envelope(r3)
                         total += value
@@ -90,7 +92,12 @@ def test_equal_to_the_definition(seed: int, periodic: bool) -> None:
 def test_definition_notices_a_changed_exponent() -> None:
     atoms = structure(2, False)
     wrong = SymmetryFunctions(
-        n_elements=2, cutoff=CUTOFF, radial=((0.5, 0.0), (2.1, 1.5)), wide=WIDE, narrow=NARROW, envelope="cosine"
+        n_elements=2,
+        cutoff=CUTOFF,
+        radial=((0.5, 0.0), (2.1, 1.5)),
+        wide=WIDE,
+        narrow=NARROW,
+        envelope="cosine",
     )
     system = System.from_ase(atoms)
     values = wrong(system, find_pairs(system, CUTOFF), (system.numbers == 14).long(), torch.float64).numpy()

@@ -53,7 +53,9 @@ def test_fcc_lattice_sum() -> None:
     """Perfect fcc at r = 1.09017 σ has −8.61020 ε per atom (A6 = 14.45392, A12 = 12.13188, Kittel)."""
     atoms = bulk("Ar", "fcc", a=1.09017 * 2**0.5)
     calculator = PotentialCalculator(reduced_lj(12.0, truncation="cut", tail_correction=True))
-    assert float(calculator(System.from_ase(atoms), forces=False).need("energy")) == pytest.approx(-8.61020, abs=2e-4)
+    assert float(calculator(System.from_ase(atoms), forces=False).need("energy")) == pytest.approx(
+        -8.61020, abs=2e-4
+    )
 
 
 def test_thirteen_atom_cluster() -> None:
@@ -71,7 +73,9 @@ def test_thirteen_atom_cluster() -> None:
         r = calculator(System.from_ase(atoms))
         return float(r.need("energy")), -r.need("forces").numpy().ravel()
 
-    best = minimize(f, atoms.positions.ravel(), jac=True, method="L-BFGS-B", options={"gtol": 1e-9, "ftol": 1e-15})
+    best = minimize(
+        f, atoms.positions.ravel(), jac=True, method="L-BFGS-B", options={"gtol": 1e-9, "ftol": 1e-15}
+    )
     assert best.fun == pytest.approx(-44.326801419534, abs=1e-7)
 
 
@@ -102,7 +106,13 @@ def test_mixing_rules() -> None:
 
 
 def test_morse_minimum_and_curvature() -> None:
-    potential = Morse(depth_eV={"Cu-Cu": 0.34}, alpha_per_A={"Cu-Cu": 1.4}, distance={"Cu-Cu": 2.9}, cutoff=8.0, truncation="cut")
+    potential = Morse(
+        depth_eV={"Cu-Cu": 0.34},
+        alpha_per_A={"Cu-Cu": 1.4},
+        distance={"Cu-Cu": 2.9},
+        cutoff=8.0,
+        truncation="cut",
+    )
     calculator = PotentialCalculator(potential)
     r = calculator(dimer(2.9, "Cu2"))
     assert float(r.need("energy")) == pytest.approx(-0.34)
@@ -114,7 +124,9 @@ def test_morse_minimum_and_curvature() -> None:
 
 def test_buckingham_value() -> None:
     """BKS O–O at 2.6 Å by hand (parameters of van Beest et al., doi:10.1103/PhysRevLett.64.1955)."""
-    potential = Buckingham(A_eV={"O-O": 1388.7730}, rho={"O-O": 1 / 2.76}, C_eV_A6={"O-O": 175.0}, cutoff=9.0, truncation="cut")
+    potential = Buckingham(
+        A_eV={"O-O": 1388.7730}, rho={"O-O": 1 / 2.76}, C_eV_A6={"O-O": 175.0}, cutoff=9.0, truncation="cut"
+    )
     e = PotentialCalculator(potential)(dimer(2.6, "O2")).need("energy")
     assert float(e) == pytest.approx(1388.7730 * np.exp(-2.76 * 2.6) - 175.0 / 2.6**6, rel=1e-12)
 
@@ -137,7 +149,9 @@ def test_sum_adds_terms_with_their_own_cutoffs() -> None:
     total = PotentialCalculator(Sum(terms=terms))(system, stress=True)
     parts = [PotentialCalculator(t)(system, stress=True) for t in terms]
     for name in ("energy", "forces", "stress", "energies"):
-        torch.testing.assert_close(total.need(name), parts[0].need(name) + parts[1].need(name), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            total.need(name), parts[0].need(name) + parts[1].need(name), rtol=1e-12, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize(
@@ -147,9 +161,18 @@ def test_sum_adds_terms_with_their_own_cutoffs() -> None:
         (lambda: reduced_lj(3.0, truncation="sharp"), "truncation must be"),
         (lambda: reduced_lj(3.0, switch_from=4.0), "switch_from must lie"),
         (lambda: reduced_lj(3.0, tail_correction=True), "plainly cut"),
-        (lambda: LennardJones(epsilon_eV={"Ar": 1}, sigma={"Kr": 1}, cutoff=3), "give both for every element"),
-        (lambda: Morse(depth_eV={"Cu-Cu": 1}, alpha_per_A={"CuCu": 1}, distance={"Cu-Cu": 1}, cutoff=3), "not a pair of elements"),
-        (lambda: Morse(depth_eV={"Cu-O": 1}, alpha_per_A={"Cu-O": 1}, distance={"Cu-O": 1}, cutoff=3), "also needed: O-O, Cu-Cu"),
+        (
+            lambda: LennardJones(epsilon_eV={"Ar": 1}, sigma={"Kr": 1}, cutoff=3),
+            "give both for every element",
+        ),
+        (
+            lambda: Morse(depth_eV={"Cu-Cu": 1}, alpha_per_A={"CuCu": 1}, distance={"Cu-Cu": 1}, cutoff=3),
+            "not a pair of elements",
+        ),
+        (
+            lambda: Morse(depth_eV={"Cu-O": 1}, alpha_per_A={"Cu-O": 1}, distance={"Cu-O": 1}, cutoff=3),
+            "also needed: O-O, Cu-Cu",
+        ),
         (lambda: Sum(terms=[]), "at least one term"),
         (lambda: Sum(terms=[Zbl(elements=["Si"]), Zbl(elements=["O"])]), "share no element"),
     ],

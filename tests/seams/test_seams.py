@@ -155,7 +155,9 @@ class WithMoments(Potential):
         r = pairs.vectors(system).norm(dim=-1)
         j = torch.exp(-r) * quintic_switch(r, 2.0, 3.0)
         m = system.magmoms
-        return Results(energies=-0.5 * r.new_zeros(system.n_atoms).index_add(0, pairs.i, j * m[pairs.i] * m[pairs.j]))
+        return Results(
+            energies=-0.5 * r.new_zeros(system.n_atoms).index_add(0, pairs.i, j * m[pairs.i] * m[pairs.j])
+        )
 
 
 class WithProgram(Potential):
@@ -200,7 +202,9 @@ def test_global_charges() -> None:
     silent.uses_positions = False  # negative control: forgetting the declaration loses the long-range force
     system = System.from_ase(crystal())
     pairs = find_pairs(system, 3.0)
-    lost = evaluate(silent, system, pairs).need("forces") - evaluate(GlobalCharges(), system, pairs).need("forces")
+    lost = evaluate(silent, system, pairs).need("forces") - evaluate(GlobalCharges(), system, pairs).need(
+        "forces"
+    )
     assert float(lost.abs().max()) > 1e-6
 
 
@@ -253,7 +257,9 @@ def test_ghosts_through_sync() -> None:
     owners = torch.tensor([owner[k] for k in order])
     shifts = np.array([offset[k] for k in order])
     n = len(atoms)
-    unfolded = System.from_ase(Atoms("Si" * len(owners), positions=atoms.positions[owners] + shifts @ atoms.cell.array))
+    unfolded = System.from_ase(
+        Atoms("Si" * len(owners), positions=atoms.positions[owners] + shifts @ atoms.cell.array)
+    )
     unfolded = unfolded.replace(owned=torch.arange(len(owners)) < n)
     found = find_pairs(unfolded, potential.cutoff)
     centres = Pairs(

@@ -21,7 +21,9 @@ class Crystal:
     """
 
     formula: str
-    lattice: Literal["sc", "fcc", "bcc", "hcp", "diamond", "zincblende", "rocksalt", "cesiumchloride", "wurtzite"]
+    lattice: Literal[
+        "sc", "fcc", "bcc", "hcp", "diamond", "zincblende", "rocksalt", "cesiumchloride", "wurtzite"
+    ]
     a: float | None = None
     c_over_a: float | None = None
     cubic: bool = True
