@@ -213,7 +213,7 @@ def _label_difference(a: _Frame, b: _Frame, limit: Thresholds) -> str:
         if gap > limit.same_energy_per_atom:
             return f"same structure, energies differ by {1000 * gap:.3g} meV/atom"
     if a.forces is not None and b.forces is not None:
-        sizes = [np.sort(np.linalg.norm(f.forces, axis=1)) for f in (a, b)]
+        sizes = [np.sort(np.linalg.norm(forces, axis=1)) for forces in (a.forces, b.forces)]
         gap = float(np.abs(sizes[0] - sizes[1]).max())
         if gap > limit.same_force:
             return f"same structure, forces differ by {gap:.3g} eV/Å"

@@ -404,3 +404,20 @@ def test_published_sets_agree_with_ase(data_dir: Path) -> None:
             assert np.array_equal(a.results.forces, b.get_forces())
             if arguments:
                 assert np.allclose(a.results.stress[0], b.get_stress(voigt=False), atol=1e-14)
+
+
+def test_labels_that_ase_structures_carry() -> None:
+    crystal, water = bulk("Cu", cubic=True), molecule("H2O")
+    crystal.info |= {"level_of_theory": "EMT", "group": "run 1"}
+    crystal.calc = EMT()
+    crystal.get_potential_energy(), crystal.get_stress()
+    water.calc = SinglePointCalculator(water, energy=-1.0, forces=np.ones((3, 3)), charges=[-0.8, 0.4, 0.4])
+    data = Dataset.from_ase([crystal], name="mine")
+    assert (data[0].group, data[0].level_of_theory, data.name) == ("run 1", "EMT", "mine")
+    assert np.allclose(data[0].results.stress[0], crystal.get_stress(voigt=False))
+    assert Dataset.from_ase([water], level_of_theory="t")[0].results.charges.tolist() == [-0.8, 0.4, 0.4]
+    with pytest.raises(ValueError, match="frame 1: which level of theory"):
+        Dataset.from_ase([crystal, water])
+    water.calc = SinglePointCalculator(water, energy=-1.0)
+    with pytest.raises(ValueError, match="frame 0: no forces"):
+        Dataset.from_ase([water], level_of_theory="t")
