@@ -1,5 +1,6 @@
 """Energies, forces and stress of a `Potential`, from ∂E/∂r_ij once for every architecture."""
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -146,6 +147,20 @@ def run_program(
     return results
 
 
+def frozen(potential: Potential) -> Potential:
+    """The same potential, weights shared, that keeps no history for derivatives of the weights.
+
+    Inference then spends nothing on gradients that nobody asks for. Later changes of the weights in place
+    (loading, training) are seen by both.
+    """
+    shared: dict[int, Tensor] = {}
+    for p in potential.parameters():
+        shared[id(p)] = torch.nn.Parameter(p.detach(), requires_grad=False)
+    for b in potential.buffers():
+        shared[id(b)] = b
+    return copy.deepcopy(potential, shared)
+
+
 class PotentialCalculator:
     """A potential with its pair list: what MD, relaxation and properties call.
 
@@ -157,6 +172,7 @@ class PotentialCalculator:
 
     def __init__(self, potential: Potential, *, skin: float = 0.5, use_program: bool = True) -> None:
         self.potential = potential
+        self._frozen = frozen(potential)
         self.pairs = PairFinder(potential.cutoff, skin)
         self._program = potential.program() if use_program else None
 
@@ -168,7 +184,7 @@ class PotentialCalculator:
         if self._program is not None:
             results = run_program(self._program, system, pairs, forces=forces, stress=stress)
         else:
-            results = evaluate(self.potential, system, pairs, forces=forces, stress=stress)
+            results = evaluate(self._frozen, system, pairs, forces=forces, stress=stress)
         return require_finite(results, system, type(self.potential).__name__)
 
     def graph(self, system: System) -> Results:

@@ -9,7 +9,7 @@ from rikiba.core.results import Results
 from rikiba.core.system import System
 from rikiba.potentials.base import Potential
 
-from .autograd import evaluate
+from .autograd import evaluate, frozen
 from .base import require_finite, require_volume
 
 
@@ -28,7 +28,7 @@ class Committee:
     def __init__(self, members: Sequence[Potential], *, skin: float = 0.5) -> None:
         if len(members) < 2:
             raise ValueError(f"A committee needs at least 2 members; given {len(members)}.")
-        self.members = tuple(members)
+        self.members = tuple(frozen(m) for m in members)
         self.pairs = PairFinder(max(m.cutoff for m in members), skin)
 
     def __call__(self, system: System, *, forces: bool = True, stress: bool = False) -> Results:

@@ -56,12 +56,12 @@ def ask_model(model: Fitted, plan: Plan, test: Dataset, progress: Progress) -> A
     found: Answers = {}
     if len(test):
         progress(f"Errors of {model.name}")
-        found["errors"] = [named(errors(whole, test), f"errors_{model.name}", model.name)]
+        found["errors"] = [named(errors(whole, test, title="held-out frames"), f"errors_{model.name}", model.name)]
     if plan.validation.physics:
         progress(f"Physics of {model.name}")
         frames = [test[k].system.to_ase()[0] for k in range(min(2, len(test)))]
         structures = frames or ([plan.structure] if plan.structure is not None else [])
-        record = physics_battery(calculators[0], structures, potential=members[0])
+        record = physics_battery(members[0], structures or None, name=model.name)
         found["physics"] = [named(record, f"physics_{model.name}", model.name)]
     for name, question in plan.properties.items():
         progress(f"{name} of {model.name}")

@@ -15,7 +15,7 @@ from rikiba.calculators.ase import FromASE
 from rikiba.core.record import Record, Table
 from rikiba.data.checks import check_dataset
 from rikiba.data.dataset import Dataset
-from rikiba.data.formats import read, write
+from rikiba.data.formats import from_ase, read, write
 from rikiba.data.splits import find_leaks, split_by_group
 from rikiba.data.statistics import computed_arguments
 from rikiba.execution.processes import Job, run_jobs
@@ -51,8 +51,13 @@ class Frames:
         return sha.hexdigest()
 
     def computed_arguments(self, cutoff: float) -> dict[str, Any]:
-        """What the training data says about a potential's constructor."""
-        return computed_arguments(self.training, cutoff, isolated=self.isolated)
+        """What the training data says about a potential's constructor.
+
+        Where E0 come from isolated atoms the shift is 0: a shift would give an isolated atom another energy
+        than its E0.
+        """
+        found = computed_arguments(self.training, cutoff, isolated=self.isolated)
+        return found if self.isolated is None else found | {"shift": 0.0}
 
 
 def frames(plan: Plan, out: Path, progress: Progress) -> Frames:
@@ -97,7 +102,7 @@ def _explored(plan: Plan, out: Path, progress: Progress) -> Frames:
     if not good:
         reasons = {a.reason for a in answers if isinstance(a, Failure)}
         raise ValueError(f"No frame could be labelled: {'; '.join(sorted(reasons)[:3])}.")
-    everything = Dataset.from_ase(good)
+    everything = from_ase(good)
     isolated = isolated_atoms(reference, everything.elements)
     division = split_by_group(
         everything,
@@ -122,7 +127,7 @@ def _from_files(plan: Plan) -> Frames:
     parts = {k: read(p, **options) for k in ("training", "validation", "test") if (p := getattr(data, k))}
     training = parts["training"]
     fractions = {k: 0.0 if k in parts else getattr(plan.split, f"{k}_fraction") for k in ("validation", "test")}
-    if any(fractions.values()):
+    if any(fractions.values()):  # what the user divided is used as given
         division = split_by_group(
             training,
             validation_fraction=fractions["validation"],
@@ -131,7 +136,10 @@ def _from_files(plan: Plan) -> Frames:
         )
         training = division.training
         parts = {"validation": division.validation, "test": division.test} | parts
-    return _checked(training, parts["validation"], parts["test"], data.isolated_atoms, ())
+    empty = Dataset([])
+    return _checked(
+        training, parts.get("validation", empty), parts.get("test", empty), data.isolated_atoms, ()
+    )
 
 
 def _checked(
@@ -142,7 +150,7 @@ def _checked(
     records: tuple[Record, ...],
 ) -> Frames:
     everything = training + validation + test
-    leaks = find_leaks({"training": training, "validation": validation, "test": test})
+    leaks = find_leaks({k: d for k, d in {"training": training, "validation": validation, "test": test}.items() if len(d)})
     return Frames(
         training=training,
         validation=validation,

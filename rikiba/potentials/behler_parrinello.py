@@ -1,6 +1,6 @@
 """High-dimensional neural network potential of Behler and Parrinello."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -20,11 +20,16 @@ _ACTIVATIONS = {"tanh": nn.Tanh, "silu": nn.SiLU, "gelu": nn.GELU, "softplus": n
 
 
 class BehlerParrinello(Potential):
-    """E = Σ_i [E0(Z_i) + shift + scale·NN_{Z_i}((G_i − ⟨G⟩)/σ_G)], G_i symmetry functions of atom i.
+    """E = Σ_i [E0(Z_i) + shift + scale·(NN_{Z_i}(x_i) − NN_{Z_i}(x_alone))], x = (G − ⟨G⟩)/σ_G.
+
+    G_i are the symmetry functions of atom i; x_alone is what an atom without neighbours has (G = 0).
 
     Behler & Parrinello, Phys. Rev. Lett. 98, 146401 (2007), doi:10.1103/PhysRevLett.98.146401. Every element
     has its own network. Features are centred and scaled by their statistics over the training set
-    (`prepare`), per central element. The default envelope is C²; "cosine" is the paper's, C¹.
+    (`prepare`), per central element, and computed in float64: differences of large moments would cost a
+    float32 network its forces' last digits. The default envelope is C²; "cosine" is the paper's, C¹.
+    Departure from the paper: subtracting NN(x_alone) gives an isolated atom exactly E0 + shift;
+    `isolated_limit = false` is the published form.
 
     Args:
         elements: chemical symbols.
@@ -42,6 +47,7 @@ class BehlerParrinello(Potential):
         atomic_energies: E0 of each element, eV; 0 if not given.
         scale: unit of the networks' output, eV.
         shift: added per atom, eV.
+        isolated_limit: give an isolated atom exactly E0 + shift.
     """
 
     references = ("10.1103/PhysRevLett.98.146401", "10.1063/1.3553717")
@@ -66,6 +72,7 @@ class BehlerParrinello(Potential):
         atomic_energies: Mapping[str, float] | None = None,
         scale: float = 1.0,
         shift: float = 0.0,
+        isolated_limit: bool = True,
     ) -> None:
         super().__init__()
         check_positive(cutoff=cutoff, scale=scale)
@@ -86,12 +93,21 @@ class BehlerParrinello(Potential):
             envelope=envelope,
         )
         n, m = len(self.elements), self.features.n_features
-        self.register_buffer("feature_mean", torch.zeros((n, m)))
-        self.register_buffer("feature_scale", torch.ones((n, m)))
+        self.register_buffer("feature_mean", torch.zeros((n, m), dtype=torch.float64))
+        self.register_buffer("feature_scale", torch.ones((n, m), dtype=torch.float64))
         self.networks = nn.ModuleList(_network(m, hidden, _ACTIVATIONS[activation]) for _ in self.elements)
         self.atomic_energies = AtomicEnergies(self.elements, atomic_energies)
         self.scale = scale
         self.shift = shift
+        self.isolated_limit = isolated_limit
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BehlerParrinello":
+        """Precision changes are for the networks; features and their scaling stay in float64."""
+        kept = {name: getattr(self, name) for name in ("feature_mean", "feature_scale")}
+        super()._apply(fn, recurse)
+        for name, value in kept.items():
+            setattr(self, name, value.to(getattr(self, name).device))
+        return self
 
     def prepare(self, structures: Iterable[tuple[System, Pairs]]) -> None:
         """Centre and scale features by mean and standard deviation over the given structures, per element.
@@ -119,10 +135,16 @@ class BehlerParrinello(Potential):
 
     def forward(self, system: System, pairs: Pairs) -> Results:
         types = self.types(system)
-        g = self.features(system, pairs, types, self.dtype)
-        x = (g - self.feature_mean[types]) / self.feature_scale[types]
-        output = self._networks(x, types)
+        g = self.features(system, pairs, types, torch.float64)
+        output = self._networks(self._scaled(g, types), types)
+        if self.isolated_limit:
+            every = torch.arange(len(self.elements), device=types.device)
+            alone = self._networks(self._scaled(torch.zeros_like(self.feature_mean), every), every)
+            output = output - alone[types]
         return Results(energies=self.atomic_energies(types) + self.shift + self.scale * output.double())
+
+    def _scaled(self, g: Float[Tensor, "atoms features"], types: Tensor) -> Float[Tensor, "atoms features"]:
+        return ((g - self.feature_mean[types]) / self.feature_scale[types]).to(self.dtype)
 
     def _networks(self, x: Float[Tensor, "atoms features"], types: Tensor) -> Float[Tensor, "atoms"]:
         if len(self.networks) == 1:

@@ -114,10 +114,8 @@ def _death(t: Trajectory, bonds: Bonds | None, stretch: float, contact: float) -
         if broken.any():
             frame = int(np.argmax(broken.any(1)))
             b = int(np.argmax(broken[frame]))
-            return (
-                f"bond {bonds.i[b]}–{bonds.j[b]} ({bonds.kinds[b]}) is {lengths[frame, b]:.2f} Å long in frame "
-                f"{frame}"
-            )
+            name, now = f"bond {bonds.i[b]}–{bonds.j[b]} ({bonds.kinds[b]})", lengths[frame, b]
+            return f"{name} is {now:.2f} Å long in frame {frame}"
     for frame in range(0, t.n_frames, max(1, t.n_frames // 200)):
         close = closest_contact(t.system(frame))
         if close[0] < contact:

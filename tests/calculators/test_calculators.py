@@ -124,11 +124,25 @@ def test_training_graph_reaches_the_parameters() -> None:
         potential, system, find_pairs(system, potential.cutoff), stress=True, create_graph=True
     )
     (results.need("forces").square().sum() + results.need("stress").square().sum()).backward()
-    # the last bias shifts the energy only; every other parameter bends the forces
+    # the last bias cancels against that of the isolated atom; every other parameter bends the forces
     missing = [
         n for n, p in potential.named_parameters() if p.grad is None or float(p.grad.abs().max()) == 0.0
     ]
     assert missing == ["networks.0.2.bias", "networks.1.2.bias"]
+
+
+def test_calculator_shares_weights_and_keeps_no_history() -> None:
+    potential, system = network(), System.from_ase(crystal())
+    calculator = PotentialCalculator(potential)
+    before = calculator(system)
+    with torch.no_grad():
+        for p in potential.networks.parameters():
+            p.mul_(1.1)
+    after = calculator(system)
+    assert float((after.need("energy") - before.need("energy")).abs()) > 1e-6
+    torch.testing.assert_close(after.need("energy"), PotentialCalculator(potential)(system).need("energy"))
+    assert all(p.requires_grad for p in potential.parameters())
+    assert calculator.graph(system).need("energy").requires_grad
 
 
 def test_committee_mean_and_spread() -> None:

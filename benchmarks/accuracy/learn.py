@@ -1,0 +1,153 @@
+"""What a potential reaches on published data in a given time, beside the published figures.
+
+    python benchmarks/accuracy/learn.py rmd17-ethanol --frames 50 --potential mace --seconds 3000
+    python benchmarks/accuracy/learn.py mlearn-Si --potential behler_parrinello --seconds 900
+
+One thread. rMD17 (doi:10.1088/2632-2153/abba6f): the first n training frames of split 01, of which the last
+tenth validates, tested on its 1,000 test frames. mlearn (doi:10.1021/acs.jpca.9b08723): the published division,
+with stress; all training frames train and nothing is used to stop early. Data come from the folder that
+RIKIBA_DATA names (mlearn-Si also from examples/silicon/data). Writes results/DATA_POTENTIAL_FRAMES.json beside
+this file: test errors, settings, wall time.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rikiba import __version__
+from rikiba.calculators.autograd import PotentialCalculator
+from rikiba.data.dataset import Dataset
+from rikiba.data.formats import read
+from rikiba.data.statistics import computed_arguments
+from rikiba.potentials.behler_parrinello import BehlerParrinello
+from rikiba.potentials.mace import MACE
+from rikiba.training.checkpoint import save_potential
+from rikiba.training.trainer import Trainer
+from rikiba.validation.errors import errors
+
+HERE = Path(__file__).resolve().parent
+DATA = Path(os.environ.get("RIKIBA_DATA", HERE.parents[2] / "shared" / "data"))
+SILICON = HERE.parents[1] / "examples" / "silicon" / "data"
+SETS: dict[str, tuple[Path, str, str, dict[str, Any]]] = {
+    f"rmd17-{m}": (DATA / "rmd17" / m, "_01", "PBE/def2-SVP", {}) for m in ("ethanol", "aspirin")
+}
+SETS |= {
+    "mlearn-Si": (SILICON, "", "PBE (VASP)", {"stress_key": "stress"}),
+    "mlearn-Mo": (DATA / "mlearn" / "Mo", "", "PBE (VASP)", {"stress_key": "stress"}),
+}
+POTENTIALS: dict[tuple[str, str], dict[str, Any]] = {
+    ("mace", "rmd17"): {"cutoff": 5.0, "channels": 32, "max_L": 1, "l_max": 3, "correlation": 3},
+    ("mace", "mlearn"): {"cutoff": 5.0, "channels": 16, "max_L": 1, "l_max": 3, "correlation": 3},
+    ("behler_parrinello", "rmd17"): {
+        "cutoff": 6.0,
+        "n_radial": 16,
+        "n_angular": 6,
+        "zetas": (1, 2, 4),
+        "hidden": (48, 48),
+    },
+    ("behler_parrinello", "mlearn"): {
+        "cutoff": 5.5,
+        "n_radial": 16,
+        "n_angular": 8,
+        "zetas": (1, 2, 4, 8),
+        "hidden": (32, 32),
+    },
+}
+TRAINERS: dict[tuple[str, str], dict[str, Any]] = {
+    ("mace", "rmd17"): {"batch_size": 5, "learning_rate": 0.01},
+    ("behler_parrinello", "rmd17"): {"batch_size": 5, "learning_rate": 0.003},
+    ("mace", "mlearn"): {"batch_size": 4, "learning_rate": 0.01},
+    ("behler_parrinello", "mlearn"): {"batch_size": 4, "learning_rate": 0.003},
+}
+STRESS_WEIGHT = 1000.0
+"""Per (eV/Å³)²: 0.01 eV/Å³ (1.6 GPa) then counts as 0.03 eV/Å of force at a force weight of 100."""
+
+
+def divided(name: str, n: int | None) -> tuple[Dataset, Dataset | None, Dataset]:
+    """Training, validation and test frames."""
+    folder, suffix, level, keys = SETS[name]
+    training = read(folder / f"train{suffix}.xyz", level_of_theory=level, **keys)[:n]
+    test = read(folder / f"test{suffix}.xyz", level_of_theory=level, **keys)
+    if not name.startswith("rmd17"):
+        return training, None, test
+    held_out = max(1, len(training) // 10)
+    return training[:-held_out], training[-held_out:], test
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", choices=tuple(SETS))
+    parser.add_argument("--frames", type=int, help="only the first so many training frames")
+    parser.add_argument("--potential", default="mace", choices=("mace", "behler_parrinello"))
+    parser.add_argument("--seconds", type=float, default=900.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--folder", type=Path, help="keeps the training state, so that a run can go on")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+
+    training, validation, test = divided(options.data, options.frames)
+    family = options.data.split("-")[0]
+    arguments = POTENTIALS[options.potential, family]
+    computed = computed_arguments(training, arguments["cutoff"])
+    if options.potential == "mace":
+        potential: MACE | BehlerParrinello = MACE(**arguments, **computed, seed=options.seed)
+    else:
+        computed.pop("avg_num_neighbors")
+        potential = BehlerParrinello(**arguments, **computed)
+    stress = STRESS_WEIGHT if family == "mlearn" else 0.0
+    trainer = Trainer(
+        max_epochs=1_000_000,
+        max_seconds=options.seconds,
+        schedule="cosine",
+        schedule_follows="time",
+        validation_interval_epochs=10,
+        energy_weight=10.0,
+        forces_weight=100.0,
+        stress_weight=stress,
+        stage_two_start=0.7,
+        stage_two_energy_weight=1000.0,
+        stage_two_stress_weight=stress,
+        stage_two_learning_rate=None,
+        seed=options.seed,
+        **TRAINERS[options.potential, family],
+    )
+    started = time.time()
+    result = trainer.fit(potential, training, validation, folder=options.folder, resume=True)
+    if result.stopped == "interrupted":
+        raise SystemExit("Interrupted; run again with the same --folder to go on.")
+    name = f"{options.data}_{options.potential}_{len(training) + len(validation or ())}"
+    if options.folder:
+        save_potential(options.folder / f"{name}.npz", result.potential, level_of_theory=SETS[options.data][2])
+    found = errors(PotentialCalculator(result.potential), test)
+    row = {
+        "data": options.data,
+        "potential": options.potential,
+        "training_frames": len(training),
+        "validation_frames": 0 if validation is None else len(validation),
+        "test_frames": len(test),
+        "parameters": sum(p.numel() for p in result.potential.parameters()),
+        "arguments": {k: list(v) if isinstance(v, tuple) else v for k, v in arguments.items()},
+        "seed": options.seed,
+        "epochs": result.history[-1]["epoch"],
+        "training_wall_s": round(result.seconds, 1),
+        "total_wall_s": round(time.time() - started, 1),
+        "test": {k: v for k, v in found.values.items() if isinstance(v, float) and ("mae" in k or "rmse" in k)},
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "rikiba": __version__,
+        "processor": platform.processor() or platform.machine(),
+    }
+    out = HERE / "results" / f"{name}.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(row, indent=1) + "\n")
+    print(json.dumps(row, indent=1))
+
+
+if __name__ == "__main__":
+    main()
