@@ -154,7 +154,7 @@ class BondLengths:
         """Wasserstein distance and Kolmogorov–Smirnov test of each kind of bond, with effective sample sizes.
 
         D = sup|F_a − F_b|; its p-value uses n_a n_b/(n_a + n_b) with n the number of independent samples
-        (Press et al., Numerical Recipes, §14.3). The verdict is 'fail' where p, multiplied by the number of
+        (Press et al., Numerical Recipes). The verdict is 'fail' where p, multiplied by the number of
         kinds (Bonferroni), is below `significance`. Raises ValueError for different atoms.
         """
         first, second = as_replicas(a), as_replicas(b)
@@ -229,7 +229,7 @@ def distances(x: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> tuple[float, 
     d = float(ks_2samp(a, b, method="asymp").statistic)
     n, m = independent_samples(x), independent_samples(y)
     n_effective = n * m / (n + m)
-    # small-sample factor of Stephens, as in Numerical Recipes eq. 14.3.18
+    # small-sample factor of Stephens, as in Numerical Recipes
     argument = (np.sqrt(n_effective) + 0.12 + 0.11 / np.sqrt(n_effective)) * d
     return float(wasserstein_distance(a, b)), d, float(kstwobign.sf(argument))
 
