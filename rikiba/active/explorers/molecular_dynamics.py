@@ -52,8 +52,8 @@ class MolecularDynamics:
             or self.duration_fs < self.interval_fs
         ):
             raise ValueError(
-                f"Needed: trajectories ≥ 1, timestep_fs ≤ interval_fs ≤ duration_fs; given {self.trajectories}, "
-                f"{self.timestep_fs}, {self.interval_fs}, {self.duration_fs}."
+                f"Needed: trajectories ≥ 1, timestep_fs ≤ interval_fs ≤ duration_fs; given "
+                f"{self.trajectories}, {self.timestep_fs}, {self.interval_fs}, {self.duration_fs}."
             )
 
     def parts(self) -> "list[MolecularDynamics]":
