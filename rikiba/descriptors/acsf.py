@@ -6,8 +6,8 @@ Behler, J. Chem. Phys. 134, 074106 (2011), doi:10.1063/1.3553717 (G², G⁴ and 
 With c_ij the envelope and each unordered pair of neighbours counted once:
 
     G²    = Σ_j e^{−η(r_ij−r_s)²} c_ij
-    wide  = 2^{1−ζ} Σ_{j<k} (1+λ cos θ_jik)^ζ e^{−η[(r_ij−r_s)²+(r_ik−r_s)²]} c_ij c_ik           (G⁵)
-    narrow = 2^{1−ζ} Σ_{j<k} (1+λ cos θ_jik)^ζ e^{−η[(r_ij−r_s)²+(r_ik−r_s)²+(r_jk−r_s)²]} c_ij c_ik c_jk  (G⁴)
+    wide  = 2^{1−ζ} Σ_{j<k} (1+λ cos θ_jik)^ζ e^{−η[(r_ij−r_s)²+(r_ik−r_s)²]} c_ij c_ik      (G⁵)
+    narrow= 2^{1−ζ} Σ_{j<k} (1+λ cos θ_jik)^ζ e^{−η[(r_ij−r_s)²+(r_ik−r_s)²+(r_jk−r_s)²]} c_ij c_ik c_jk (G⁴)
 
 The wide sum over pairs of neighbours is exact at linear cost where ζ is an integer: (1+λx)^ζ is a polynomial
 in Legendre functions, P_l(r̂_ij·r̂_ik) = Σ_m Y_lm(r̂_ij) Y_lm(r̂_ik)/(2l+1) by the addition theorem, so
