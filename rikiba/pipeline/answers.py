@@ -63,7 +63,8 @@ def ask_model(model: Fitted, plan: Plan, test: Dataset, progress: Progress) -> A
         ]
     if plan.validation.physics:
         progress(f"Physics of {model.name}")
-        frames = [test[k].system.to_ase()[0] for k in range(min(2, len(test)))]
+        smallest = sorted(range(len(test)), key=lambda k: test[k].system.n_atoms)[:2]
+        frames = [test[k].system.to_ase()[0] for k in smallest]
         structures = frames or ([plan.structure] if plan.structure is not None else [])
         record = physics_battery(members[0], structures or None, name=model.name)
         found["physics"] = [named(record, f"physics_{model.name}", model.name)]
