@@ -138,6 +138,8 @@ def main() -> None:
         "parameters": sum(p.numel() for p in result.potential.parameters()),
         "arguments": {k: list(v) if isinstance(v, tuple) else v for k, v in arguments.items()},
         "seed": options.seed,
+        "seconds": options.seconds,
+        "atoms_per_frame": sum(f.system.n_atoms for f in test) / len(test),
         "epochs": result.history[-1]["epoch"],
         "training_wall_s": round(result.seconds, 1),
         "total_wall_s": round(time.time() - started, 1),
