@@ -44,7 +44,8 @@ def accuracy() -> list[str]:
             "",
             f"### {data}",
             "",
-            f"| potential | training frames | E MAE ({unit}) | F MAE (meV/Å) | stress MAE (GPa) | wall time (s) | source |",
+            f"| potential | training frames | E MAE ({unit}) | F MAE (meV/Å) | stress MAE (GPa) "
+            "| wall time (s) | source |",
             "|---|---|---|---|---|---|---|",
         ]
         for r in [r for r in rows if r["data"] == data]:
@@ -91,8 +92,9 @@ def page() -> str:
     head = [
         "# Benchmarks",
         "",
-        "Made by `python benchmarks/tables.py` from the results files under `benchmarks/`. Published numbers are",
-        "quoted from their sources. Times are of 2-core machines under other load and vary by tens of per cent.",
+        "Made by `python benchmarks/tables.py` from the results files under `benchmarks/`. Published",
+        "numbers are quoted from their sources. Times are of a 2-core machine with other work on it and vary",
+        "by tens of per cent; compare within one table.",
         "",
     ]
     return "\n".join([*head, *accuracy(), "", *overhead(), ""])
