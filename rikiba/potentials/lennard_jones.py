@@ -90,8 +90,8 @@ class LennardJones(PairPotential):
         ∝ ∫ r³ v' dr also counts pairs that cross the cutoff and differs by
         (2π/3V²) Σ_ab N_a N_b rc³ v_ab(rc).
         """
-        if not bool(system.has_volume.all()):
-            raise ValueError("The tail correction needs a periodic cell with a volume.")
+        if not bool(system.has_volume.all() and system.pbc.all()):
+            raise ValueError("The tail correction needs a cell with a volume, periodic in all directions.")
         types = self.types(system)
         one_hot = torch.nn.functional.one_hot(types, len(self.elements)).double()
         counts = system.total(one_hot)
