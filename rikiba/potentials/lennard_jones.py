@@ -56,7 +56,7 @@ class LennardJones(PairPotential):
                 f"give both for every element."
             )
         if not (min(sigma.values()) > 0 and min(epsilon_eV.values()) >= 0):
-            raise ValueError(f"sigma must be positive and epsilon_eV at least 0; given {sigma}, {epsilon_eV}.")
+            raise ValueError(f"Needed are sigma > 0 and epsilon_eV at least 0; given {sigma}, {epsilon_eV}.")
         if mixing not in ("lorentz_berthelot", "geometric"):
             raise ValueError(f"mixing must be lorentz_berthelot or geometric; given '{mixing}'.")
         if tail_correction and truncation != "cut":
