@@ -35,8 +35,8 @@ class Keys:
     """Where a file keeps its labels and in which unit; lengths are Å.
 
     `energy_unit` applies to energies (those of atoms too), to forces (per Å) and to virials. A stress is
-    ASE's (tension > 0) unless `compression_positive`; a virial is −∂E/∂ε = −stress·V. Stress and virial are read only where
-    their key is named, as 6 Voigt numbers (xx yy zz yz xz xy), 9 numbers or a 3×3 matrix.
+    ASE's (tension > 0) unless `compression_positive`; a virial is −∂E/∂ε = −stress·V. Stress and virial are
+    read only where their key is named, as 6 Voigt numbers (xx yy zz yz xz xy), 9 numbers or a 3×3 matrix.
     """
 
     energy: str = "energy"
