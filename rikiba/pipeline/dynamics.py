@@ -234,7 +234,7 @@ def _run_record(
     temperature = kept.temperature_K.numpy()
     replica_means = temperature.mean(0)
     simulated = steps * settings.timestep_fs * settings.replicas / 1e3
-    values = {
+    values: dict[str, Any] = {
         "replicas": settings.replicas,
         "steps": steps,
         "timestep_fs": settings.timestep_fs,
@@ -254,7 +254,7 @@ def _run_record(
         notes.insert(
             0,
             f"The mean temperature is {mean:.0f} K under a bath of {settings.temperature_K:g} K: the forces "
-            f"heat or cool the atoms. What follows from this trajectory says nothing of the bath's temperature.",
+            f"heat or cool the atoms. What follows from this trajectory is not of the bath's temperature.",
         )
     if len(replica_means) > 1:
         spread["mean_temperature_K"] = float(replica_means.std(ddof=1) / np.sqrt(len(replica_means)))

@@ -164,7 +164,8 @@ class BondLengths:
         own, other = self._by_kind(first), self._by_kind(second)
         if set(own) != set(other):
             raise ValueError(f"The first frames have different bonds: {sorted(own)} and {sorted(other)}.")
-        rows, curves, values, p_values = [], [], {}, []
+        rows, curves, p_values = [], [], []
+        values: dict[str, Any] = {}
         for kind, x in own.items():
             y = other[kind]
             w, d, p = distances(x, y)
