@@ -80,7 +80,7 @@ def mean_with_error(series: Float[np.ndarray, "frames"]) -> Estimate:
 def standard_errors(series: Float[np.ndarray, "frames *rest"]) -> Float[np.ndarray, "*rest"]:
     """Standard error of the time average of every column, correlation included."""
     x = np.asarray(series, float)
-    return np.sqrt(x.var(0, ddof=1) * statistical_inefficiency(x) / len(x))
+    return np.asarray(np.sqrt(x.var(0, ddof=1) * statistical_inefficiency(x) / len(x)))
 
 
 def blocking(series: Float[np.ndarray, "frames"]) -> list[tuple[int, float, float]]:
