@@ -19,8 +19,8 @@ Envelope = Literal["polynomial", "cosine"]
 class RadialFilters(nn.Module):
     """W_t(r) = N_t(e(r)) f_c(r), t = 1 … layers: N_t a network with biases, e radial functions.
 
-    The envelope f_c multiplies the network's output: a bias would lift one on its input off zero at the cutoff.
-    W is as smooth there as f_c, C² for `polynomial` and C¹ for `cosine`. Weights start Glorot uniform,
+    The envelope f_c multiplies the network's output; on its input it would be lifted off zero by the biases.
+    At the cutoff W is as smooth as f_c: C² for `polynomial`, C¹ for `cosine`. Weights start Glorot uniform,
     biases at zero.
 
     Args:

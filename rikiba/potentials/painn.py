@@ -1,6 +1,6 @@
 """PaiNN: scalar and vector features on every atom.
 
-Schütt, Unke & Gastegger, ICML 2021, arXiv:2102.03150. Equal to SchNetPack 2.0.4 on the same weights
+Schütt, Unke & Gastegger, ICML 2021, arXiv:2102.03150. Equal to SchNetPack 2.1.1 on the same weights
 (tests/peers/schnetpack).
 """
 
@@ -45,8 +45,8 @@ class PaiNN(Potential):
     φ, ψ and the readout R are networks with one hidden layer and SiLU.
 
     Departures from the paper: the envelope is C² by default; ε rounds the cone of the norm off where μ = 0
-    (at sites of high symmetry, where with a small ε forces are linear in displacements of √ε only, so that
-    there are no force constants to speak of); subtracting R(q_alone) gives an isolated atom exactly E0 + shift.
+    (at sites of high symmetry, where forces are linear in displacements only while |V μ| < √ε: with 1e-8 a
+    perfect crystal has no usable force constants); subtracting R(q_alone) gives an isolated atom E0 + shift.
 
     Args:
         elements: chemical symbols; kept in order of atomic number.

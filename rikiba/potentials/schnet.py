@@ -1,7 +1,7 @@
 """SchNet: continuous-filter convolutions over distances.
 
 Schütt et al., J. Chem. Phys. 148, 241722 (2018), doi:10.1063/1.5019779; arXiv:1706.08566. Equal to
-SchNetPack 2.0.4 on the same weights (tests/peers/schnetpack).
+SchNetPack 2.1.1 on the same weights (tests/peers/schnetpack).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
