@@ -1,8 +1,8 @@
 """Read the weights of a SchNetPack model into what `potentials.schnet` and `potentials.painn` are built from.
 
-The two differ in notation only: filters of all layers lie in one tensor here, their weights transposed, and the
-table of elements has rows only for those that the model was trained on. Read from the code of SchNetPack 2.0.4
-and 2.1.1.
+The two differ in notation only: filters of all layers lie in one tensor here, their weights transposed, and
+the table of elements has rows only for those that the model was trained on. Read from the code of SchNetPack
+2.0.4 and 2.1.1.
 """
 
 import re
