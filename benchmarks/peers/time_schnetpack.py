@@ -2,9 +2,9 @@
 
     python benchmarks/peers/time_schnetpack.py --channels 64 128
 
-SchNetPack runs in a process of its own environment (``install_peers.py schnetpack``) and both sides take
-turns. Energies and forces of both are compared in float64 first. Times are of energies and forces with the pair
-list at hand (`inference`), and of one step of Adam on a loss of both (`training`); the least of all repeats is
+SchNetPack runs in a process of its own environment (``install_peers.py schnetpack``); both sides take turns.
+Energies and forces of both are compared in float64 first. Times are of energies and forces with the pair list
+at hand (`inference`), and of one step of Adam on a loss of both (`training`). The least of all repeats is
 given beside the median: on a busy machine the least is the better measure. Prints JSON.
 """
 
