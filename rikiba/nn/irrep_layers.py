@@ -23,46 +23,51 @@ Features = list[Tensor]
 """One tensor [atoms, 2l+1, channels] per representation."""
 
 
-def harmonic(l: int) -> Irrep:
-    """The representation of the spherical harmonics of degree l."""
-    return Irrep(l, (-1) ** l)
+def harmonics_of(l_max: int, *, inversion: bool = True) -> tuple[Irrep, ...]:
+    """Representations of the spherical harmonics of degree 0 … l_max; all even if inversion is ignored."""
+    return tuple(Irrep(l, (-1) ** l if inversion else 1) for l in range(l_max + 1))
 
 
-def reaches(features: Irrep, output: Irrep, l_harmonics: int) -> bool:
-    """Whether harmonics up to that degree take these features to that output."""
-    return any(output in features * harmonic(l) for l in range(l_harmonics + 1))
+def reaches(features: Irrep, output: Irrep, harmonics: Sequence[Irrep]) -> bool:
+    """Whether these harmonics take these features to that output."""
+    return any(output in features * h for h in harmonics)
 
 
 class Path(NamedTuple):
     """One coupling harmonics ⊗ features → output."""
 
     harmonics: int
+    """Their degree."""
     features: Irrep
     output: Irrep
 
 
-def coupling_paths(features: Sequence[Irrep], outputs: Sequence[Irrep], l_harmonics: int) -> list[Path]:
+def coupling_paths(
+    features: Sequence[Irrep], outputs: Sequence[Irrep], harmonics: Sequence[Irrep]
+) -> list[Path]:
     """All couplings of features with harmonics to the outputs.
 
     By features as given, then by degree and parity (natural first) of the output, then by harmonics.
     """
     return [
-        Path(l, f, o)
+        Path(h.l, f, o)
         for f in features
         for o in sorted(outputs, key=lambda ir: (ir.l, not ir.natural))
-        for l in range(l_harmonics + 1)
-        if o in f * harmonic(l)
+        for h in harmonics
+        if o in f * h
     ]
 
 
 class _Stream:
     """Features with the same number of channels, convolved together."""
 
-    def __init__(self, irreps_in: Irreps, outputs: Sequence[Irrep], l_harmonics: int, channels: int) -> None:
+    def __init__(
+        self, irreps_in: Irreps, outputs: Sequence[Irrep], harmonics: Sequence[Irrep], channels: int
+    ) -> None:
         self.channels = channels
         self.members = [k for k, (n, _) in enumerate(irreps_in.terms) if n == channels]
         features = [irreps_in.terms[k][1] for k in self.members]
-        paths = coupling_paths(features, outputs, l_harmonics)
+        paths = coupling_paths(features, outputs, harmonics)
         self.outputs = [o for o in outputs if any(p.output == o for p in paths)]
         """Representations of the plan's output blocks."""
         self.paths = paths
@@ -77,7 +82,7 @@ class _Stream:
             for p in paths
         ]
         plan = plan_convolution(
-            couplings, n_harmonics=(l_harmonics + 1) ** 2, n_features=sum(ir.dim for ir in features)
+            couplings, n_harmonics=len(harmonics) ** 2, n_features=sum(ir.dim for ir in features)
         )
         self.plan: PlanStore[ConvolutionPlan] = PlanStore(plan)
 
@@ -96,21 +101,21 @@ class IrrepConvolution(nn.Module):
     Args:
         irreps_in: representations of the features.
         irreps_out: those of the output, each of which the features must reach.
-        l_harmonics: highest degree of the harmonics.
+        harmonics: representations of the harmonics of degree 0, 1, 2 …
     """
 
-    def __init__(self, *, irreps_in: Irreps, irreps_out: Irreps, l_harmonics: int) -> None:
+    def __init__(self, *, irreps_in: Irreps, irreps_out: Irreps, harmonics: Sequence[Irrep]) -> None:
         super().__init__()
         outputs = [ir for _, ir in irreps_out.terms]
         counts = sorted({n for n, _ in irreps_in.terms}, reverse=True)
-        self.streams = [_Stream(irreps_in, outputs, l_harmonics, n) for n in counts]
+        self.streams = [_Stream(irreps_in, outputs, harmonics, n) for n in counts]
         self.outputs = tuple(outputs)
         self.mix = nn.ParameterList()
         for n, ir in irreps_out.terms:
             inputs = sum(len(s.paths_to(ir)) * s.channels for s in self.streams)
             if not inputs:
                 raise ValueError(
-                    f"Features {irreps_in} with harmonics up to l = {l_harmonics} do not reach {ir}."
+                    f"Features {irreps_in} with harmonics up to l = {len(harmonics) - 1} do not reach {ir}."
                 )
             self.mix.append(nn.Parameter(torch.randn(inputs, n)))
 
@@ -174,8 +179,8 @@ class IrrepLinear(nn.Module):
 class SelfConnection(nn.Module):
     """y_i = x_i W[type of i] for each representation, or one W for all types.
 
-    'types': W[t]/√(inputs · types), the product with one-hot types. 'embedding': W[t] = Σ_e a_te W_e/√(inputs ·
-    n_e), the product with the embedding a of the types. 'linear': W/√inputs.
+    'types': W[t]/√(inputs · types), the product with one-hot types. 'embedding': the product with vectors a
+    of the types, W[t] = Σ_e a_te W_e/√(inputs · n_e). 'linear': W/√inputs.
 
     Args:
         irreps_in: representations of the input.
@@ -225,7 +230,7 @@ def shared(irreps_in: Irreps, irreps_out: Irreps) -> Iterator[tuple[int, int]]:
             yield a, outputs.index(ir)
 
 
-def useful_irreps(hidden: Sequence[Irreps], *, first: Irreps, l_harmonics: int) -> list[Irreps]:
+def useful_irreps(hidden: Sequence[Irreps], *, first: Irreps, harmonics: Sequence[Irrep]) -> list[Irreps]:
     """What passes from layer to layer of a message-passing network, given all that each layer may put out.
 
     Of layer t's output only those representations are kept that its input can make and that a later layer
@@ -237,12 +242,12 @@ def useful_irreps(hidden: Sequence[Irreps], *, first: Irreps, l_harmonics: int) 
     for wanted in hidden:
         before = [ir for _, ir in kept[-1].terms]
         kept.append(
-            Irreps(tuple((n, o) for n, o in wanted.terms if any(reaches(f, o, l_harmonics) for f in before)))
+            Irreps(tuple((n, o) for n, o in wanted.terms if any(reaches(f, o, harmonics) for f in before)))
         )
     if not kept[-1].terms:
         raise ValueError(f"The last layer cannot reach {hidden[-1]}.")
     for t in range(len(kept) - 2, -1, -1):
         after = [ir for _, ir in kept[t + 1].terms]
         terms = kept[t].terms
-        kept[t] = Irreps(tuple((n, f) for n, f in terms if any(reaches(f, o, l_harmonics) for o in after)))
+        kept[t] = Irreps(tuple((n, f) for n, f in terms if any(reaches(f, o, harmonics) for o in after)))
     return kept

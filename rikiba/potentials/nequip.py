@@ -6,7 +6,6 @@ options give the paper's form and that of SevenNet (Park, Kim, Hwang & Han, doi:
 """
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -20,7 +19,14 @@ from rikiba.core.system import System
 from rikiba.kernels.grouping import TypeGroups, group_by_type, segment_sum
 from rikiba.nn.atomic_energies import AtomicEnergies
 from rikiba.nn.cutoff import polynomial, xplor
-from rikiba.nn.irrep_layers import Features, IrrepConvolution, IrrepLinear, SelfConnection, useful_irreps
+from rikiba.nn.irrep_layers import (
+    Features,
+    IrrepConvolution,
+    IrrepLinear,
+    SelfConnection,
+    harmonics_of,
+    useful_irreps,
+)
 from rikiba.nn.irreps import Irrep, Irreps
 from rikiba.nn.mlp import NormalisedMLP, activation, unit_variance_factor
 from rikiba.nn.radial import Bessel
@@ -30,6 +36,7 @@ from rikiba.nn.so3 import spherical_harmonics
 from .base import Potential, check_positive, seeded
 
 SelfConnectionKind = Literal["embedding", "types", "linear", "none"]
+Parity = Literal["natural", "both", "ignored"]
 
 
 class _Edges(NamedTuple):
@@ -50,15 +57,17 @@ class _Atoms(NamedTuple):
 
 
 class NequIP(Potential):
-    """E_i = E0 + shift + scale·readout(h_i) + ZBL_i, h of L layers h' = gate(W Σ_j R(r_ij)·[Y(r̂_ij) ⊗ h_j] + S h).
+    """E_i = E0 + shift + scale·readout(h_i) + ZBL_i; layers h' = gate(W Σ_j R(r_ij)·[Y(r̂_ij) ⊗ h_j] + S h).
 
-    Nat. Commun. 13, 2453 (2022), eqs. 2–8. Hidden features have `channels` of each degree l ≤ max_L, of parity
-    (−1)^l or, with `parity`, of both parities. Messages are divided by √N̄. The radial networks R have no
-    bias and take Bessel functions times an envelope, so with the polynomial envelope (C2) and fixed
-    frequencies the energy is C3 in every distance at the cutoff; with xplor C1.
+    Nat. Commun. 13, 2453 (2022), eqs. 2–8. Hidden features have `channels` of each degree l ≤ max_L.
+    Messages are divided by √N̄. The radial networks R have no bias and take Bessel functions times an
+    envelope, so with the polynomial envelope (C2) and fixed frequencies the energy is C3 in every distance at
+    the cutoff; with trained frequencies or xplor (C1) it is C2.
 
-    Features that cannot influence the energy are left out: with both parities, 3 layers are the same as with
-    one. An atom without neighbours has just E0 + shift unless `first_self_connection` is set.
+    With parity 'ignored' (SevenNet's choice) all couplings are allowed as if everything were even: the energy
+    is then invariant under rotations only and may differ between mirror images. Features that cannot
+    influence the energy are left out: up to 3 layers, 'both' is the same as 'natural'. An atom without
+    neighbours has just E0 + shift unless `first_self_connection` is set.
 
     Args:
         elements: chemical symbols; kept in order of atomic number.
@@ -66,7 +75,7 @@ class NequIP(Potential):
         channels: of the hidden features of each degree, or a list of one number for each degree 0 … max_L.
         l_max: highest degree of the spherical harmonics.
         max_L: highest degree of the hidden features; that of the harmonics if not given.
-        parity: keep features of both parities instead of (−1)^l only.
+        parity: of the hidden features under inversion: natural, (−1)^l; both; or ignored.
         n_layers: message-passing layers.
         embedding_channels: length of the vector that stands for an element; channels of l = 0 if not given.
         n_bessel: radial basis functions.
@@ -79,8 +88,8 @@ class NequIP(Potential):
         gate_activation: silu, tanh or sigmoid, of the scalars that multiply features of l > 0.
         readout_widths: hidden widths of the readout; none makes it linear.
         readout_activation: silu, gelu, mish, tanh or identity, in the readout's hidden layers.
-        self_connection: embedding (weights mixed by the element's vector), types (weights for each element, as
-            in the paper), linear (one set for all) or none.
+        self_connection: embedding (weights mixed by the element's vector), types (weights for each element,
+            as in the paper), linear (one set for all) or none.
         first_self_connection: give the first layer one too, as the paper does.
         avg_num_neighbors: mean number of neighbours, or one for each element (of the neighbour); computed
             from the training data.
@@ -92,7 +101,7 @@ class NequIP(Potential):
         seed: of the initial weights.
 
     Raises:
-        ValueError: for an unknown element, sizes that are not positive, lists of wrong length, an unknown name.
+        ValueError: for an unknown element or name, sizes that are not positive, lists of wrong length.
     """
 
     scale: Tensor
@@ -108,7 +117,7 @@ class NequIP(Potential):
         channels: int | Sequence[int] = 32,
         l_max: int = 1,
         max_L: int | None = None,
-        parity: bool = False,
+        parity: Parity = "natural",
         n_layers: int = 4,
         embedding_channels: int | None = None,
         n_bessel: int = 8,
@@ -144,8 +153,9 @@ class NequIP(Potential):
         self.shift = AtomicEnergies(self.elements, _by_element(shift, self.elements))
         self._register_values(scale, avg_num_neighbors)
         self.radial_basis = Bessel(n=n_bessel, cutoff=cutoff, trainable=bessel_trainable, normalised=False)
+        harmonics = harmonics_of(l_max, inversion=parity != "ignored")
         self.hidden = useful_irreps(
-            _hidden_irreps(widths, parity, n_layers), first=_scalars(n_embedding), l_harmonics=l_max
+            _hidden_irreps(widths, parity, n_layers), first=_scalars(n_embedding), harmonics=harmonics
         )
         """Features before each layer and after the last, without those that cannot influence the energy."""
         kinds: list[SelfConnectionKind] = [self_connection] * n_layers
@@ -158,7 +168,7 @@ class NequIP(Potential):
                     NequIPLayer(
                         irreps_in=self.hidden[t],
                         irreps_out=self.hidden[t + 1],
-                        l_harmonics=l_max,
+                        harmonics=harmonics,
                         radial_widths=(n_bessel, *radial_widths),
                         activation=activation,
                         gate_activation=gate_activation,
@@ -249,7 +259,7 @@ class NequIP(Potential):
         small |= {"avg_num_neighbors": 5.0, "atomic_energies": {"O": -2.0, "Si": -3.0}, "scale": 0.8}
         return [
             cls(**small, channels=(4, 3, 2), l_max=2, n_layers=2),
-            cls(**small, channels=3, l_max=1, n_layers=4, parity=True, zbl=True, self_connection="types"),
+            cls(**small, channels=3, l_max=1, n_layers=4, parity="both", zbl=True, self_connection="types"),
         ]
 
 
@@ -259,7 +269,7 @@ class NequIPLayer(nn.Module):
     Args:
         irreps_in: representations of h.
         irreps_out: those of h'; the first is 0e.
-        l_harmonics: highest degree of the harmonics.
+        harmonics: representations of the harmonics of degree 0, 1, 2 …
         radial_widths: widths of the radial network, input and hidden.
         activation: of even scalars.
         gate_activation: of the gates.
@@ -274,7 +284,7 @@ class NequIPLayer(nn.Module):
         *,
         irreps_in: Irreps,
         irreps_out: Irreps,
-        l_harmonics: int,
+        harmonics: Sequence[Irrep],
         radial_widths: Sequence[int],
         activation: str,
         gate_activation: str,
@@ -286,11 +296,13 @@ class NequIPLayer(nn.Module):
         super().__init__()
         self.irreps_out, self.factor = irreps_out, factor
         self.activation, self.gate_activation = activation, gate_activation
+        for name in (activation, gate_activation):
+            unit_variance_factor(name)  # raises for an unknown one
         self.n_scalars = irreps_out.terms[0][0]
         self.n_gates = [n for n, ir in irreps_out.terms if ir.l > 0]
         ungated = Irreps(((self.n_scalars + sum(self.n_gates), Irrep(0, 1)), *irreps_out.terms[1:]))
         self.up = IrrepLinear(irreps_in=irreps_in, irreps_out=irreps_in)
-        self.convolution = IrrepConvolution(irreps_in=irreps_in, irreps_out=ungated, l_harmonics=l_harmonics)
+        self.convolution = IrrepConvolution(irreps_in=irreps_in, irreps_out=ungated, harmonics=harmonics)
         self.radial = NormalisedMLP(widths=(*radial_widths, self.convolution.n_weights))
         if self_connection not in ("embedding", "types", "linear", "none"):
             raise ValueError(
@@ -351,14 +363,14 @@ def _channels(channels: int | Sequence[int], l_max: int, max_L: int) -> list[int
     return widths
 
 
-def _hidden_irreps(channels: Sequence[int], parity: bool, n_layers: int) -> list[Irreps]:
+def _hidden_irreps(channels: Sequence[int], parity: Parity, n_layers: int) -> list[Irreps]:
     """All that each layer may put out: scalars alone from the last."""
-    terms = [
-        (n, Irrep(l, p))
-        for l, n in enumerate(channels)
-        for p in ((-1) ** l, -((-1) ** l))
-        if parity or p == (-1) ** l
-    ]
+    if parity not in ("natural", "both", "ignored"):
+        raise ValueError(f"parity is 'natural', 'both' or 'ignored'; given {parity!r}.")
+    terms = []
+    for l, n in enumerate(channels):
+        natural = 1 if parity == "ignored" else (-1) ** l
+        terms += [(n, Irrep(l, p)) for p in ((natural, -natural) if parity == "both" else (natural,))]
     return [Irreps(tuple(terms))] * (n_layers - 1) + [_scalars(channels[0])]
 
 
