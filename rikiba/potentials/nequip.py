@@ -83,6 +83,7 @@ class NequIP(Potential):
         envelope: polynomial (C2) or xplor (C1).
         envelope_power: power p of the polynomial envelope.
         xplor_start: where the xplor envelope begins to fall, Å; needed with it only.
+        solid_harmonics: leave the factor r^l in the harmonics (SevenNet-0 of May 2024).
         radial_widths: hidden widths of the radial networks.
         activation: silu or tanh, of even scalars (odd scalars: always tanh; radial networks: always silu).
         gate_activation: silu, tanh or sigmoid, of the scalars that multiply features of l > 0.
@@ -125,6 +126,7 @@ class NequIP(Potential):
         envelope: Literal["polynomial", "xplor"] = "polynomial",
         envelope_power: int = 6,
         xplor_start: float | None = None,
+        solid_harmonics: bool = False,
         radial_widths: Sequence[int] = (128,),
         activation: Literal["silu", "tanh"] = "silu",
         gate_activation: Literal["silu", "tanh", "sigmoid"] = "silu",
@@ -144,6 +146,7 @@ class NequIP(Potential):
         self.elements = periodic_table.sorted_symbols(elements)
         self.cutoff, self.n_layers, self.l_max, self.zbl = cutoff, n_layers, l_max, zbl
         self.envelope, self.envelope_power, self.xplor_start = envelope, envelope_power, xplor_start
+        self.solid_harmonics = solid_harmonics
         self._check_envelope()
         widths = _channels(channels, l_max, l_max if max_L is None else max_L)
         n_types = len(self.elements)
@@ -244,7 +247,8 @@ class NequIP(Potential):
             envelope = xplor(x, self.xplor_start / self.cutoff)
         # the paper's prefactor is √(2/r_c); its code has 2/r_c
         radial = self.radial_basis(r) * ((2.0 / self.cutoff) * envelope)[:, None]
-        return _Edges(pairs, radial, spherical_harmonics(vectors / r[:, None], self.l_max))
+        directions = vectors if self.solid_harmonics else vectors / r[:, None]
+        return _Edges(pairs, radial, spherical_harmonics(directions, self.l_max))
 
     def _repulsion(self, pairs: Pairs, types: Tensor, r: Tensor) -> Float[Tensor, "atoms"]:
         numbers = self._numbers[types]
