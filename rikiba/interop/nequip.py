@@ -115,6 +115,9 @@ class TheirLayer:
     skip: dict[Irrep, Tensor] = field(default_factory=dict)
     """[attributes, inputs, outputs]."""
     gated: list[tuple[int, Irrep]] = field(default_factory=list)
+    bias_in: Tensor | None = None
+    bias_out: Tensor | None = None
+    """As the outputs of 0e."""
     after_gate: bool = True
     """Whether the features come out of a gate, rather than being the embedding."""
 
@@ -130,6 +133,9 @@ class TheirLayer:
         for o, ir in enumerate(layer.convolution.outputs):
             rows = torch.cat([self.mix[p] for s in streams for p in s.paths_to(ir)])
             out[f"convolution.mix.{o}"] = self._outputs(rows, ir, layer)
+        if self.bias_in is not None and self.bias_out is not None:
+            out["bias_in"] = self.bias_in
+            out["bias_out"] = self._outputs(self.bias_out, Irrep(0, 1), layer)
         if layer.skip is not None:
             for k, (a, b) in enumerate(layer.skip.pairs):
                 ir = hidden.terms[a][1]

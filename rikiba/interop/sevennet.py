@@ -24,7 +24,6 @@ from .mace_torch import Weights
 from .nequip import SAMPLED_FACTOR, TheirLayer, cut, e3nn_order, normalisation_ratio, their_paths
 
 _REQUIRED: dict[str, Any] = {
-    "use_modality": False,
     "use_bias_in_linear": False,
     "interaction_type": "nequip",
     "act_radial": "silu",
@@ -34,8 +33,8 @@ _REQUIRED: dict[str, Any] = {
 """Settings that must have this value where they are given."""
 
 
-def load_sevennet(path: str | FilePath) -> Weights:
-    """Read a checkpoint file (`.pth`) of SevenNet.
+def load_sevennet(path: str | FilePath, *, modality: str | None = None) -> Weights:
+    """Read a checkpoint file (`.pth`) of SevenNet; of a model of several data sets, the part for `modality`.
 
     The file is a pickle; it is read by torch's restricted unpickler, which builds tensors, arrays, numbers,
     strings and containers of these and runs nothing else. Raises ValueError for another kind of file and for
@@ -44,16 +43,18 @@ def load_sevennet(path: str | FilePath) -> Weights:
     found = _restricted_load(path)
     if not isinstance(found, Mapping) or not {"config", "model_state_dict"} <= set(found):
         raise ValueError(f"'{path}' is not a SevenNet checkpoint: it has no config or model_state_dict.")
-    return read_sevennet(found["model_state_dict"], found["config"])
+    return read_sevennet(found["model_state_dict"], found["config"], modality=modality)
 
 
-def read_sevennet(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> Weights:
+def read_sevennet(
+    state: Mapping[str, Tensor], config: Mapping[str, Any], *, modality: str | None = None
+) -> Weights:
     """Translate a SevenNet model's `state_dict()` and its config.
 
-    Raises ValueError for what `NequIP` does not have: several modalities, biases, other activations than
-    silu and tanh, layers of different shapes.
+    Raises ValueError for a modality that is missing or unknown, and for what `NequIP` does not have: other
+    activations than silu and tanh, biases for all data sets, layers of different shapes.
     """
-    return _Reader(state, config).weights()
+    return _Reader(state, config, modality).weights()
 
 
 def _restricted_load(path: str | FilePath) -> Any:
@@ -79,14 +80,31 @@ def _present_name(name: str) -> str:
     return f"{old.get(module, module).replace(' ', '_')}.{rest.replace('denumerator', 'denominator')}"
 
 
+def _constant(bias: Tensor | None, size: int) -> Tensor:
+    return torch.zeros(size, dtype=torch.float64) if bias is None else bias
+
+
+def _modality(config: Mapping[str, Any], modality: str | None) -> tuple[int, int]:
+    """(how many data sets, number of the wanted one); (0, 0) for a model of one data set."""
+    known = {str(name): int(k) for name, k in (config.get("_modal_map") or {}).items()}
+    if not config.get("use_modality", False):
+        if modality is not None:
+            raise ValueError(f"This model has no modalities; given '{modality}'.")
+        return 0, 0
+    if modality not in known:
+        raise ValueError(f"Say which modality of {', '.join(sorted(known))}; given {modality!r}.")
+    return len(known), known[modality]
+
+
 class _Reader:
     """One state dict with its config."""
 
-    def __init__(self, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+    def __init__(self, state: Mapping[str, Tensor], config: Mapping[str, Any], modality: str | None) -> None:
         for name, value in _REQUIRED.items():
             if config.get(name, value) != value:
                 raise ValueError(f"SevenNet's '{name}' must be {value!r}; this model has {config[name]!r}.")
         self.config = config
+        self.n_modalities, self.modality = _modality(config, modality)
         self.state = {
             _present_name(k): v.detach().to(torch.float64)
             for k, v in state.items()
@@ -128,13 +146,17 @@ class _Reader:
         arguments = self.arguments()
         model = NequIP(**arguments)
         n = len(self.numbers)
-        (embedding,) = cut(
-            self.state["onehot_to_feature_x.linear.weight"], [(n, arguments["embedding_channels"])]
+        (embedding,), added = self._linear(
+            "onehot_to_feature_x.linear.weight",
+            [(n, arguments["embedding_channels"])],
+            [0],
+            "use_modal_node_embedding",
         )
+        embedding = embedding[self.order] / n**0.5
         tensors = {
-            "embedding": embedding[self.order] / n**0.5,
+            "embedding": embedding if added is None else embedding + added,
             "scale": self._per_type("scale"),
-            "shift.values": self._per_type("shift"),
+            "shift.values": self._shift(),
             "atomic_energies.values": torch.zeros(n),
         }
         if arguments["bessel_trainable"]:
@@ -143,7 +165,7 @@ class _Reader:
             assert isinstance(layer, NequIPLayer)
             theirs = self._layer(t)
             tensors |= {f"layers.{t}.{k}": v for k, v in theirs.into(layer, model.hidden[t]).items()}
-        tensors |= {f"readout.weights.{k}": w for k, w in enumerate(self._readout())}
+        tensors |= {f"readout.weights.{k}": w for k, w in enumerate(self._readout()[0])}
         return Weights("NequIP", arguments, {k: v.to(torch.float64).contiguous() for k, v in tensors.items()})
 
     def arguments(self) -> dict[str, Any]:
@@ -167,16 +189,33 @@ class _Reader:
             "bessel_trainable": "edge_embedding.basis_function.coeffs" in self.state,
             "solid_harmonics": not c.get("_normalize_sph", False),  # absent in the oldest files
             "radial_widths": [int(n) for n in c["weight_nn_hidden_neurons"]],
-            "readout_widths": [w.shape[1] for w in self._readout()[:-1]],
+            "readout_widths": [w.shape[1] for w in self._readout()[0][:-1]],
             "readout_activation": self._readout_activation(),
             "self_connection": self._self_connection(),
             "first_self_connection": True,
+            "scalar_biases": self._biased(),
             # messages are divided by their denominator, which need not be the root of a number of neighbours
             "avg_num_neighbors": float(self.state["0_convolution.denominator"]) ** 2,
             "scale": dict(zip(elements, self._per_type("scale").tolist(), strict=True)),
-            "shift": dict(zip(elements, self._per_type("shift").tolist(), strict=True)),
+            "shift": dict(zip(elements, self._shift().tolist(), strict=True)),
         }
         return out | self._envelope()
+
+    def _linear(
+        self, name: str, shapes: list[tuple[int, int]], scalars: list[int], option: str
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """Blocks of a linear layer, and what the one-hot modality adds to its scalars.
+
+        Where the option is set, the modality is so many more inputs of the scalars, at the end.
+        """
+        n = self.n_modalities if self.config.get(option, False) else 0
+        if not n:
+            return cut(self.state[name], shapes), None
+        inputs, width = sum(shapes[k][0] for k in scalars), shapes[scalars[0]][1]
+        *blocks, added = cut(self.state[name], [*shapes, (n, width)])
+        for k in scalars:
+            blocks[k] = blocks[k] * (inputs / (inputs + n)) ** 0.5
+        return blocks, added[self.modality] / (inputs + n) ** 0.5
 
     def _envelope(self) -> dict[str, Any]:
         given = self.config["cutoff_function"]
@@ -198,7 +237,18 @@ class _Reader:
         return names[kinds.pop()]
 
     def _per_type(self, name: str) -> Tensor:
-        return self.state[f"rescale_atomic_energy.{name}"].flatten().expand(len(self.numbers))[self.order]
+        found = self.state[f"rescale_atomic_energy.{name}"]
+        if self.n_modalities and self.config.get(f"use_modal_wise_{name}", False):
+            found = found[self.modality]
+        return found.flatten().expand(len(self.numbers))[self.order]
+
+    def _shift(self) -> Tensor:
+        """Shifts with what the modality adds to every readout."""
+        return self._per_type("shift") + self._per_type("scale") * self._readout()[1]
+
+    def _biased(self) -> bool:
+        options = ("use_modal_self_inter_intro", "use_modal_self_inter_outro")
+        return self.n_modalities > 0 and any(self.config.get(o, False) for o in options)
 
     def _readout_activation(self) -> str:
         if not self.config.get("readout_as_fcn", False):
@@ -208,17 +258,19 @@ class _Reader:
             raise ValueError(f"The readout's activation must be silu or tanh; it is '{name}'.")
         return name
 
-    def _readout(self) -> list[Tensor]:
+    def _readout(self) -> tuple[list[Tensor], float]:
+        """Matrices of the readout, and a constant that it adds."""
         s, n = self.state, self.hidden[-1][0][0]
         ratio = normalisation_ratio(Irrep(0, 1))
         if self._readout_activation() == "identity":
-            name = "reduce_input_to_hidden.linear.weight"
-            (first,) = cut(s[name], [(n, s["reduce_hidden_to_energy.linear.weight"].numel())])
             last = s["reduce_hidden_to_energy.linear.weight"].view(-1, 1)
-            return [first * ratio, last / unit_variance_factor("identity")]
-        name = self._readout_activation()
-        found = self._network("readout_FCN.fcn.", name)
-        return [found[0] * ratio, *found[1:]]
+            (first,), added = self._linear(
+                "reduce_input_to_hidden.linear.weight", [(n, len(last))], [0], "use_modal_output_block"
+            )
+            constant = 0.0 if added is None else float(added @ last) / len(last) ** 0.5
+            return [first * ratio, last / unit_variance_factor("identity")], constant
+        found = self._network("readout_FCN.fcn.", self._readout_activation())
+        return [found[0] * ratio, *found[1:]], 0.0
 
     def _network(self, prefix: str, activation: str) -> list[Tensor]:
         """Matrices of an e3nn perceptron in our normalisation."""
@@ -241,11 +293,19 @@ class _Reader:
         split = columns.split([channels[p.features] for p in stored], 1)
         signed = {p: w * self._sign(t, p) for p, w in zip(stored, split, strict=True)}
         mixed = [p for p in by_output if p.output in n_out]
-        rows = cut(
-            self.state[f"{t}_self_interaction_2.linear.weight"],
+        scalar = Irrep(0, 1)
+        rows, bias_out = self._linear(
+            f"{t}_self_interaction_2.linear.weight",
             [(channels[p.features], n_out[p.output]) for p in mixed],
+            [k for k, p in enumerate(mixed) if p.output == scalar],
+            "use_modal_self_inter_outro",
         )
-        up = cut(self.state[f"{t}_self_interaction_1.linear.weight"], [(n, n) for n, _ in features])
+        up, bias_in = self._linear(
+            f"{t}_self_interaction_1.linear.weight",
+            [(n, n) for n, _ in features],
+            [k for k, (_, ir) in enumerate(features) if ir == scalar],
+            "use_modal_self_inter_intro",
+        )
         ratio = float(self.state["0_convolution.denominator"] / self.state[f"{t}_convolution.denominator"])
         return TheirLayer(
             up={ir: w * ratio for (_, ir), w in zip(features, up, strict=True)},
@@ -255,6 +315,8 @@ class _Reader:
             skip=self._skip(t, [(n, ir) for n, ir in features if ir in n_out], n_out),
             gated=gated,
             after_gate=t > 0,
+            bias_in=_constant(bias_in, channels[scalar]) * ratio if self._biased() else None,
+            bias_out=_constant(bias_out, n_out[scalar]) if self._biased() else None,
         )
 
     def _skip(self, t: int, both: list[tuple[int, Irrep]], n_out: dict[Irrep, int]) -> dict[Irrep, Tensor]:

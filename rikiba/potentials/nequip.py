@@ -92,6 +92,8 @@ class NequIP(Potential):
         self_connection: embedding (weights mixed by the element's vector), types (weights for each element,
             as in the paper), linear (one set for all) or none.
         first_self_connection: give the first layer one too, as the paper does.
+        scalar_biases: add trained constants to the scalars before and after the sum over neighbours, as
+            SevenNet's models of several data sets do; an isolated atom then has more than E0 + shift.
         avg_num_neighbors: mean number of neighbours, or one for each element (of the neighbour); computed
             from the training data.
         atomic_energies: energy of each isolated atom, eV; zero where not given.
@@ -134,6 +136,7 @@ class NequIP(Potential):
         readout_activation: Literal["silu", "gelu", "mish", "tanh", "identity"] = "silu",
         self_connection: SelfConnectionKind = "embedding",
         first_self_connection: bool = False,
+        scalar_biases: bool = False,
         avg_num_neighbors: float | Mapping[str, float] = 1.0,
         atomic_energies: Mapping[str, float] | None = None,
         scale: float | Mapping[str, float] = 1.0,
@@ -178,6 +181,7 @@ class NequIP(Potential):
                         self_connection=kinds[t],
                         types=n_types,
                         embedding=n_embedding,
+                        scalar_biases=scalar_biases,
                         factor=1.0 if self._normalisation.numel() > 1 else float(self._normalisation),
                     )
                     for t in range(n_layers)
@@ -280,6 +284,7 @@ class NequIPLayer(nn.Module):
         self_connection: kind of S.
         types: number of elements.
         embedding: length of the elements' vectors.
+        scalar_biases: whether constants are added to the scalars.
         factor: 1/√N̄, or 1 where it depends on the type.
     """
 
@@ -295,6 +300,7 @@ class NequIPLayer(nn.Module):
         self_connection: SelfConnectionKind,
         types: int,
         embedding: int,
+        scalar_biases: bool,
         factor: float,
     ) -> None:
         super().__init__()
@@ -312,6 +318,10 @@ class NequIPLayer(nn.Module):
             raise ValueError(
                 f"self_connection is 'embedding', 'types', 'linear' or 'none'; given '{self_connection}'."
             )
+        self.bias_in = self.bias_out = None
+        if scalar_biases:
+            self.bias_in = nn.Parameter(torch.zeros(irreps_in.terms[0][0]))
+            self.bias_out = nn.Parameter(torch.zeros(ungated.terms[0][0]))
         self.skip: SelfConnection | None = None
         if self_connection != "none":
             self.skip = SelfConnection(
@@ -324,11 +334,15 @@ class NequIPLayer(nn.Module):
 
     def forward(self, h: Features, edges: _Edges, atoms: _Atoms) -> Features:
         features = list(self.up(h, self.factor).values())
+        if self.bias_in is not None:
+            features[0] = features[0] + self.factor * self.bias_in
         if atoms.normalisation is not None:
             features = [f * atoms.normalisation for f in features]
         pairs = edges.pairs
         joined = [pairs.sync(f) for f in self.convolution.join(features)]
         message = self.convolution(pairs.i, pairs.j, self.radial(edges.radial), edges.harmonics, joined)
+        if self.bias_out is not None:
+            message[0] = message[0] + self.bias_out
         if self.skip is not None:
             for k, connection in self.skip(h, atoms.groups, atoms.embedding).items():
                 message[k] = message[k] + connection

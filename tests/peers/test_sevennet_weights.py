@@ -71,14 +71,16 @@ def test_there_are_cases_for_every_part() -> None:
     assert {c["self_connection_type"] for c in configs} == {"nequip", "linear"}
     assert {c["cutoff_function"]["cutoff_function_name"] for c in configs} == {"XPLOR", "poly_cut"}
     assert {c["readout_as_fcn"] for c in configs} == {True, False}
-    assert len(PRETRAINED) == 3
+    assert len(PRETRAINED) == 5
     assert sum(p.stat().st_size for p in FOLDER.glob("*.npz")) < 1e6
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_equal_to_sevennet(case: str) -> None:
     arrays, about = load(case)
-    difference = worst(build(read_sevennet(state_of(arrays), about["config"])), arrays, about)
+    difference = worst(
+        build(read_sevennet(state_of(arrays), about["config"], modality=about.get("modality"))), arrays, about
+    )
     # the peer keeps its constants in float32, hence not to rounding
     assert difference["energies"] < 1e-6
     assert difference["forces"] < 1e-5
@@ -92,7 +94,7 @@ def test_published_models_are_equal(case: str) -> None:
     found = sorted(WHEEL.glob(f"lib/python*/site-packages/sevenn/pretrained_potentials/{about['file']}"))
     if not found:
         pytest.skip("SevenNet's wheel is not installed (benchmarks/peers/install_peers.py sevennet)")
-    difference = worst(build(load_sevennet(found[0])), arrays, about)
+    difference = worst(build(load_sevennet(found[0], modality=about.get("modality"))), arrays, about)
     assert difference["energies"] < 1e-6
     assert difference["forces"] < 1e-5
     assert difference["stress"] < 1e-6
@@ -101,7 +103,9 @@ def test_published_models_are_equal(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_a_file_is_read_without_running_anything(case: str, tmp_path: Path) -> None:
     arrays, about = load(case)
-    model = build(load_sevennet(checkpoint(arrays, about, tmp_path / "checkpoint.pth")))
+    model = build(
+        load_sevennet(checkpoint(arrays, about, tmp_path / "checkpoint.pth"), modality=about.get("modality"))
+    )
     assert worst(model, arrays, about)["energies"] < 1e-6
 
 
@@ -179,3 +183,14 @@ def test_foreign_parts_are_refused(changed: dict[str, Any], message: str) -> Non
     arrays, about = load("parity_l1")
     with pytest.raises(ValueError, match=message):
         read_sevennet(state_of(arrays), about["config"] | changed)
+
+
+def test_modalities_differ_and_must_be_named() -> None:
+    arrays, about = load("three_modalities")
+    other = build(read_sevennet(state_of(arrays), about["config"], modality="third"))
+    assert worst(other, arrays, about)["forces"] > 1e-4
+    with pytest.raises(ValueError, match="Say which modality of first, second, third"):
+        read_sevennet(state_of(arrays), about["config"])
+    arrays, about = load("parity_l1")
+    with pytest.raises(ValueError, match="has no modalities"):
+        read_sevennet(state_of(arrays), about["config"], modality="first")

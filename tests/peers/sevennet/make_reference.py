@@ -31,6 +31,8 @@ PRETRAINED = {
     "sevennet_0_july": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
     "sevennet_0_may": "SevenNet_0__22May2024/checkpoint_sevennet_0.pth",
     "sevennet_l3i5": "SevenNet_l3i5/checkpoint_l3i5.pth",
+    "sevennet_mf_0_pbe": "SevenNet_MF_0/checkpoint_sevennet_mf_0.pth",
+    "sevennet_mf_0_r2scan": "SevenNet_MF_0/checkpoint_sevennet_mf_0.pth",
 }
 BASE: dict[str, Any] = {
     "cutoff": 4.0,
@@ -44,6 +46,7 @@ BASE: dict[str, Any] = {
     "scale": [4.0, 3.5, 5.0, 4.5, 3.0],
 }
 XPLOR = {"cutoff_function_name": "XPLOR", "cutoff_on": 2.5}
+MODALITIES = {"sevennet_mf_0_pbe": "PBE", "sevennet_mf_0_r2scan": "R2SCAN", "three_modalities": "second"}
 CASES: dict[str, dict[str, Any]] = {
     "parity_l1": {},
     "parity_l2_four_layers": {
@@ -70,6 +73,18 @@ CASES: dict[str, dict[str, Any]] = {
         "readout_fcn_activation": "silu",
         "shift": -3.5,
         "scale": 2.5,
+    },
+    "three_modalities": {
+        "use_modality": True,
+        "_modal_map": {"first": 0, "second": 1, "third": 2},
+        "_number_of_modalities": 3,
+        "use_modal_node_embedding": True,
+        "use_modal_self_inter_intro": True,
+        "use_modal_self_inter_outro": True,
+        "use_modal_output_block": True,
+        "use_modal_wise_shift": True,
+        "use_modal_wise_scale": False,
+        "shift": [[-1.0, -2.0, -3.0, -4.0, -5.0], [-1.5, -2.5, -3.5, -4.5, -5.5], [0.5, 1.5, 2.5, 3.5, 4.5]],
     },
 }
 
@@ -118,8 +133,10 @@ def in_double(model: torch.nn.Module) -> torch.nn.Module:
         types = data[self.key_x]
         hot = torch.nn.functional.one_hot(types, self.num_classes).double()
         data[self.key_output] = hot
-        data[self.key_additional_output] = hot
-        data[self.key_save] = types
+        if self.key_additional_output is not None:
+            data[self.key_additional_output] = hot
+        if self.key_save is not None:
+            data[self.key_save] = types
         return data
 
     OnehotEmbedding.forward = forward
@@ -163,6 +180,9 @@ def write(case: str) -> Path:
         model, cutoff = small_model(config), config["cutoff"]
         arrays = {f"state/{n}": t.numpy() for n, t in model.state_dict().items() if t.numel()}
         model = in_double(model)
+    if case in MODALITIES:
+        about["modality"] = MODALITIES[case]
+        model.prepare_modal_deploy(MODALITIES[case])
     structures = {name: a for name, a in all_structures().items() if len(a) > 1}
     for name, atoms in structures.items():
         given = {
