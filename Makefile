@@ -2,7 +2,7 @@
 # make test        the tests
 # make lint        format, style, types, floors
 # make docs        the documentation: site/index.html
-# make benchmarks  the numbers of benchmarks/
+# make benchmarks  the numbers of benchmarks/ that need no data but the examples' (half an hour)
 # make clean       remove what was made, except runs/
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -31,7 +31,10 @@ docs: .venv/.docs
 	$(BIN)/mkdocs build --strict
 
 benchmarks: .venv/.test
-	$(BIN)/python -m benchmarks
+	$(BIN)/python benchmarks/md_overhead/compare.py
+	$(BIN)/python benchmarks/accuracy/learn.py mlearn-Si --potential behler_parrinello --seconds 900
+	$(BIN)/python benchmarks/accuracy/learn.py mlearn-Si --potential mace --seconds 900
+	$(BIN)/python benchmarks/tables.py
 
 clean:
 	rm -rf .venv site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

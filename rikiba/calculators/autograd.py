@@ -83,7 +83,13 @@ def evaluate(
 
     E = Σ_i ε_i in float64; F = −∂E/∂r; σ = (1/V) ∂E/∂ε (NaN where a cell spans no volume).
     With `create_graph` the results can be differentiated again (training); otherwise they are detached.
+    Raises ValueError where the pairs do not reach as far as the potential's cutoff.
     """
+    if pairs.cutoff < potential.cutoff:
+        raise ValueError(
+            f"{type(potential).__name__} needs pairs up to {potential.cutoff} Å; "
+            f"these end at {pairs.cutoff} Å."
+        )
     if not (forces or stress):
         with torch.set_grad_enabled(create_graph):
             return _with_energy(potential(system, pairs), system)

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rikiba.execution.processes import JobError
+
 MISTAKE = 2
 """Exit code where the input cannot be used."""
 INTERRUPTED = 130
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rikiba: interrupted.", file=sys.stderr)
         return INTERRUPTED
-    except (ValueError, OSError, ArithmeticError, ImportError) as error:
+    except (ValueError, OSError, ArithmeticError, ImportError, JobError) as error:
         if parsed.debug or _is_our_bug(error):
             raise
         print(f"rikiba {parsed.verb}: {message(error)}", file=sys.stderr)

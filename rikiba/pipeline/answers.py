@@ -44,7 +44,9 @@ def answer(plan: Plan, frames: Frames, models: Sequence[Fitted], progress: Progr
         own = {s: a[name][0] for s, a in zip(sources, answers, strict=True)}
         records += own.values()
         if len(own) > 1:
-            records.append(side_by_side(name, own, reference=sources[-1] if len(jobs) > len(models) else None))
+            records.append(
+                side_by_side(name, own, reference=sources[-1] if len(jobs) > len(models) else None)
+            )
     return records
 
 
@@ -56,10 +58,13 @@ def ask_model(model: Fitted, plan: Plan, test: Dataset, progress: Progress) -> A
     found: Answers = {}
     if len(test):
         progress(f"Errors of {model.name}")
-        found["errors"] = [named(errors(whole, test, title="held-out frames"), f"errors_{model.name}", model.name)]
+        found["errors"] = [
+            named(errors(whole, test, title="held-out frames"), f"errors_{model.name}", model.name)
+        ]
     if plan.validation.physics:
         progress(f"Physics of {model.name}")
-        frames = [test[k].system.to_ase()[0] for k in range(min(2, len(test)))]
+        smallest = sorted(range(len(test)), key=lambda k: test[k].system.n_atoms)[:2]
+        frames = [test[k].system.to_ase()[0] for k in smallest]
         structures = frames or ([plan.structure] if plan.structure is not None else [])
         record = physics_battery(members[0], structures or None, name=model.name)
         found["physics"] = [named(record, f"physics_{model.name}", model.name)]
@@ -94,7 +99,14 @@ def named(record: Record, name: str, source: str) -> Record:
 
 def error_table(found: Sequence[Record], published: Sequence[Published]) -> Record:
     """Held-out errors of our models beside published ones on the same data."""
-    columns = ("potential", "E MAE (meV/atom)", "E RMSE (meV/atom)", "F MAE (meV/Å)", "F RMSE (meV/Å)", "source")
+    columns = (
+        "potential",
+        "E MAE (meV/atom)",
+        "E RMSE (meV/atom)",
+        "F MAE (meV/Å)",
+        "F RMSE (meV/Å)",
+        "source",
+    )
     keys = (
         "energy_mae_meV_per_atom",
         "energy_rmse_meV_per_atom",
@@ -102,42 +114,38 @@ def error_table(found: Sequence[Record], published: Sequence[Published]) -> Reco
         "forces_rmse_meV_per_A",
     )
     rows: list[tuple[Any, ...]] = [
-        (r.title.split(": ")[-1], *(r.values.get(k, "–") for k in keys), "this run") for r in found
+        (r.title.split(": ")[-1], *(r.values.get(k) for k in keys), "this run") for r in found
     ]
     for p in published:
-        energy = "–" if p.energy_mae_meV_per_atom is None else p.energy_mae_meV_per_atom
-        forces = "–" if p.forces_mae_meV_per_A is None else p.forces_mae_meV_per_A
-        rows.append((p.name, energy, "–", forces, "–", p.source))
+        rows.append((p.name, p.energy_mae_meV_per_atom, None, p.forces_mae_meV_per_A, None, p.source))
     notes = ("Published numbers are quoted from their sources, not recomputed.",) if published else ()
     table = Table(title="Errors on held-out frames", columns=columns, rows=tuple(rows))
-    values = {f"{k}_{r.name.removeprefix('errors_')}": r.values[k] for r in found for k in keys if k in r.values}
-    return Record(name="errors", title="Errors on held-out frames", values=values, tables=(table,), notes=notes)
+    values = {
+        f"{r.name.removeprefix('errors_')}_{k}": r.values[k] for r in found for k in keys if k in r.values
+    }
+    return Record(
+        name="errors", title="Errors on held-out frames", values=values, tables=(table,), notes=notes
+    )
 
 
 def side_by_side(name: str, found: Mapping[str, Record], *, reference: str | None) -> Record:
-    """One property from several sources: a table of what is comparable, and their curves on one figure.
+    """One property from several sources: a table of its numbers, and their curves on one figure.
 
-    With a reference, each other source's root-mean-square and largest difference are values of the record.
+    A property's first series (frequencies, bond lengths) is its answer and is set side by side item by item;
+    with a reference, each other source's root-mean-square and largest difference are values of the record.
     """
     first = next(iter(found.values()))
     sources = list(found)
-    rows: list[tuple[Any, ...]] = []
-    for key in first.values:
-        given = [found[s].values.get(key) for s in sources]
-        if all(_is_number(v) for v in given):
-            rows.append((key, *given))
-        elif not first.figures and all(_is_series(v) and len(v) == len(given[0]) for v in given):
-            rows += [(f"{key} {k + 1}", *items) for k, items in enumerate(zip(*given, strict=True))]
+    columns = {key: [found[s].values.get(key) for s in sources] for key in first.values}
+    rows: list[tuple[Any, ...]] = [(k, *v) for k, v in columns.items() if all(_is_number(n) for n in v)]
     values: dict[str, Any] = {}
-    if reference is not None and not first.figures:
-        for s in sources:
-            if s == reference:
-                continue
-            column, base = 1 + sources.index(s), 1 + sources.index(reference)
-            for key in dict.fromkeys(r[0].rsplit(" ", 1)[0] for r in rows if " " in r[0]):
-                d = np.array([r[column] - r[base] for r in rows if r[0].startswith(f"{key} ")])
-                values[f"rms_difference_{s}_{key}"] = float(np.sqrt((d**2).mean()))
-                values[f"largest_difference_{s}_{key}"] = float(np.abs(d).max())
+    series = next((k for k, v in first.values.items() if _is_series(v)), None)
+    if series is not None and not first.figures and all(_is_series(c) for c in columns[series]):
+        items: list[list[float]] = columns[series]  # type: ignore[assignment]
+        if len({len(c) for c in items}) == 1:
+            names = _item_names(first, series, len(items[0]))
+            rows += [(n, *row) for n, row in zip(names, zip(*items, strict=True), strict=True)]
+            values = _differences(series, dict(zip(sources, items, strict=True)), reference)
     figures = tuple(
         Figure(
             title=figure.title,
@@ -155,8 +163,31 @@ def side_by_side(name: str, found: Mapping[str, Record], *, reference: str | Non
     title = first.title.rsplit(": ", 1)[0]
     table = Table(title=f"{title}, side by side", columns=("quantity", *sources), rows=tuple(rows))
     return Record(
-        name=f"compare_{name}", title=f"{title}, side by side", values=values, tables=(table,), figures=figures
+        name=f"compare_{name}",
+        title=f"{title}, side by side",
+        values=values,
+        tables=(table,),
+        figures=figures,
     )
+
+
+def _item_names(record: Record, series: str, n: int) -> list[str]:
+    """Names that the record itself gives the items of its series, or numbers."""
+    for value in record.values.values():
+        if isinstance(value, list) and len(value) == n and all(isinstance(v, str) for v in value):
+            return value
+    return [f"{series} {k + 1}" for k in range(n)]
+
+
+def _differences(series: str, columns: Mapping[str, list[float]], reference: str | None) -> dict[str, float]:
+    out = {}
+    for source, items in columns.items():
+        if reference is None or source == reference:
+            continue
+        d = np.subtract(items, columns[reference])
+        out[f"{source}_rms_difference_{series}"] = float(np.sqrt((d**2).mean()))
+        out[f"{source}_largest_difference_{series}"] = float(np.abs(d).max())
+    return out
 
 
 def _is_number(v: Any) -> bool:
@@ -165,4 +196,3 @@ def _is_number(v: Any) -> bool:
 
 def _is_series(v: Any) -> bool:
     return isinstance(v, list) and bool(v) and all(_is_number(t) for t in v)
-

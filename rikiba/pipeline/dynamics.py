@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import final
 
 import numpy as np
+import torch
 from ase import Atoms
 
 from rikiba.calculators.ase import FromASE
@@ -45,7 +46,7 @@ class Dynamics:
 
     source: str
     trajectories: tuple[Trajectory, ...]
-    """Constant temperature, after equilibration."""
+    """Constant temperature."""
     records: tuple[Record, ...]
 
 
@@ -73,12 +74,17 @@ def simulate(plan: Plan, models: Sequence[Fitted], out: Path, progress: Progress
 
 
 def run_model(
-    model: Fitted, settings: MolecularDynamicsPlan, structure: Atoms, seed: int, folder: Path, progress: Progress
+    model: Fitted,
+    settings: MolecularDynamicsPlan,
+    structure: Atoms,
+    seed: int,
+    folder: Path,
+    progress: Progress,
 ) -> Dynamics:
     """Constant temperature, then constant energy a quarter as long, with one model."""
     members = model.members()
     calculator: Calculator = PotentialCalculator(members[0]) if len(members) == 1 else Committee(members)
-    start = replicas(structure, settings.replicas, settings.temperature_K, seed)
+    start = equilibrated(calculator, structure, settings, settings.replicas, seed)
     steps = round(1e3 * settings.total_ps / settings.replicas / settings.timestep_fs)
     bath = Langevin(temperature_K=settings.temperature_K, friction_per_ps=settings.friction_per_ps)
     every = max(1, round(settings.interval_fs / settings.timestep_fs))
@@ -114,7 +120,7 @@ def run_model(
         len(structure),
         kinetic_energy_eV=watched.kinetic_energy,
     )
-    trajectories = _equilibrated(kept, nve.state.system, settings)
+    trajectories = _trajectories(kept, nve.state.system, settings)
     return Dynamics(
         source=model.name,
         trajectories=trajectories,
@@ -136,25 +142,34 @@ def run_reference(
     steps = round(1e3 * settings.reference_ps / n / settings.timestep_fs)
     bath = Langevin(temperature_K=settings.temperature_K, friction_per_ps=settings.friction_per_ps)
     kept = InMemory(interval=max(1, round(settings.interval_fs / settings.timestep_fs)), velocities=True)
+    start = equilibrated(calculator, structure, settings, n, seed + 5000)
     began = time.perf_counter()
     simulation = Simulation(
         calculator,
         bath,
-        replicas(structure, n, settings.temperature_K, seed + 5000),
+        start,
         timestep_fs=settings.timestep_fs,
         reporters=[kept],
         progress=lambda done, total: progress(f"NVT {name}", done, total),
     ).run(steps)
-    trajectories = _equilibrated(kept, simulation.state.system, settings)
+    trajectories = _trajectories(kept, simulation.state.system, settings)
     seconds = time.perf_counter() - began
     record = _run_record(name, replace(settings, replicas=n), steps, seconds, kept, structure)
     records = (replace(record, name="nvt_reference"), *_analyses(name, trajectories, suffix="reference"))
     return Dynamics(source=name, trajectories=trajectories, records=records)
 
 
-def replicas(structure: Atoms, n: int, temperature_K: float, seed: int) -> State:
-    """n copies of a structure with velocities of their own."""
-    return maxwell_boltzmann(System.from_ase([structure] * n), temperature_K, seed=seed)
+def equilibrated(
+    calculator: Calculator, structure: Atoms, settings: MolecularDynamicsPlan, n: int, seed: int
+) -> State:
+    """n copies of a structure after a strongly damped run from random velocities; clocks at zero."""
+    start = maxwell_boltzmann(System.from_ase([structure] * n), settings.temperature_K, seed=seed)
+    bath = Langevin(
+        temperature_K=settings.temperature_K, friction_per_ps=settings.equilibration_friction_per_ps
+    )
+    steps = round(1e3 * settings.equilibration_ps / settings.timestep_fs)
+    state = Simulation(calculator, bath, start, timestep_fs=settings.timestep_fs).run(steps).state
+    return state.replace(step=0, time=torch.zeros_like(state.time), seeds=state.seeds + 10_000)
 
 
 def _affordable(simulation: Simulation, steps: int, max_seconds: float | None) -> tuple[int, str]:
@@ -174,13 +189,13 @@ def _affordable(simulation: Simulation, steps: int, max_seconds: float | None) -
     )
 
 
-def _equilibrated(kept: InMemory, system: System, settings: MolecularDynamicsPlan) -> tuple[Trajectory, ...]:
-    """Frames after equilibration; where the run was cut short, at least its second half."""
-    every = settings.timestep_fs * kept.interval
-    skip = min(round(1e3 * settings.equilibration_ps / every), len(kept) // 2)
+def _trajectories(kept: InMemory, system: System, settings: MolecularDynamicsPlan) -> tuple[Trajectory, ...]:
     return tuple(
         Trajectory.replicas(
-            kept.positions[skip:].numpy(), system, timestep_fs=every, velocities=kept.velocities[skip:].numpy()
+            kept.positions.numpy(),
+            system,
+            timestep_fs=settings.timestep_fs * kept.interval,
+            velocities=kept.velocities.numpy(),
         )
     )
 
@@ -201,7 +216,7 @@ def _run_record(
     structure: Atoms,
     shortened: str = "",
 ) -> Record:
-    temperature = kept.temperature_K[len(kept) // 4 :].numpy()
+    temperature = kept.temperature_K.numpy()
     replica_means = temperature.mean(0)
     simulated = steps * settings.timestep_fs * settings.replicas / 1e3
     values = {

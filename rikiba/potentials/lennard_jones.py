@@ -87,10 +87,11 @@ class LennardJones(PairPotential):
         E_tail = (2π/V) Σ_ab N_a N_b ∫_rc^∞ r² v_ab(r) dr, ∫ = 4ε[σ¹²/(9 rc⁹) − σ⁶/(3 rc³)]
         (Allen & Tildesley, Computer Simulation of Liquids, 2nd ed., eq. 2.144). Its stress is the strain
         derivative of this energy at fixed cutoff, as for every term here; the textbook pressure correction
-        ∝ ∫ r³ v' dr also counts pairs that cross the cutoff and differs by (2π/3V²) Σ_ab N_a N_b rc³ v_ab(rc).
+        ∝ ∫ r³ v' dr also counts pairs that cross the cutoff and differs by
+        (2π/3V²) Σ_ab N_a N_b rc³ v_ab(rc).
         """
-        if not bool(system.has_volume.all()):
-            raise ValueError("The tail correction needs a periodic cell with a volume.")
+        if not bool(system.has_volume.all() and system.pbc.all()):
+            raise ValueError("The tail correction needs a cell with a volume, periodic in all directions.")
         types = self.types(system)
         one_hot = torch.nn.functional.one_hot(types, len(self.elements)).double()
         counts = system.total(one_hot)

@@ -6,7 +6,7 @@ are from Batatia et al., arXiv:2401.00096. Equal to mace-torch 0.3 on the same w
 
 from collections.abc import Mapping, Sequence
 from math import sqrt
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -213,6 +213,16 @@ class MACE(Potential):
         i, j = pairs.i, pairs.j
         v = mace_zbl_pair_energy(r, numbers[i], numbers[j], radii[i] + radii[j], power=self.envelope_power)
         return segment_sum(0.5 * v, i, len(types))
+
+    @classmethod
+    def examples(cls) -> "list[MACE]":
+        """Small instances for the conformance tests."""
+        small: dict[str, Any] = {"elements": ("O", "Si"), "cutoff": 3.5, "n_bessel": 4, "readout_width": 4}
+        small |= {"radial_widths": (8,), "avg_num_neighbors": 5.0, "atomic_energies": {"O": -2.0, "Si": -3.0}}
+        return [
+            cls(**small, channels=4, max_L=1, l_max=2, correlation=2),
+            cls(**small, channels=2, max_L=0, l_max=1, correlation=3, n_layers=1, zbl=True),
+        ]
 
 
 class MACELayer(nn.Module):

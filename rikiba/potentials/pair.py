@@ -12,6 +12,7 @@ from rikiba.core import elements as periodic_table
 from rikiba.core.pairs import Pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
+from rikiba.nn.double_buffers import DoubleBuffers
 
 from .base import Potential, check_positive
 
@@ -24,7 +25,7 @@ def quintic_switch(r: Float[Tensor, "*pairs"], start: float, stop: float) -> Flo
     return 1.0 - u * u * u * (10.0 - u * (15.0 - 6.0 * u))
 
 
-class PairPotential(Potential):
+class PairPotential(DoubleBuffers, Potential):
     """E = ½ Σ_i Σ_j v_{Z_i Z_j}(r_ij), v ended at the cutoff by `truncation`:
 
     - smooth: v(r)·S(r), S the quintic switch from `switch_from` to `cutoff`; C² (default);
@@ -71,6 +72,8 @@ class PairPotential(Potential):
 
     def forward(self, system: System, pairs: Pairs) -> Results:
         types = self.types(system)
+        if pairs.cutoff > self.cutoff:
+            pairs, _ = pairs.within(system, self.cutoff)
         r = pairs.vectors(system, self.dtype).norm(dim=-1)
         half = 0.5 * self.truncated(r, types[pairs.i], types[pairs.j])
         energies = half.new_zeros(system.n_atoms, dtype=torch.float64)

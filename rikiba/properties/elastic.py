@@ -27,7 +27,7 @@ class Elastic:
     Each of six strains is applied at ±h and ±2h, the atoms are relaxed in the strained cell, and the fourth-
     order difference is taken; the spread is its distance from the second-order one. Averages of Voigt,
     Reuss and Hill (doi:10.1088/0370-1298/65/5/307); the crystal is stable where every eigenvalue of C is
-    positive (Mouhat & Coudert, doi:10.1103/PhysRevB.90.224104, eq. 3).
+    positive (Mouhat & Coudert, doi:10.1103/PhysRevB.90.224104).
 
     Args:
         strain: h, dimensionless.

@@ -25,9 +25,7 @@ def check_property(property: Any, calculator: Calculator, atoms: Atoms) -> Recor
     assert np.array_equal(before.positions, atoms.positions), (
         f"{_name(property)} moves the atoms it is given."
     )
-    assert np.array_equal(before.cell.array, atoms.cell.array), (
-        f"{_name(property)} changes the cell it is given."
-    )
+    assert np.array_equal(before.cell.array, atoms.cell.array), f"{_name(property)} changes the cell."
     check_record(record)
     _check_repeat(property, record, lambda: property.compute(calculator, atoms))
     return record
@@ -45,7 +43,7 @@ def check_trajectory_property(property: Any, trajectories: Trajectory | Sequence
 
 
 def check_record(record: Record) -> None:
-    """A Record that says something, in finite numbers with as many error bars as values, and survives JSON."""
+    """A Record that says something in finite numbers, with spreads like its values, and survives JSON."""
     assert isinstance(record, Record), f"A Record is expected, not {type(record).__name__}."
     assert record.name and record.title, "A Record needs a name and a title."
     assert record.values, f"Record '{record.name}' has no values."
@@ -58,9 +56,7 @@ def check_record(record: Record) -> None:
     again = Record.from_json(record.to_json())
     assert again.values.keys() == record.values.keys(), f"Record '{record.name}' does not survive JSON."
     for figure in record.figures:
-        assert figure.x_label and figure.y_label and figure.curves, (
-            f"Figure '{figure.title}' lacks labels or curves."
-        )
+        assert figure.x_label and figure.y_label and figure.curves, f"Figure '{figure.title}' is empty."
 
 
 def _check_class(property: Any, method: str) -> None:
@@ -69,7 +65,8 @@ def _check_class(property: Any, method: str) -> None:
     assert property.__dataclass_params__.frozen, f"{name} must be frozen: numerical choices do not change."  # type: ignore[union-attr]
     assert hasattr(property, method), f"{name} has no method '{method}'."
     check_constructor(type(property))
-    assert dataclasses.replace(property) == property, f"{name} does not equal a copy of itself."
+    copy = dataclasses.replace(property)  # type: ignore[type-var]
+    assert copy == property, f"{name} does not equal a copy of itself."
 
 
 def _check_repeat(property: Any, record: Record, again: Callable[[], Record]) -> None:
