@@ -15,6 +15,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "gelu": functional.gelu,
+    "mish": functional.mish,
     "softplus": functional.softplus,
     "relu": torch.relu,
     "celu": lambda x: functional.celu(x, 0.1),
