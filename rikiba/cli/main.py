@@ -71,6 +71,8 @@ def message(error: BaseException) -> str:
     """What a person needs to know of an error, without its traceback."""
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         return f"There is no file '{error.filename}'."
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"'{error.filename}': {error.strerror}."
     if isinstance(error, ImportError) and error.name and "pip install" not in str(error):
         return f"The package '{error.name}' is missing: {error}. Try: pip install {error.name}"
     return str(error) or type(error).__name__

@@ -94,7 +94,8 @@ class Gaussian(DoubleBuffers):
 class ExpNormal(DoubleBuffers):
     """g_k(r) = exp(−β (e^(−αr) − μ_k)²), α = 5/r_c, μ_k evenly from e^(−5) to 1, β = (2/N (1 − e^(−5)))⁻².
 
-    Unke & Meuwly, doi:10.1021/acs.jctc.9b00181, eq. 7 f.
+    Unke & Meuwly, doi:10.1021/acs.jctc.9b00181, eq. 7 f., where α is 1/Å; a departure: α is
+    scaled with the cutoff, as in Thölke & De Fabritiis, arXiv:2202.02541.
 
     Args:
         n: number of functions.

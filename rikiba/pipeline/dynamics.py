@@ -1,10 +1,10 @@
 """Stage: batched replicas with every model and a short run of the reference, and what they have in common."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -58,19 +58,34 @@ def simulate(plan: Plan, models: Sequence[Fitted], out: Path, progress: Progress
     folder.mkdir(parents=True, exist_ok=True)
     jobs = []
     if plan.reference is not None and settings.reference_ps > 0:
-        jobs.append(Job(run_reference, (plan.reference, settings, structure, plan.run.seed)))
-    jobs += [Job(run_model, (m, settings, structure, plan.run.seed, folder)) for m in models]
+        level = plan.reference.level_of_theory
+        jobs.append(Job(attempt, (level, run_reference, plan.reference, settings, structure, plan.run.seed)))
+    jobs += [Job(attempt, (m.name, run_model, m, settings, structure, plan.run.seed, folder)) for m in models]
     found: list[Dynamics] = run_jobs(jobs, workers=plan.run.processes, progress=progress)
     records = [r for d in found for r in d.records]
     reference = found[0] if len(found) > len(models) else None
     for d in found:
-        if reference is None or d is reference:
+        if reference is None or d is reference or not (d.trajectories and reference.trajectories):
             continue
         labels = (d.source, reference.source)
         for compare in (BondLengths(relax=False).compare, Vdos().compare):
             record = compare(d.trajectories, reference.trajectories, labels=labels)
             records.append(replace(record, name=f"{record.name}_{d.source}"))
     return records
+
+
+def attempt(source: str, run: Callable[..., Dynamics], *arguments: Any, progress: Progress) -> Dynamics:
+    """The run, or a failed record with the reason where its dynamics cannot go on: a result too."""
+    try:
+        return run(*arguments, progress=progress)
+    except ArithmeticError as error:
+        failed = Record(
+            name=f"nvt_{source}",
+            title=f"Dynamics: {source}",
+            verdict="fail",
+            notes=(f"No trajectory: {error}",),
+        )
+        return Dynamics(source=source, trajectories=(), records=(failed,))
 
 
 def run_model(
@@ -227,9 +242,19 @@ def _run_record(
         "mean_temperature_K": float(temperature.mean()),
         "bath_temperature_K": settings.temperature_K,
         "wall_time_s": seconds,
-        "ms_per_step": 1e3 * seconds / max(steps, 1),
+        "time_per_step_ms": 1e3 * seconds / max(steps, 1),
     }
     spread = {}
+    mean, dof = float(temperature.mean()), 3 * len(structure)
+    allowed = max(0.25, 5.0 * np.sqrt(2.0 / (dof * settings.replicas)))  # 5 standard deviations of one frame
+    off = abs(mean / settings.temperature_K - 1.0) > allowed
+    notes = [shortened] if shortened else []
+    if off:
+        notes.insert(
+            0,
+            f"The mean temperature is {mean:.0f} K under a bath of {settings.temperature_K:g} K: the forces heat "
+            f"or cool the atoms. What follows from this trajectory says nothing of the bath's temperature.",
+        )
     if len(replica_means) > 1:
         spread["mean_temperature_K"] = float(replica_means.std(ddof=1) / np.sqrt(len(replica_means)))
     return Record(
@@ -238,7 +263,8 @@ def _run_record(
         values=values,
         spread=spread,
         scenes=(_scene(source, kept, structure),),
-        notes=(shortened,) if shortened else (),
+        notes=tuple(notes),
+        verdict="fail" if off else None,
         references=Langevin.references,
     )
 

@@ -234,6 +234,25 @@ class Plan:
             )
         if self.structure is None and (self.properties or self.simulation):
             raise ConfigError("[property] and [simulation] need a [structure].")
+        for name, question in self.properties.items():
+            if not hasattr(question, "compute"):
+                raise ConfigError(
+                    f"[property.{name}] is asked of a trajectory: use `rikiba property` and a [trajectory]."
+                )
+            if hasattr(question, "check"):
+                try:
+                    question.check(self.structure)
+                except ValueError as error:
+                    raise ConfigError(f"[property.{name}]: {error}") from error
+
+    def check_elements(self, elements: Sequence[str]) -> None:
+        """Raises ConfigError where [structure] has elements that the training data has not."""
+        wanted = set() if self.structure is None else set(self.structure.get_chemical_symbols())
+        if missing := wanted - set(elements):
+            raise ConfigError(
+                f"[structure] has {', '.join(sorted(missing))}, which the training frames have not: they have "
+                f"{', '.join(elements)}, and no potential can learn others from them. Change either table."
+            )
 
 
 def _kind(room: str, config: Mapping[str, Any], role: str) -> Any:

@@ -39,7 +39,7 @@ ROLES = {
 """Table → the class, or the room whose `kind` names the class, that reads it."""
 
 SECTIONS = {
-    "Summary": ["summary*", "errors"],
+    "Summary": ["errors", "summary"],
     "Side by side": ["compare_*"],
     "Data": ["labels*", "division*", "leaks*", "label_checks*"],
     "Training": ["training_*"],
@@ -77,6 +77,7 @@ def run_pipeline(
         write_records(records, out / "records")
 
     frames = stage("frames", lambda: get_frames(plan, out, progress))
+    plan.check_elements(frames.training.elements)
     keep(frames.records)
     (out / "resolved.toml").write_text(_resolved(config, plan, frames), encoding="utf-8")
     models = stage("training", lambda: fit(plan, frames, out, progress))
@@ -96,10 +97,16 @@ def run_pipeline(
             out / "report.html",
             title=plan.run.title,
             subtitle=f"Labels: {', '.join(level)}",
-            sections=SECTIONS,
+            sections=_sections(records),
         ),
     )
     return records
+
+
+def _sections(records: Sequence[Record]) -> dict[str, list[str]]:
+    """SECTIONS without the names of records that this run has not."""
+    names = {r.name for r in records}
+    return {heading: [n for n in wanted if "*" in n or n in names] for heading, wanted in SECTIONS.items()}
 
 
 def _resolved(config: Mapping[str, Any], plan: Plan, frames: Frames) -> str:

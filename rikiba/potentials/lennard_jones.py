@@ -55,6 +55,8 @@ class LennardJones(PairPotential):
                 f"epsilon_eV is given for {sorted(epsilon_eV)} and sigma for {sorted(sigma)}; "
                 f"give both for every element."
             )
+        if not (min(sigma.values()) > 0 and min(epsilon_eV.values()) >= 0):
+            raise ValueError(f"Needed are sigma > 0 and epsilon_eV at least 0; given {sigma}, {epsilon_eV}.")
         if mixing not in ("lorentz_berthelot", "geometric"):
             raise ValueError(f"mixing must be lorentz_berthelot or geometric; given '{mixing}'.")
         if tail_correction and truncation != "cut":

@@ -12,6 +12,7 @@ from rikiba.core import elements as periodic_table
 from rikiba.core.pairs import Pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
+from rikiba.nn.cutoff import quintic
 from rikiba.nn.double_buffers import DoubleBuffers
 
 from .base import Potential, check_positive
@@ -21,8 +22,7 @@ Truncation = Literal["smooth", "cut", "shift", "force_shift"]
 
 def quintic_switch(r: Float[Tensor, "*pairs"], start: float, stop: float) -> Float[Tensor, "*pairs"]:
     """S(u) = 1 − 10u³ + 15u⁴ − 6u⁵, u = (r − start)/(stop − start) in [0, 1]; C² at both ends, r in Å."""
-    u = ((r - start) / (stop - start)).clamp(0.0, 1.0)
-    return 1.0 - u * u * u * (10.0 - u * (15.0 - 6.0 * u))
+    return quintic(r / stop, start / stop)
 
 
 class PairPotential(DoubleBuffers, Potential):

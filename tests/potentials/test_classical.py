@@ -163,6 +163,10 @@ def test_sum_adds_terms_with_their_own_cutoffs() -> None:
         (lambda: reduced_lj(3.0, switch_from=4.0), "switch_from must lie"),
         (lambda: reduced_lj(3.0, tail_correction=True), "plainly cut"),
         (
+            lambda: LennardJones(epsilon_eV={"Ar": -1, "Kr": 1}, sigma={"Ar": 1, "Kr": 1}, cutoff=3),
+            "epsilon_eV at least 0",
+        ),
+        (
             lambda: LennardJones(epsilon_eV={"Ar": 1}, sigma={"Kr": 1}, cutoff=3),
             "give both for every element",
         ),
