@@ -5,6 +5,7 @@
     multiply_add(a, b, c)           a·b + c, rounded once where the processor can
     multiply(a, b), add(a, b)
     splat(x)                        x in every lane, of x's type
+    spread(array, at)               one element in every lane
     total(a)                        sum of the lanes, always in the same order
 
 float32 or float64. No index is checked. The results do not depend on the width of the processor's registers.
@@ -66,12 +67,28 @@ def splat(typing: Any, x: Any) -> Any:
     lanes = _TYPES[x]
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = context.get_value_type(lanes)
-        one = builder.insert_element(ir.Constant(vector, ir.Undefined), args[0], ir.IntType(32)(0))
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
+        return _broadcast(context, builder, lanes, args[0])
 
     return lanes(x), emit
+
+
+def _broadcast(context: Any, builder: Any, lanes: Any, value: Any) -> Any:
+    vector = context.get_value_type(lanes)
+    undefined = ir.Constant(vector, ir.Undefined)
+    one = builder.insert_element(undefined, value, ir.IntType(32)(0))
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    return builder.shuffle_vector(one, undefined, mask)
+
+
+@intrinsic
+def spread(typing: Any, array: Any, at: Any) -> Any:
+    lanes = _TYPES[array.dtype]
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = cgutils.create_struct_proxy(signature.args[0])(context, builder, args[0]).data
+        return _broadcast(context, builder, lanes, builder.load(builder.gep(data, [args[1]])))
+
+    return lanes(array, types.intp), emit
 
 
 @intrinsic

@@ -190,7 +190,7 @@ class CompiledMACE:
         self.table_error = 0.0
         self.intervals = 0
         if tabulate:
-            self._make_tables(0.1 * tolerance)
+            self._make_tables(0.5 * tolerance)
 
     def _last_readout(self) -> tuple[np.ndarray, int]:
         """Weights from the hidden read-out to the energy, and its activation."""

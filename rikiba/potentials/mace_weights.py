@@ -1,7 +1,7 @@
 """The weights of a MACE arranged for its compiled program: scaled, multiplied out, padded, tabulated.
 
 Consecutive linear maps are multiplied out once: what mixes couplings with a typed linear layer behind it, the
-last layer's linear maps with its read-out. Channels are padded with zeros to a multiple of 16.
+last layer's linear maps with its read-out. Channels are padded with zeros to a multiple of 32.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from rikiba.kernels.contraction_cpu import Tree
-from rikiba.kernels.lanes import LANES
+from rikiba.kernels.contraction_cpu import WIDE, Tree
 from rikiba.kernels.message_cpu import Paths, Rows
 from rikiba.kernels.symmetric_contraction import ContractionPlan
 from rikiba.nn.so3 import clebsch_gordan
@@ -26,8 +25,8 @@ from rikiba.nn.tabulation import SplineTable, spline_table
 if TYPE_CHECKING:
     from .mace import MACE, MACELayer
 
-SHORTEST = {"none": 0.0, "agnesi": 0.2}
-"""Where tables start, Å: the Agnesi transform has no fifth derivative at zero distance."""
+SHORTEST = {"none": 0.2, "agnesi": 0.5}
+"""Where tables start, Å: nearer to zero the Agnesi transform changes too fast to be tabulated."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +45,7 @@ class Layer:
     """[types][degree l3]."""
     tree: Tree
     product: list[Tensor]
-    """[types], each [channels/16, weights, 16] flat."""
+    """[types], each [channels/32, weights, 32] flat."""
     linear: list[Tensor]
     """Per degree L; of the last layer, to the hidden read-out."""
     skip: list[list[Tensor]]
@@ -59,8 +58,8 @@ class Layer:
 
 
 def padded(n: int) -> int:
-    """The next multiple of 16."""
-    return -(-n // LANES) * LANES
+    """The next multiple of 32."""
+    return -(-n // WIDE) * WIDE
 
 
 def square(w: Tensor, blocks: int = 1) -> Tensor:
@@ -197,7 +196,7 @@ def _product(product: ProductBasis) -> tuple[list[Tensor], Tree]:
             for c, d in zip(plan.coefficients, plan.components, strict=True)
         ]
     )
-    tree, monomial = _tree(plan, needed)
+    tree, monomial, output = _tree(plan, needed)
     channels = product.weights[0].shape[2]
     extra = padded(channels) - channels
     weights = []
@@ -208,13 +207,13 @@ def _product(product: ProductBasis) -> tuple[list[Tensor], Tree]:
                 for w, c, d in zip(product.weights, plan.coefficients, plan.components, strict=True)
             ]
         )
-        entries = pad(dense[torch.from_numpy(tree.output), monomial], (0, extra))
-        weights.append(entries.unflatten(1, (-1, LANES)).transpose(0, 1).contiguous().flatten())
+        entries = pad(dense[output, monomial], (0, extra))
+        weights.append(entries.unflatten(1, (-1, WIDE)).transpose(0, 1).contiguous().flatten())
     return weights, tree
 
 
-def _tree(plan: ContractionPlan, needed: Tensor) -> tuple[Tree, Tensor]:
-    """Arrange the monomials by parent; also the monomial of each weight."""
+def _tree(plan: ContractionPlan, needed: Tensor) -> tuple[Tree, Tensor, Tensor]:
+    """Arrange the monomials by parent; also the monomial and the output of each weight."""
     parents, factors, before = [-1] * len(plan.first), plan.first.tolist(), 0
     for parent, factor in plan.steps:
         at = len(parents)
@@ -225,22 +224,21 @@ def _tree(plan: ContractionPlan, needed: Tensor) -> tuple[Tree, Tensor]:
     for k, p in enumerate(parents):
         children.setdefault(p, []).append(k)
     numbering = {k: n for n, k in enumerate(sorted(children))}
-    tree = Tree(*([] for _ in Tree._fields))  # type: ignore[arg-type]
-    monomial: list[int] = []
+    parent, factor, run, output, first, feature, monomial = ([] for _ in range(7))  # type: ignore[var-annotated]
     for k in sorted(children):
-        tree.parent.append(numbering[parents[k]] if k >= 0 else 0)  # type: ignore[attr-defined]
-        tree.factor.append(factors[k] if k >= 0 else 0)  # type: ignore[attr-defined]
-        tree.child.append(len(tree.feature))  # type: ignore[attr-defined]
-        for c in children[k]:
-            tree.feature.append(factors[c])  # type: ignore[attr-defined]
-            tree.inner.append(numbering.get(c, -1))  # type: ignore[attr-defined]
-            tree.weight.append(len(monomial))  # type: ignore[attr-defined]
-            outputs = needed[:, c].nonzero().flatten().tolist()
-            tree.output.extend(outputs)  # type: ignore[attr-defined]
-            monomial += [c] * len(outputs)
-    tree.child.append(len(tree.feature))  # type: ignore[attr-defined]
-    tree.weight.append(len(monomial))  # type: ignore[attr-defined]
-    return Tree(*(np.array(x, np.int64) for x in tree)), torch.tensor(monomial)
+        parent.append(numbering[parents[k]] if k >= 0 else 0)
+        factor.append(factors[k] if k >= 0 else 0)
+        run.append(len(output))
+        for o in range(len(needed)):
+            found = [c for c in children[k] if needed[o, c]]
+            if found:
+                output.append(o)
+                first.append(len(monomial))
+                feature += [factors[c] for c in found]
+                monomial += found
+    columns = (parent, factor, [*run, len(output)], output, [*first, len(monomial)], feature)
+    outputs = np.repeat(output, np.diff(columns[4]))
+    return Tree(*(np.array(x, np.int64) for x in columns)), torch.tensor(monomial), torch.from_numpy(outputs)
 
 
 def radial_functions(model: "MACE") -> list[Callable[[Tensor, int], Tensor]]:
