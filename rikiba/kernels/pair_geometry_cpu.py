@@ -8,12 +8,24 @@ from .compiled import compiled
 
 
 @compiled
-def arrange(types, n_types, i, j):  # type: ignore[no-untyped-def]
-    """Order atoms by type and pairs by centre in that order.
+def lengths(vectors):  # type: ignore[no-untyped-def]
+    """|r| of every pair, and the shortest."""
+    r = np.empty(len(vectors))
+    shortest = math.inf
+    for p in range(len(vectors)):
+        x, y, z = vectors[p, 0], vectors[p, 1], vectors[p, 2]
+        r[p] = math.sqrt(x * x + y * y + z * z)
+        shortest = min(shortest, r[p])
+    return r, shortest
 
-    Returns (order, place, spans, start, parent, sender): atom of each place, place of each atom, first place
-    of each type, first pair of each centre, and for each pair its index in the given list and the place of
-    its neighbour.
+
+@compiled
+def arrange(types, n_types, i, j, r):  # type: ignore[no-untyped-def]
+    """Order atoms by type, pairs by centre in that order and by distance (the given order breaks ties).
+
+    Neighbours of similar distance read the same rows of a table, which then are in cache. Returns (order,
+    place, spans, start, parent, sender): atom of each place, place of each atom, first place of each type,
+    first pair of each centre, and for each pair its index in the given list and the place of its neighbour.
     """
     n_atoms, n_pairs = len(types), len(i)
     spans = np.zeros(n_types + 1, np.int64)
@@ -33,25 +45,26 @@ def arrange(types, n_types, i, j):  # type: ignore[no-untyped-def]
     at = start.copy()
     parent, sender = np.empty(n_pairs, np.int64), np.empty(n_pairs, np.int64)
     for p in range(n_pairs):
-        q = at[place[i[p]]]
-        at[place[i[p]]] += 1
+        centre = place[i[p]]
+        q = at[centre]
+        at[centre] += 1
+        while q > start[centre] and r[parent[q - 1]] > r[p]:
+            parent[q] = parent[q - 1]
+            q -= 1
         parent[q] = p
-        sender[q] = place[j[p]]
+    for q in range(n_pairs):
+        sender[q] = place[j[parent[q]]]
     return order, place, spans, start, parent, sender
 
 
 @compiled
-def measure(vectors, parent, unit, r):  # type: ignore[no-untyped-def]
-    """Fill unit vectors and lengths in grouped order; returns the shortest and the longest length."""
-    shortest, longest = math.inf, 0.0
+def unit_vectors(vectors, lengths, parent, unit, r):  # type: ignore[no-untyped-def]
+    """Fill unit vectors and lengths in grouped order."""
     for q in range(len(parent)):
         p = parent[q]
-        x, y, z = vectors[p, 0], vectors[p, 1], vectors[p, 2]
-        length = math.sqrt(x * x + y * y + z * z)
-        r[q] = length
-        unit[q, 0], unit[q, 1], unit[q, 2] = x / length, y / length, z / length
-        shortest, longest = min(shortest, length), max(longest, length)
-    return shortest, longest
+        r[q] = lengths[p]
+        for k in range(3):
+            unit[q, k] = vectors[p, k] / lengths[p]
 
 
 @compiled

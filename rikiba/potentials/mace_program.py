@@ -6,7 +6,7 @@ out once per number of atoms of each type and kept for the next call.
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +25,14 @@ from rikiba.nn.repulsion import MACE_ZBL
 from rikiba.nn.so3 import raising_terms
 from rikiba.nn.tabulation import value_and_slope
 
-from .mace_weights import SHORTEST, Layer, layers_of, padded, radial_functions, tables_of
+from .mace_weights import SHORTEST, Layer, folded, layers_of, padded, radial_functions, tables_of
 
 if TYPE_CHECKING:
     from .mace import MACE
 
 _CHUNK_BYTES = 2**19
+_FOLDED_BYTES = 2**24
+"""The first layer's table holds its matrix products for every pair of types if it stays below this size."""
 _EXACT = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
 """Spline weights that read value and slope from two consecutive rows."""
 _ACTIVATIONS = {"silu": ends.SILU, "tanh": ends.TANH}
@@ -124,7 +126,7 @@ class LayerSpace:
         product, slope = self.product(number, degrees), self.scratch("product_slope", n, degrees)
         output, output_slope = self.scratch("output", n, l_out), self.scratch("output_slope", n, l_out)
         at = 0
-        for l in range(degrees):
+        for l in range(degrees if layer.mix else 0):
             inputs = layer.mix[0][l].shape[0]
             size = n * (2 * l + 1) * inputs
             message = self._messages[at : at + size].view(n, -1)
@@ -162,6 +164,8 @@ class _Pairs:
     r: np.ndarray
     harmonics: Tensor
     row: np.ndarray
+    typed_row: np.ndarray
+    """The row in a table with one kind per pair of types."""
     weights: np.ndarray
     slope: np.ndarray
     """∂E/∂r."""
@@ -201,14 +205,24 @@ class CompiledMACE:
         return w.numpy(), _ACTIVATIONS[mlp.function]
 
     def _make_tables(self, tolerance: float) -> None:
-        tables = tables_of(copy.deepcopy(self._exact).double(), tolerance)
+        double = copy.deepcopy(self._exact).double()
+        tables = tables_of(double, tolerance)
+        coefficients = [t.coefficients for t in tables]
         self._start, self._spacing = tables[0].start, tables[0].spacing
-        self._rows = tables[0].coefficients.shape[1]
+        self._rows = coefficients[0].shape[1]
         self.intervals = self._rows - 5
         self.table_error = max(max(t.value_error, t.slope_error) for t in tables)
+        n_types, size = len(self._exact.elements), coefficients[0][0].numel()
+        if n_types**2 * size * self.dtype.itemsize <= _FOLDED_BYTES:
+            exact = layers_of(double)[0]
+            parts = [folded(c, exact, exact.n_density) for c in coefficients[0]]
+            # with typed distances each pair of types has a table already, of which one fold is its own
+            coefficients[0] = torch.stack([parts[k if self._typed else 0][k] for k in range(n_types**2)])
+            ones = torch.ones_like(self.layers[0].up[0])
+            self.layers[0] = replace(self.layers[0], mix=[], up=[ones])
         self._tables = []
-        for layer, t in zip(self.layers, tables, strict=True):
-            flat = t.coefficients.to(self.dtype).flatten(0, 1)
+        for layer, c in zip(self.layers, coefficients, strict=True):
+            flat = c.to(self.dtype).flatten(0, 1)
             n = flat.shape[1] - layer.n_density
             self._tables.append(flat[:, :n].contiguous().flatten().numpy())
             self._density.append(flat[:, n:].contiguous().flatten().numpy())
@@ -229,12 +243,13 @@ class CompiledMACE:
         types = self._exact.types(system).numpy()
         i, j = pairs.i.numpy(), pairs.j.numpy()
         n_types = len(self._exact.elements)
-        order, _, spans, start, parent, sender = geometry.arrange(types, n_types, i, j)
-        unit, r = np.empty((len(i), 3)), np.empty(len(i))
         given = vectors.detach().to(torch.float64).contiguous().numpy()
-        shortest, _ = geometry.measure(given, parent, unit, r)
+        lengths, shortest = geometry.lengths(given)
         if not shortest > SHORTEST[self._exact.distance_transform]:
             return self.by_autograd(system, pairs, vectors)
+        order, _, spans, start, parent, sender = geometry.arrange(types, n_types, i, j, lengths)
+        unit, r = np.empty((len(i), 3)), np.empty(len(i))
+        geometry.unit_vectors(given, lengths, parent, unit, r)
         sorted_types = types[order]
         found = self._pairs(sorted_types, start, sender, unit, r)
         energies = np.zeros(len(types))
@@ -265,14 +280,17 @@ class CompiledMACE:
         n, n_types = len(r), len(self._exact.elements)
         n_lm = (self._exact.l_max + 1) ** 2
         sender_type = types[sender]
-        kind = np.repeat(types, np.diff(start)) * n_types + sender_type if self._typed else np.zeros(n, np.int64)
+        pair_type = np.repeat(types, np.diff(start)) * n_types + sender_type
+        kind = pair_type if self._typed else np.zeros(n, np.int64)
         harmonics = torch.empty((n, n_lm), dtype=self.dtype)
         geometry.harmonics(unit, *self._terms, harmonics.numpy())
         row, weights = np.empty(n, np.int64), np.empty((n, 12), harmonics.numpy().dtype)
+        typed_row = row
         if self._tables is not None:
             geometry.spline_rows(r, kind, self._start, self._spacing, self._rows, row, weights)
+            typed_row = row + (pair_type - kind) * self._rows
         slope, y_slope = np.zeros(n), torch.zeros_like(harmonics)
-        return _Pairs(start, sender, kind, sender_type, r, harmonics, row, weights, slope, y_slope)
+        return _Pairs(start, sender, kind, sender_type, r, harmonics, row, typed_row, weights, slope, y_slope)
 
     def _repel(self, p: _Pairs, types: np.ndarray, energies: np.ndarray) -> None:
         m = self._exact
@@ -326,8 +344,7 @@ class _Run:
         self.share_slope = p.slope
         self.array = space.features.array if number else self.layer.up[0].numpy().reshape(-1)
         self.n_senders = space.features.n if number else len(self.layer.up[0])
-        degrees = len(self.layer.mix[0])
-        self.degrees, self.l_out = degrees, len(self.layer.linear)
+        self.degrees, self.l_out = round(sqrt(len(self.layer.product_rows.start))), len(self.layer.linear)
         self.tables = program._tables
 
     def start(self) -> None:
@@ -346,7 +363,8 @@ class _Run:
         p, number = self.p, self.number
         share, self.share_slope = np.empty(len(p.r)), np.empty(len(p.r))
         if self.tables is not None:
-            ends.spline_column(p.row, p.weights, self.program._density[number], share, self.share_slope)
+            row = p.row if self.layer.mix else p.typed_row
+            ends.spline_column(row, p.weights, self.program._density[number], share, self.share_slope)
         else:
             value, slope = self._network(0, len(p.r))
             share[:], self.share_slope[:] = value[:, -1].double().numpy(), slope[:, -1].double().numpy()
@@ -373,7 +391,8 @@ class _Run:
         """(row, weights, table) that the message kernels read; rows count from q0 in the exact case."""
         p = self.p
         if self.tables is not None:
-            return p.row, p.weights.reshape(-1), self.tables[self.number]
+            row = p.row if self.layer.mix else p.typed_row
+            return row, p.weights.reshape(-1), self.tables[self.number]
         n = len(self.layer.paths.d3) * self.channels
         table = torch.zeros((2 * (q1 - q0) + 4, n), dtype=self.program.dtype)
         if q1 > q0:
@@ -402,11 +421,11 @@ class _Run:
     def forward(self, number: int) -> None:
         """Messages, their mixture, products, and the layer's linear maps."""
         chunk, layer = self.space.chunks[number], self.layer
-        self._message(message_forward, chunk, chunk.message.numpy())
-        for left, right, out in chunk.mix:
-            torch.mm(left, right, out=out)
         n, a = chunk.last - chunk.first, chunk.first
         product, output = self.space.product(number, self.degrees), self.space.scratch("output", n, self.l_out)
+        self._message(message_forward, chunk, chunk.message.numpy() if layer.mix else product.array)
+        for left, right, out in chunk.mix:
+            torch.mm(left, right, out=out)
         for kind, first, last in chunk.spans:
             contraction_forward(
                 layer.tree, layer.product[kind].numpy(), product.array, layer.product_rows, a, n,
@@ -466,11 +485,11 @@ class _Run:
                 )  # fmt: skip
         for left, right, out in chunk.unmix:
             torch.mm(left, right, out=out)
-        self._reverse_messages(chunk)
+        self._reverse_messages(chunk, chunk.message.numpy() if layer.mix else slope.array)
 
-    def _reverse_messages(self, chunk: Chunk) -> None:
+    def _reverse_messages(self, chunk: Chunk, cotangent: np.ndarray) -> None:
         p, coupling = self.p, self.layer.coupling
-        cotangent, feature_slope = chunk.message.numpy(), self.space.feature_slope.array
+        feature_slope = self.space.feature_slope.array
         if coupling is None:
             angular_slope = p.harmonics_slope
         else:

@@ -42,7 +42,7 @@ class Layer:
     up: list[Tensor]
     """Per degree; of the first layer, the up-mapped embedding [types, channels]."""
     mix: list[list[Tensor]]
-    """[types][degree l3]."""
+    """[types][degree l3]; empty where the table holds it, see `folded`."""
     tree: Tree
     product: list[Tensor]
     """[types], each [channels/32, weights, 32] flat."""
@@ -297,3 +297,21 @@ def tables_of(model: "MACE", tolerance: float, max_intervals: int = 4096) -> lis
         f"The radial networks cannot be tabulated: {max_intervals} intervals leave a relative error of "
         f"{found:.1e}; allowed is {tolerance:.1e}. Use program(tabulate=False) or a larger tolerance."
     )
+
+
+def folded(table: Tensor, layer: Layer, n_density: int) -> Tensor:
+    """The first layer's table with the senders' features and the centre's mixing in it, one per type pair.
+
+    M_i = Σ_j Y R(r_ij)·h_j W_i = Σ_j Y R'_ij(r_ij): the layer then has no matrix products, neither forward nor
+    in reverse. `table` is [rows, couplings·channels + density], the result [types², rows, columns].
+    """
+    n_types, channels = layer.up[0].shape
+    n = table.shape[1] - n_density
+    radial = table[:, :n].unflatten(1, (-1, channels))
+    out = []
+    for i in range(n_types):
+        mix = layer.mix[i if len(layer.mix) > 1 else 0]
+        for j in range(n_types):
+            parts = [(radial[:, l] * layer.up[0][j]) @ w for l, w in enumerate(mix)]
+            out.append(torch.cat([*parts, table[:, n:]], 1))
+    return torch.stack(out)
