@@ -100,11 +100,18 @@ def geometry_reverse(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def spline_rows(r, kind, start, spacing, n_rows, row, weights):  # type: ignore[no-untyped-def]
-    """First coefficient row of each pair, its six value weights and its six slope weights (per Å)."""
+def spline_rows(r, kind, start, spacing, offset, n_rows, row, weights):  # type: ignore[no-untyped-def]
+    """First coefficient row of each pair, its six value weights and its six slope weights (per Å).
+
+    The table's coordinate is r, or ln(r + offset) for a positive offset.
+    """
+    step = spacing
     for q in range(len(r)):
-        x = (r[q] - start) / spacing
-        interval = min(int(x), n_rows - 6)
+        x = (r[q] - start) / step
+        if offset > 0.0:
+            x = (math.log(r[q] + offset) - start) / step
+            spacing = step * (r[q] + offset)
+        interval = max(0, min(int(x), n_rows - 6))
         row[q] = kind[q] * n_rows + interval
         t = x - interval
         s = 1.0 - t

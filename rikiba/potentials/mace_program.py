@@ -1,21 +1,21 @@
 """MACE inference as compiled kernels: a forward and a reverse sweep, with plain matrix products between.
 
-Atoms are taken in order of their type, in chunks whose messages stay in cache. What a sweep needs is laid
-out once per number of atoms of each type and kept for the next call.
+Atoms are taken in order of their type, in chunks whose messages stay in cache.
 """
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from ase import Atoms
 from jaxtyping import Float
 from torch import Tensor
 
-from rikiba.core.pairs import Pairs
+from rikiba.core.pairs import Pairs, find_pairs
 from rikiba.core.system import System
 from rikiba.kernels import atom_energy_cpu as ends
 from rikiba.kernels import pair_geometry_cpu as geometry
@@ -25,131 +25,17 @@ from rikiba.nn.repulsion import MACE_ZBL
 from rikiba.nn.so3 import raising_terms
 from rikiba.nn.tabulation import value_and_slope
 
-from .mace_weights import SHORTEST, Layer, folded, layers_of, padded, radial_functions, tables_of
+from .mace_weights import OFFSET, SHORTEST, Layer, folded, layers_of, padded, radial_functions, tables_of
+from .mace_workspace import Chunk, LayerSpace
 
 if TYPE_CHECKING:
     from .mace import MACE
 
-_CHUNK_BYTES = 2**19
 _FOLDED_BYTES = 2**24
 """The first layer's table holds its matrix products for every pair of types if it stays below this size."""
 _EXACT = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
 """Spline weights that read value and slope from two consecutive rows."""
 _ACTIVATIONS = {"silu": ends.SILU, "tanh": ends.TANH}
-
-
-class Packed:
-    """Equivariant features of n atoms in one flat array: a block [n, 2l+1, channels] per degree."""
-
-    def __init__(self, n: int, degrees: int, channels: int, dtype: torch.dtype) -> None:
-        self.n = n
-        self.flat = torch.zeros(n * degrees * degrees * channels, dtype=dtype)
-        self.array = self.flat.numpy()
-        blocks = self.flat.split([n * (2 * l + 1) * channels for l in range(degrees)])
-        self.blocks = [b.view(n, (2 * l + 1) * channels) for l, b in enumerate(blocks)]
-        self.channels = channels
-
-    def rows(self, l: int, first: int, last: int) -> Tensor:
-        """Degree l of some atoms, [atoms·(2l+1), channels]."""
-        return self.blocks[l][first:last].view(-1, self.channels)
-
-
-@dataclass
-class Chunk:
-    """Atoms first … last − 1 with the matrix products of their sweeps as (left, right, out)."""
-
-    first: int
-    last: int
-    spans: list[tuple[int, int, int]]
-    """(type, first, last), types that share weights together."""
-    message: Tensor
-    mix: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
-    unmix: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
-    product_to: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
-    product_from: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
-    connect: list[tuple[Tensor, Tensor | None, Tensor]] = field(default_factory=list)
-    """(previous, weights, out), or (row, None, out) to add a row."""
-    unconnect: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
-
-
-class LayerSpace:
-    """Arrays of one layer for given numbers of atoms per type, with its chunks."""
-
-    def __init__(
-        self, layer: Layer, spans: list[tuple[int, int, int]], before: "LayerSpace | None", last: bool
-    ) -> None:
-        n, dtype = spans[-1][2], layer.linear[0].dtype
-        channels = layer.linear[0].shape[0]
-        widths = layer.message_rows.width
-        n_rows, degrees = len(widths), round(sqrt(len(layer.product_rows.start)))
-        l_out = round(sqrt(len(layer.output_rows.start)))
-        size = max(16, min(512, _CHUNK_BYTES // (n_rows * channels * dtype.itemsize)))
-        ranges = [(a, min(a + size, n)) for a in range(0, n, size)]
-        most = max(b - a for a, b in ranges)
-        self.layer, self.before = layer, before
-        self.ranges, self.spans = ranges, spans
-        l_in = round(sqrt(before.n_out)) if before else 1
-        self.n_out = l_out * l_out
-        self.features = Packed(n, l_in, channels, dtype)
-        self.feature_slope = Packed(n if before else 0, l_in, channels, dtype)
-        self.out = Packed(0 if last else n, l_out, channels, dtype)
-        self.out_slope = Packed(0 if last else n, l_out, channels, dtype)
-        # the last layer's chunks go forward and back at once, so their arrays are shared
-        self.products = [Packed(b - a, degrees, channels, dtype) for a, b in ranges] if not last else []
-        self._scratch: dict[tuple[str, int], Packed] = {}
-        self._messages = torch.zeros(most * n_rows * channels, dtype=dtype)
-        self.hidden = torch.zeros((most, layer.linear[0].shape[1] if last else 0), dtype=dtype)
-        self.chunks = [self._chunk(k, last, degrees, l_out) for k in range(len(ranges))]
-
-    def scratch(self, name: str, n: int, degrees: int) -> Packed:
-        """A packed array that chunks of equal size share."""
-        key = (name, n)
-        if key not in self._scratch:
-            like = self.features
-            self._scratch[key] = Packed(n, degrees, like.channels, like.flat.dtype)
-        return self._scratch[key]
-
-    def product(self, chunk: int, degrees: int) -> Packed:
-        """Where the input of a chunk's products stands."""
-        a, b = self.ranges[chunk]
-        return self.products[chunk] if self.products else self.scratch("product", b - a, degrees)
-
-    def _within(self, a: int, b: int, shared: bool) -> list[tuple[int, int, int]]:
-        if shared:
-            return [(0, a, b)]
-        return [(k, max(s, a), min(e, b)) for k, s, e in self.spans if max(s, a) < min(e, b)]
-
-    def _chunk(self, number: int, last: bool, degrees: int, l_out: int) -> Chunk:
-        a, b = self.ranges[number]
-        layer, n = self.layer, b - a
-        chunk = Chunk(a, b, self._within(a, b, len(layer.product) == 1), self._messages)
-        product, slope = self.product(number, degrees), self.scratch("product_slope", n, degrees)
-        output, output_slope = self.scratch("output", n, l_out), self.scratch("output_slope", n, l_out)
-        at = 0
-        for l in range(degrees if layer.mix else 0):
-            inputs = layer.mix[0][l].shape[0]
-            size = n * (2 * l + 1) * inputs
-            message = self._messages[at : at + size].view(n, -1)
-            at += size
-            for k, s, e in self._within(a, b, len(layer.mix) == 1):
-                part = message[s - a : e - a].view(-1, inputs)
-                chunk.mix.append((part, layer.mix[k][l], product.rows(l, s - a, e - a)))
-                chunk.unmix.append((slope.rows(l, s - a, e - a), layer.mix[k][l].T, part))
-        for l in range(l_out):
-            to = self.hidden[:n] if last else self.out.rows(l, a, b)
-            back = self.hidden[:n] if last else self.out_slope.rows(l, a, b)
-            chunk.product_to.append((output.rows(l, 0, n), layer.linear[l], to))
-            chunk.product_from.append((back, layer.linear[l].T, output_slope.rows(l, 0, n)))
-        for k, s, e in self._within(a, b, False) if layer.skip else []:
-            for l, w in enumerate(layer.skip[k]):
-                to = self.hidden[s - a : e - a] if last else self.out.rows(l, s, e)
-                if self.before is None:
-                    chunk.connect.append((w, None, to))
-                    continue
-                back = self.hidden[s - a : e - a] if last else self.out_slope.rows(l, s, e)
-                chunk.connect.append((self.before.out.rows(l, s, e), w, to))
-                chunk.unconnect.append((back, w.T, self.before.out_slope.rows(l, s, e)))
-        return chunk
 
 
 @dataclass
@@ -209,6 +95,7 @@ class CompiledMACE:
         tables = tables_of(double, tolerance)
         coefficients = [t.coefficients for t in tables]
         self._start, self._spacing = tables[0].start, tables[0].spacing
+        self._offset = OFFSET[self._exact.distance_transform]
         self._rows = coefficients[0].shape[1]
         self.intervals = self._rows - 5
         self.table_error = max(max(t.value_error, t.slope_error) for t in tables)
@@ -287,7 +174,7 @@ class CompiledMACE:
         row, weights = np.empty(n, np.int64), np.empty((n, 12), harmonics.numpy().dtype)
         typed_row = row
         if self._tables is not None:
-            geometry.spline_rows(r, kind, self._start, self._spacing, self._rows, row, weights)
+            geometry.spline_rows(r, kind, self._start, self._spacing, self._offset, self._rows, row, weights)
             typed_row = row + (pair_type - kind) * self._rows
         slope, y_slope = np.zeros(n), torch.zeros_like(harmonics)
         return _Pairs(start, sender, kind, sender_type, r, harmonics, row, typed_row, weights, slope, y_slope)
@@ -504,4 +391,39 @@ class _Run:
 def compiled_mace(potential: "MACE", *, tabulate: bool, tolerance: float) -> CompiledMACE:
     """Build the program and, with tables, hold its forces against the networks'; see `MACE.program`."""
     program = CompiledMACE(potential, tabulate=tabulate, tolerance=tolerance)
+    if tabulate:
+        _check(program, potential, tolerance)
     return program
+
+
+def _check(program: CompiledMACE, potential: "MACE", tolerance: float) -> None:
+    """Raise ValueError unless forces per pair of a trial structure agree with the potential's in float64."""
+    system, pairs = _trial(potential)
+    vectors = pairs.vectors(system).detach()
+    _, found = program(system, pairs, vectors)
+    _, rounded = program.by_autograd(system, pairs, vectors)
+    double = copy.copy(program)
+    double._exact = copy.deepcopy(program._exact).double()
+    _, exact = double.by_autograd(system, pairs, vectors)
+    forces = [x.new_zeros((system.n_atoms, 3)).index_add(0, pairs.i, x) for x in (found, rounded, exact)]
+    forces = [f.index_add(0, pairs.j, x, alpha=-1) for f, x in zip(forces, (found, rounded, exact), strict=True)]
+    error, rounding = (float((f - forces[2]).abs().max()) for f in forces[:2])
+    if not error <= max(tolerance, 2.0 * rounding):
+        raise ValueError(
+            f"With tabulated radial networks forces are off by {error:.1e} eV/Å; allowed are {tolerance:.1e} "
+            f"(automatic differentiation is off by {rounding:.1e}). Use program(tabulate=False), a larger "
+            "tolerance, or float64."
+        )
+
+
+def _trial(potential: "MACE") -> tuple[System, Pairs]:
+    """A dense random cluster of all elements (at most 24 atoms), its atoms about a bond length apart."""
+    n_types = len(potential.elements)
+    kinds = torch.arange(max(12, min(24, 2 * n_types))) % n_types
+    spacing = 2.2 * float(potential._radii.max())
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.cartesian_prod(*[torch.arange(3.0, dtype=torch.float64)] * 3)[: len(kinds)]
+    shaken = grid + 0.2 * (torch.rand(grid.shape, generator=generator, dtype=torch.float64) - 0.5)
+    numbers = potential._numbers[kinds].numpy()
+    system = System.from_ase(Atoms(numbers, (spacing * shaken).numpy()))
+    return system, find_pairs(system, potential.cutoff)

@@ -6,7 +6,7 @@ last layer's linear maps with its read-out. Channels are padded with zeros to a 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import log, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,8 +25,10 @@ from rikiba.nn.tabulation import SplineTable, spline_table
 if TYPE_CHECKING:
     from .mace import MACE, MACELayer
 
-SHORTEST = {"none": 0.2, "agnesi": 0.5}
-"""Where tables start, Å: nearer to zero the Agnesi transform changes too fast to be tabulated."""
+SHORTEST = {"none": 0.2, "agnesi": 0.4}
+"""Where tables start, Å."""
+OFFSET = {"none": 0.0, "agnesi": 0.5}
+"""Tables have equal steps in ln(r + offset), Å; in r for 0. The Agnesi transform changes fastest at small r."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -273,22 +275,30 @@ def radial_functions(model: "MACE") -> list[Callable[[Tensor, int], Tensor]]:
     return [of(layer) for layer in model.layers]  # type: ignore[arg-type]
 
 
+def _of_logarithm(f: Callable[[Tensor, int], Tensor], offset: float) -> Callable[[Tensor, int], Tensor]:
+    return lambda x, kind: f(torch.exp(x) - offset, kind)
+
+
 def tables_of(model: "MACE", tolerance: float, max_intervals: int = 4096) -> list[SplineTable]:
     """Splines of every layer on common knots, relative errors in value and slope (per Å) below `tolerance`.
 
     `model` is a float64 copy. Raises ValueError where `max_intervals` do not suffice.
     """
-    kinds = len(model.elements) ** 2 if model.distance_transform == "agnesi" else 1
-    functions, start = radial_functions(model), SHORTEST[model.distance_transform]
+    transform = model.distance_transform
+    kinds = len(model.elements) ** 2 if transform == "agnesi" else 1
+    offset = OFFSET[transform]
+    ends, steepest = (SHORTEST[transform], model.cutoff), 1.0
+    if offset:
+        steepest = 1.0 / (ends[0] + offset)
+        ends = (log(ends[0] + offset), log(ends[1] + offset))
+    functions = [_of_logarithm(f, offset) if offset else f for f in radial_functions(model)]
     intervals, found = 64, 0.0
     while intervals <= max_intervals:
         tables = []
         for f in functions:
-            tables.append(
-                spline_table(f, n_kinds=kinds, start=start, stop=model.cutoff, intervals=intervals)
-            )
-            found = max(tables[-1].value_error, tables[-1].slope_error)
-            if found > tolerance:
+            tables.append(spline_table(f, n_kinds=kinds, start=ends[0], stop=ends[1], intervals=intervals))
+            found = max(tables[-1].value_error, tables[-1].slope_error * steepest)
+            if not found <= tolerance:
                 break
         else:
             return tables
