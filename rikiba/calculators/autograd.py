@@ -193,18 +193,20 @@ class PotentialCalculator:
         self, potential: Potential, *, skin: float = 0.5, use_program: bool | Program = True
     ) -> None:
         self.potential = potential
-        self._frozen = frozen(potential)
+        self._frozen = potential
         self.pairs = PairFinder(potential.cutoff, skin)
         self._program = None if isinstance(use_program, bool) else use_program
-        self._weights = _Weights(potential) if use_program is True else None
+        self._follow = use_program is True
+        self._weights = _Weights(potential)
 
     def __call__(self, system: System, *, forces: bool = True, stress: bool = False) -> Results:
         """Detached results; see `evaluate`. Raises as the `Calculator` protocol says."""
         if stress:
             require_volume(system)
         pairs = self.pairs(system)
-        if self._weights is not None and self._weights.changed():
-            self._program = self.potential.program()
+        if self._weights.changed():
+            self._frozen = frozen(self.potential)
+            self._program = self.potential.program() if self._follow else self._program
         if self._program is not None:
             results = run_program(self._program, system, pairs, forces=forces, stress=stress)
         else:

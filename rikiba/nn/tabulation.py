@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from rikiba.kernels.radial_table import evaluate, hermite_coefficients, radial_table
 from rikiba.kernels.spline_table import spline_coefficients
@@ -145,7 +144,8 @@ def spline_table(
 def value_and_slope(
     function: RadialFunction, r: Float[Tensor, "n"], kind: int
 ) -> tuple[Float[Tensor, "n columns"], Float[Tensor, "n columns"]]:
-    """function(r) and its derivative, both at once by forward-mode differentiation."""
-    with torch.no_grad(), forward_ad.dual_level():
-        value, slope = forward_ad.unpack_dual(function(forward_ad.make_dual(r, torch.ones_like(r)), kind))
-    return value, torch.zeros_like(value) if slope is None else slope
+    """function(r) and its derivative; row n of the function's result must depend on r[n] alone."""
+    with torch.enable_grad():
+        r = r.detach().requires_grad_()
+        value = function(r, kind)
+        return value.detach(), _slope(value, r).detach()
