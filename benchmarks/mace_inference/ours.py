@@ -32,7 +32,11 @@ from rikiba.potentials.mace import MACE
 def structures() -> dict[str, Atoms]:
     """Ethanol and diamond silicon, rattled."""
     silicon = bulk("Si", "diamond", a=5.431, cubic=True)
-    found = {"ethanol": molecule("CH3CH2OH"), "silicon_64": silicon.repeat(2), "silicon_216": silicon.repeat(3)}
+    found = {
+        "ethanol": molecule("CH3CH2OH"),
+        "silicon_64": silicon.repeat(2),
+        "silicon_216": silicon.repeat(3),
+    }
     for atoms in found.values():
         atoms.rattle(0.05, seed=1)
     return found

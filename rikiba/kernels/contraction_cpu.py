@@ -12,7 +12,6 @@ import numpy as np
 
 from .compiled import compiled
 from .lanes import LANES, load, multiply, multiply_add, splat, store
-from .message_cpu import Rows
 
 WIDE = 2 * LANES
 """Channels taken together."""

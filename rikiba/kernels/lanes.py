@@ -1,4 +1,4 @@
-"""Sixteen numbers at once, inside compiled functions: what a compiler's vectoriser cannot be relied on to find.
+"""Sixteen numbers at once inside compiled functions: what a vectoriser cannot be relied on to find.
 
     a = load(array, at)             16 consecutive elements of a flat contiguous array, from index `at`
     store(array, at, a)
@@ -14,10 +14,13 @@ float32 or float64. No index is checked. The results do not depend on the width 
 from typing import Any
 
 from llvmlite import ir
+from numba import extending
 from numba.core import cgutils, types
-from numba.extending import intrinsic, models, register_model
+from numba.extending import models, register_model
 
 LANES = 16
+
+intrinsic: Any = extending.intrinsic  # untyped there
 
 
 class _Lanes(types.Type):
@@ -36,7 +39,8 @@ class _LanesModel(models.PrimitiveModel):
 _TYPES = {types.float32: _Lanes(types.float32), types.float64: _Lanes(types.float64)}
 
 
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, at: Any, lanes: Any) -> Any:
+def _pointer(context: Any, builder: Any, array_type: Any, args: Any, lanes: Any) -> Any:
+    array, at = args[:2]
     data = cgutils.create_struct_proxy(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [at]), ir.PointerType(lanes))
 
@@ -46,7 +50,7 @@ def load(typing: Any, array: Any, at: Any) -> Any:
     lanes = _TYPES[array.dtype]
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], *args, context.get_value_type(lanes))
+        pointer = _pointer(context, builder, signature.args[0], args, context.get_value_type(lanes))
         return builder.load(pointer, align=array.dtype.bitwidth // 8)
 
     return lanes(array, types.intp), emit
@@ -55,7 +59,7 @@ def load(typing: Any, array: Any, at: Any) -> Any:
 @intrinsic
 def store(typing: Any, array: Any, at: Any, value: Any) -> Any:
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], *args[:2], context.get_value_type(value))
+        pointer = _pointer(context, builder, signature.args[0], args, context.get_value_type(value))
         builder.store(args[2], pointer, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 

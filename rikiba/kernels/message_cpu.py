@@ -3,8 +3,8 @@
 Nothing of size pairs × channels is stored: R is evaluated in registers from its coefficients, in the reverse
 sweep again. Arrays are flat, channels last, their number a multiple of 32.
 
-Packed layout of equivariant features: blocks of equal width one after another, block [atoms, width, channels];
-`Rows` says for each row of an atom its block's first row, its block's width and its place in the block.
+Packed layout of equivariant features: blocks [atoms, width, channels] one after another; `Rows` says for each
+row of an atom its block's first row, its block's width and its place in the block.
 """
 
 from typing import NamedTuple
@@ -64,8 +64,8 @@ def message_forward(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Fill the packed A of centres first … last − 1.
 
-    `row` and `weights` [pairs·12] address the table [rows·paths·channels]; `angular` [pairs from q0 on, terms]
-    couples Y; `norm` is n_i, or empty for 1.
+    `row` and `weights` [pairs·12] address the table [rows·paths·channels]; `angular`
+    [pairs from q0 on, terms] couples Y; `norm` is n_i, or empty for 1.
     """
     n_paths, n_rows = len(paths.d3), len(rows.start)
     n_terms = paths.term[-1] + paths.d2[-1] * paths.d3[-1]
@@ -104,7 +104,7 @@ def message_forward(  # type: ignore[no-untyped-def]
                         w2 = multiply(r2, load(features, f2 + at))
                         w3 = multiply(r3, load(features, f3 + at))
                         t, k = at_term + m2 * d3, at_row + v
-                        for m3 in range(d3):
+                        for _ in range(d3):
                             x = multiply_add(spread(tau, t), m0, load(acc, k))
                             x = multiply_add(spread(tau, t + n_terms), m1, x)
                             x = multiply_add(spread(tau, t + 2 * n_terms), w2, x)
@@ -156,7 +156,7 @@ def message_reverse(  # type: ignore[no-untyped-def]
                         f0, f1 = multiply(r0, h0), multiply(r1, h1)
                         b0, b1 = zero, zero
                         t, k = at_term + m2 * d3, at_row + v
-                        for m3 in range(d3):
+                        for _ in range(d3):
                             y = spread(angular, local + t)
                             x0, x1 = load(g, k), load(g, k + LANES)
                             b0, b1 = multiply_add(y, x0, b0), multiply_add(y, x1, b1)

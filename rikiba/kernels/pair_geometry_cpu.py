@@ -1,4 +1,4 @@
-"""Distances, harmonics and spline weights of all pairs, grouped by centre, with the reverse sweep. Compiled."""
+"""Compiled distances, harmonics and spline weights of pairs, grouped by centre, with the reverse sweep."""
 
 import math
 

@@ -71,7 +71,9 @@ def spline_table(
     intervals = coefficients.shape[1] - 5
     stop = start + spacing * intervals
     if r.numel() and not (float(r.min()) >= start and float(r.max()) <= stop):
-        raise ValueError(f"The table covers {start} to {stop} Å; asked were {float(r.min())} to {float(r.max())}.")
+        raise ValueError(
+            f"The table covers {start} to {stop} Å; asked were {float(r.min())} to {float(r.max())}."
+        )
     x = (r - start) / spacing
     interval = x.floor().clamp(max=intervals - 1)
     weights = spline_weights(x - interval, order) / spacing**order

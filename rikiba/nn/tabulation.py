@@ -132,7 +132,9 @@ def spline_table(
         _, first, second = _derivatives(function, knots[[0, -1]], kind)
         table = spline_coefficients(values, first, second, spacing)
         for order, exact in enumerate(value_and_slope(function, between, kind)):
-            found = evaluate_spline(table[None], start, spacing, between, torch.zeros_like(between).long(), order)
+            found = evaluate_spline(
+                table[None], start, spacing, between, torch.zeros_like(between).long(), order
+            )
             error = float((found - exact).abs().max())
             errors[order] = error if not error <= errors[order] else errors[order]  # NaN stays
         largest = max(largest, float(values.abs().max()))

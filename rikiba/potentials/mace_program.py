@@ -6,6 +6,7 @@ Atoms are taken in order of their type, in chunks whose messages stay in cache.
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,8 @@ from rikiba.kernels.contraction_cpu import contraction_forward, contraction_reve
 from rikiba.kernels.message_cpu import message_forward, message_reverse
 from rikiba.nn.repulsion import MACE_ZBL
 from rikiba.nn.so3 import raising_terms
-from rikiba.nn.tabulation import value_and_slope
 
-from .mace_weights import OFFSET, SHORTEST, Layer, folded, layers_of, padded, radial_functions, tables_of
+from .mace_weights import OFFSET, SHORTEST, folded, layers_of, padded, radial_functions, tables_of
 from .mace_workspace import Chunk, LayerSpace
 
 if TYPE_CHECKING:
@@ -87,7 +87,11 @@ class CompiledMACE:
         mlp: Any = self._exact.readouts[-1]
         if len(mlp.weights) == 1:
             return np.ones(1), ends.LINEAR
-        w = mlp.weights[1][:, 0].double() * (mlp.factor / sqrt(len(mlp.weights[1]))) * float(self._exact.scale)
+        w = (
+            mlp.weights[1][:, 0].double()
+            * (mlp.factor / sqrt(len(mlp.weights[1])))
+            * float(self._exact.scale)
+        )
         return w.numpy(), _ACTIVATIONS[mlp.function]
 
     def _make_tables(self, tolerance: float) -> None:
@@ -139,18 +143,18 @@ class CompiledMACE:
         geometry.unit_vectors(given, lengths, parent, unit, r)
         sorted_types = types[order]
         found = self._pairs(sorted_types, start, sender, unit, r)
-        energies = np.zeros(len(types))
+        atoms = np.zeros(len(types))
         if len(types):
-            self._sweep(tuple(spans.tolist()), found, energies)
+            self._sweep(tuple(spans.tolist()), found, atoms)
         if self._exact.zbl:
-            self._repel(found, sorted_types, energies)
+            self._repel(found, sorted_types, atoms)
         gradient = np.empty((len(i), 3))
         y = found.harmonics.numpy()
         geometry.geometry_reverse(
             unit, r, y, *self._terms, parent, found.slope, found.harmonics_slope.numpy(), gradient
         )
         out = np.empty(len(types))
-        out[order] = energies + self._energies[sorted_types]
+        out[order] = atoms + self._energies[sorted_types]
         return torch.from_numpy(out), torch.from_numpy(gradient)
 
     def by_autograd(self, system: System, pairs: Pairs, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,7 +162,9 @@ class CompiledMACE:
         with torch.enable_grad():
             leaf = vectors.detach().to(torch.float64).requires_grad_()
             energies = self._exact(system, pairs.with_vectors(leaf)).need("energies")
-            (gradient,) = torch.autograd.grad(energies.sum(), leaf) if len(leaf) else (torch.zeros_like(leaf),)
+            (gradient,) = (
+                torch.autograd.grad(energies.sum(), leaf) if len(leaf) else (torch.zeros_like(leaf),)
+            )
         return energies.detach().to(torch.float64), gradient
 
     def _pairs(
@@ -190,7 +196,7 @@ class CompiledMACE:
 
     def _space(self, spans: tuple[int, ...]) -> list[LayerSpace]:
         if self._spaces is None or self._spaces[0] != spans:
-            groups = [(k, a, b) for k, (a, b) in enumerate(zip(spans[:-1], spans[1:], strict=True)) if b > a]
+            groups = [(k, a, b) for k, (a, b) in enumerate(pairwise(spans)) if b > a]
             spaces: list[LayerSpace] = []
             for t, layer in enumerate(self.layers):
                 before = spaces[-1] if spaces else None
@@ -233,6 +239,8 @@ class _Run:
         self.n_senders = space.features.n if number else len(self.layer.up[0])
         self.degrees, self.l_out = round(sqrt(len(self.layer.product_rows.start))), len(self.layer.linear)
         self.tables = program._tables
+        self._kept: tuple[tuple[int, int], tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
+        """The network's values for the last chunk of pairs: in the last layer its reverse comes next."""
 
     def start(self) -> None:
         """Features of this layer from the layer before; density of the pairs."""
@@ -263,16 +271,13 @@ class _Run:
         r = torch.from_numpy(self.p.r[q0:q1]).to(self.program.dtype)
         kinds = self.p.kind[q0:q1]
         function = self.program._functions[self.number]
-        parts = [(np.flatnonzero(kinds == k), int(k)) for k in np.unique(kinds)]
+        parts = [(torch.from_numpy(np.flatnonzero(kinds == k)), int(k)) for k in np.unique(kinds)]
         if len(parts) == 1:
-            return value_and_slope(function, r, parts[0][1])
-        out: list[Tensor] = []
-        for which, kind in parts:
-            for n, x in enumerate(value_and_slope(function, r[which], kind)):
-                if len(out) <= n:
-                    out.append(x.new_empty((len(r), x.shape[1])))
-                out[n][torch.from_numpy(which)] = x
-        return out[0], out[1]
+            return function.both(r, parts[0][1])
+        found = [function.both(r[which], kind) for which, kind in parts]
+        back = torch.argsort(torch.cat([which for which, _ in parts]))
+        value, slope = (torch.cat(x)[back] for x in zip(*found, strict=True))
+        return value, slope
 
     def _radial(self, q0: int, q1: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(row, weights, table) that the message kernels read; rows count from q0 in the exact case."""
@@ -280,6 +285,8 @@ class _Run:
         if self.tables is not None:
             row = p.row if self.layer.mix else p.typed_row
             return row, p.weights.reshape(-1), self.tables[self.number]
+        if self._kept is not None and self._kept[0] == (q0, q1):
+            return self._kept[1]
         n = len(self.layer.paths.d3) * self.channels
         table = torch.zeros((2 * (q1 - q0) + 4, n), dtype=self.program.dtype)
         if q1 > q0:
@@ -287,7 +294,8 @@ class _Run:
             table[0 : 2 * (q1 - q0) : 2], table[1 : 2 * (q1 - q0) : 2] = value[:, :n], slope[:, :n]
         row = 2 * (np.arange(len(p.r)) - q0)
         weights = np.tile(np.array(_EXACT, p.weights.dtype), (len(p.r), 1))
-        return row, weights.reshape(-1), table.flatten().numpy()
+        self._kept = ((q0, q1), (row, weights.reshape(-1), table.flatten().numpy()))
+        return self._kept[1]
 
     def _angular(self, q0: int, q1: int) -> tuple[np.ndarray, int]:
         if self.layer.coupling is None:
@@ -309,7 +317,10 @@ class _Run:
         """Messages, their mixture, products, and the layer's linear maps."""
         chunk, layer = self.space.chunks[number], self.layer
         n, a = chunk.last - chunk.first, chunk.first
-        product, output = self.space.product(number, self.degrees), self.space.scratch("output", n, self.l_out)
+        product, output = (
+            self.space.product(number, self.degrees),
+            self.space.scratch("output", n, self.l_out),
+        )
         self._message(message_forward, chunk, chunk.message.numpy() if layer.mix else product.array)
         for left, right, out in chunk.mix:
             torch.mm(left, right, out=out)
@@ -406,7 +417,9 @@ def _check(program: CompiledMACE, potential: "MACE", tolerance: float) -> None:
     double._exact = copy.deepcopy(program._exact).double()
     _, exact = double.by_autograd(system, pairs, vectors)
     forces = [x.new_zeros((system.n_atoms, 3)).index_add(0, pairs.i, x) for x in (found, rounded, exact)]
-    forces = [f.index_add(0, pairs.j, x, alpha=-1) for f, x in zip(forces, (found, rounded, exact), strict=True)]
+    forces = [
+        f.index_add(0, pairs.j, x, alpha=-1) for f, x in zip(forces, (found, rounded, exact), strict=True)
+    ]
     error, rounding = (float((f - forces[2]).abs().max()) for f in forces[:2])
     if not error <= max(tolerance, 2.0 * rounding):
         raise ValueError(

@@ -64,9 +64,9 @@ class LayerSpace:
         ranges = [(a, min(a + size, n)) for a in range(0, n, size)]
         most = max(b - a for a, b in ranges)
         self.layer, self.before = layer, before
+        self.degrees_out: int = l_out
         self.ranges, self.spans = ranges, spans
-        l_in = round(sqrt(before.n_out)) if before else 1
-        self.n_out = l_out * l_out
+        l_in = before.degrees_out if before else 1
         self.features = Packed(n, l_in, channels, dtype)
         self.feature_slope = Packed(n if before else 0, l_in, channels, dtype)
         self.out = Packed(0 if last else n, l_out, channels, dtype)

@@ -92,9 +92,7 @@ class Messages:
         given = torch.cat([c.reshape(-1) for c in cotangent.split([d * n for d, n in shapes], 1)])
         slope, angular_slope = np.zeros(len(self.i)), torch.zeros_like(angular)
         feature_slope = torch.zeros_like(packed(self.h))
-        message_reverse(
-            *shared, given.numpy(), slope, angular_slope.view(-1).numpy(), feature_slope.numpy()
-        )
+        message_reverse(*shared, given.numpy(), slope, angular_slope.view(-1).numpy(), feature_slope.numpy())
         y_slope = angular_slope if coupling is None else angular_slope @ coupling.to(self.y).T
         return (
             torch.cat(blocks, 1),
@@ -131,7 +129,9 @@ def test_messages_and_their_reverse_are_those_of_the_plain_convolution(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("l_features", "l_out", "order"), [(3, 0, 3), (3, 1, 3), (2, 2, 3), (2, 1, 4), (1, 0, 1)])
+@pytest.mark.parametrize(
+    ("l_features", "l_out", "order"), [(3, 0, 3), (3, 1, 3), (2, 2, 3), (2, 1, 4), (1, 0, 1)]
+)
 def test_contraction_and_its_reverse_are_those_of_the_plain_one(
     l_features: int, l_out: int, order: int, dtype: torch.dtype
 ) -> None:
@@ -146,7 +146,11 @@ def test_contraction_and_its_reverse_are_those_of_the_plain_one(
     cotangent = random(*expected.shape, dtype=dtype, seed=1)
     (slope,) = torch.autograd.grad((expected * cotangent).sum(), a)
     rows, out_rows = (packed_rows([(2 * l + 1, 1) for l in range(n + 1)]) for n in (l_features, l_out))
-    flat, out, found = packed(a.detach()), torch.zeros_like(packed(cotangent)), torch.zeros_like(packed(slope))
+    flat, out, found = (
+        packed(a.detach()),
+        torch.zeros_like(packed(cotangent)),
+        torch.zeros_like(packed(slope)),
+    )
     for kind, first, last in ((0, 0, 3), (1, 3, 7)):
         w = weights[kind].detach().numpy()
         contraction_forward(
@@ -158,9 +162,7 @@ def test_contraction_and_its_reverse_are_those_of_the_plain_one(
         )  # fmt: skip
     for a_, b, degrees in ((out, expected.detach(), l_out), (found, slope, l_features)):
         scale = float(b.abs().max())
-        torch.testing.assert_close(
-            unpacked(a_, atoms, degrees + 1), b, rtol=0, atol=TOLERANCE[dtype] * scale
-        )
+        torch.testing.assert_close(unpacked(a_, atoms, degrees + 1), b, rtol=0, atol=TOLERANCE[dtype] * scale)
 
 
 @pytest.mark.parametrize("l_max", [0, 1, 3, 5])
@@ -176,7 +178,9 @@ def test_pair_geometry_and_its_reverse(l_max: int) -> None:
     assert shortest == pytest.approx(float(r.detach().min()), rel=1e-15)
     types = np.array([1, 0, 1, 0])
     order, place, spans, start, parent, sender = geometry.arrange(types, 2, i, j, lengths)
-    assert order.tolist() == [1, 3, 0, 2] and spans.tolist() == [0, 2, 4] and start.tolist() == [0, 3, 6, 9, 12]
+    assert (
+        order.tolist() == [1, 3, 0, 2] and spans.tolist() == [0, 2, 4] and start.tolist() == [0, 3, 6, 9, 12]
+    )
     assert (i[parent] == order[np.repeat(np.arange(4), 3)]).all() and (order[sender] == j[parent]).all()
     assert all((np.diff(lengths[parent[k : k + 3]]) >= 0).all() for k in (0, 3, 6, 9))
     assert (place[order] == np.arange(4)).all()

@@ -45,9 +45,7 @@ def test_a_quintic_is_reproduced() -> None:
 
 
 def test_error_falls_with_the_sixth_power_and_is_reported() -> None:
-    errors = [
-        tabulate(wave, n_kinds=2, start=0.3, stop=4.0, intervals=n).value_error for n in (16, 32, 64)
-    ]
+    errors = [tabulate(wave, n_kinds=2, start=0.3, stop=4.0, intervals=n).value_error for n in (16, 32, 64)]
     assert errors[0] / errors[1] > 40 and errors[1] / errors[2] > 40
     kinked = tabulate(lambda x, k: (x - 2.01).abs()[:, None], n_kinds=1, start=1.0, stop=3.0, intervals=64)
     assert kinked.slope_error > 0.1
@@ -79,7 +77,14 @@ def test_compiled_rows_and_weights(offset: float) -> None:
     plain = spline_table(table.coefficients, table.start, table.spacing, x, ZERO)
     here = exp(float(x)) - offset if offset else float(x)
     spline_rows(
-        np.array([here]), np.zeros(1, np.int64), table.start, table.spacing, offset, n + 5, row[:1], weights[:1]
+        np.array([here]),
+        np.zeros(1, np.int64),
+        table.start,
+        table.spacing,
+        offset,
+        n + 5,
+        row[:1],
+        weights[:1],
     )
     np.testing.assert_allclose(weights[0, :6] @ flat[row[0] : row[0] + 6], plain[0], rtol=0, atol=1e-12)
 

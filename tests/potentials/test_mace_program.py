@@ -80,7 +80,7 @@ def both(model: MACE, program: Program | None, system: System, reference: MACE |
 def assert_equal(found: Results, expected: Results, tolerance: float) -> None:
     for name in ("energies", "energy", "forces", "stress"):
         a, b = found.need(name), expected.need(name)
-        torch.testing.assert_close(a, b, rtol=0, atol=tolerance, equal_nan=True, msg=lambda m: f"{name}: {m}")
+        torch.testing.assert_close(a, b, rtol=0, atol=tolerance, equal_nan=True)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=range(len(VARIANTS)))
@@ -230,6 +230,8 @@ def test_numba_is_not_needed_to_import() -> None:
     import subprocess
     import sys
 
-    code = "import sys, rikiba.potentials.mace, rikiba.calculators.autograd; assert 'numba' not in sys.modules"
+    code = (
+        "import sys, rikiba.potentials.mace, rikiba.calculators.autograd; assert 'numba' not in sys.modules"
+    )
     with warnings.catch_warnings():
         subprocess.run([sys.executable, "-c", code], check=True)
