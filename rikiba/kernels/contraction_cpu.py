@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .compiled import compiled
-from .lanes import LANES, load, multiply, multiply_add, splat, store
+from .compiled import compiled, inlined
+from .lanes import LANES, aligned, load, multiply, multiply_add, splat, store
 
 WIDE = 2 * LANES
 """Channels taken together."""
@@ -34,7 +34,7 @@ class Tree(NamedTuple):
     """Of each weight: the feature that makes its monomial of the node's."""
 
 
-@compiled
+@inlined
 def _gather(packed, rows, count, a, channels, v, out):  # type: ignore[no-untyped-def]
     for k in range(len(rows.start)):
         at = (rows.start[k] * count + a * rows.width[k] + rows.inner[k]) * channels + v
@@ -42,7 +42,7 @@ def _gather(packed, rows, count, a, channels, v, out):  # type: ignore[no-untype
         store(out, k * WIDE + LANES, load(packed, at + LANES))
 
 
-@compiled
+@inlined
 def _monomials(tree, a, m):  # type: ignore[no-untyped-def]
     for s in range(1, len(tree.parent)):
         p, f = tree.parent[s] * WIDE, tree.factor[s] * WIDE
@@ -50,7 +50,7 @@ def _monomials(tree, a, m):  # type: ignore[no-untyped-def]
         store(m, s * WIDE + LANES, multiply(load(m, p + LANES), load(a, f + LANES)))
 
 
-@compiled
+@inlined
 def _run(tree, k, weights, w, a):  # type: ignore[no-untyped-def]
     x0 = splat(a.dtype.type(0))
     x1 = x0
@@ -61,7 +61,7 @@ def _run(tree, k, weights, w, a):  # type: ignore[no-untyped-def]
     return x0, x1
 
 
-@compiled
+@inlined
 def _push(tree, s, a, m, back, g, t0, t1):  # type: ignore[no-untyped-def]
     p, f = tree.parent[s] * WIDE, tree.factor[s] * WIDE
     store(back, p, multiply_add(t0, load(a, f), load(back, p)))
@@ -71,7 +71,7 @@ def _push(tree, s, a, m, back, g, t0, t1):  # type: ignore[no-untyped-def]
     store(g, f, multiply_add(t1, load(m, p), load(g, f)))
 
 
-@compiled
+@inlined
 def _clear(x):  # type: ignore[no-untyped-def]
     zero = splat(x.dtype.type(0))
     for at in range(0, len(x), LANES):
@@ -84,9 +84,9 @@ def contraction_forward(  # type: ignore[no-untyped-def]
 ):
     """Packed B of atoms first … last − 1, one type; weights [channels/32, weights, 32] flat."""
     n_inner, n_weights, n_out = len(tree.parent), len(tree.feature), len(out_rows.start)
-    a = np.empty(len(rows.start) * WIDE, out.dtype)
-    m = np.empty(n_inner * WIDE, out.dtype)
-    b = np.empty(n_out * WIDE, out.dtype)
+    a = aligned(len(rows.start) * WIDE, out)
+    m = aligned(n_inner * WIDE, out)
+    b = aligned(n_out * WIDE, out)
     store(m, 0, splat(m.dtype.type(1)))
     store(m, LANES, splat(m.dtype.type(1)))
     for v in range(0, channels, WIDE):
@@ -115,11 +115,11 @@ def contraction_reverse(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Packed ∂E/∂A (`slope`) from the packed features A and `cotangent` = ∂E/∂B."""
     n_inner, n_weights, n_rows = len(tree.parent), len(tree.feature), len(rows.start)
-    a = np.empty(n_rows * WIDE, slope.dtype)
-    g = np.empty(n_rows * WIDE, slope.dtype)
-    m = np.empty(n_inner * WIDE, slope.dtype)
-    back = np.empty(n_inner * WIDE, slope.dtype)
-    b = np.empty(len(out_rows.start) * WIDE, slope.dtype)
+    a = aligned(n_rows * WIDE, slope)
+    g = aligned(n_rows * WIDE, slope)
+    m = aligned(n_inner * WIDE, slope)
+    back = aligned(n_inner * WIDE, slope)
+    b = aligned(len(out_rows.start) * WIDE, slope)
     store(m, 0, splat(m.dtype.type(1)))
     store(m, LANES, splat(m.dtype.type(1)))
     zero = splat(m.dtype.type(0))

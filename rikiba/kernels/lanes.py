@@ -6,6 +6,7 @@
     multiply(a, b), add(a, b)
     splat(x)                        x in every lane, of x's type
     spread(array, at)               one element in every lane
+    aligned(n, like)                a new array of like's type
     total(a)                        sum of the lanes, always in the same order
 
 float32 or float64. No index is checked. The results do not depend on the width of the processor's registers.
@@ -13,14 +14,26 @@ float32 or float64. No index is checked. The results do not depend on the width 
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import extending
 from numba.core import cgutils, types
 from numba.extending import models, register_model
 
+from .compiled import compiled
+
 LANES = 16
 
 intrinsic: Any = extending.intrinsic  # untyped there
+
+
+@compiled
+def aligned(n, like):  # type: ignore[no-untyped-def]
+    """A new flat array of n elements that starts at a cache line, so that no load straddles two."""
+    size = like.itemsize
+    buffer = np.empty(n + 64 // size, like.dtype)
+    shift = (-buffer.ctypes.data % 64) // size
+    return buffer[shift : shift + n]
 
 
 class _Lanes(types.Type):

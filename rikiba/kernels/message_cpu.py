@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .compiled import compiled
-from .lanes import LANES, add, load, multiply, multiply_add, splat, spread, store, total
+from .compiled import compiled, inlined
+from .lanes import LANES, add, aligned, load, multiply, multiply_add, splat, spread, store, total
 
 _TILE = 4
 
@@ -38,7 +38,7 @@ class Rows(NamedTuple):
     inner: np.ndarray
 
 
-@compiled
+@inlined
 def _value(table, at, stride, weights, k):  # type: ignore[no-untyped-def]
     value = multiply(spread(weights, k), load(table, at))
     for m in range(1, 6):
@@ -46,7 +46,7 @@ def _value(table, at, stride, weights, k):  # type: ignore[no-untyped-def]
     return value
 
 
-@compiled
+@inlined
 def _both(table, at, stride, weights, k):  # type: ignore[no-untyped-def]
     c = load(table, at)
     value, slope = multiply(spread(weights, k), c), multiply(spread(weights, k + 6), c)
@@ -70,7 +70,7 @@ def message_forward(  # type: ignore[no-untyped-def]
     n_paths, n_rows = len(paths.d3), len(rows.start)
     n_terms = paths.term[-1] + paths.d2[-1] * paths.d3[-1]
     stride = n_paths * channels
-    acc = np.empty(n_rows * channels, out.dtype)
+    acc = aligned(n_rows * channels, out)
     tau = np.zeros(_TILE * n_terms, out.dtype)
     zero = splat(acc.dtype.type(0))
     count = last - first
@@ -127,8 +127,8 @@ def message_reverse(  # type: ignore[no-untyped-def]
     n_paths, n_rows = len(paths.d3), len(rows.start)
     n_terms = paths.term[-1] + paths.d2[-1] * paths.d3[-1]
     stride = n_paths * channels
-    g = np.empty(n_rows * channels, cotangent.dtype)
-    sums = np.empty(n_terms * LANES, cotangent.dtype)
+    g = aligned(n_rows * channels, cotangent)
+    sums = aligned(n_terms * LANES, cotangent)
     zero = splat(g.dtype.type(0))
     count = last - first
     wanted = len(feature_slope) > 0
