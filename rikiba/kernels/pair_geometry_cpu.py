@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from .compiled import compiled
+from .compiled import compiled, inlined
+from .lanes import LANES, aligned, load, multiply, multiply_add, splat, store
 
 
 @compiled
@@ -67,36 +68,65 @@ def unit_vectors(vectors, lengths, parent, unit, r):  # type: ignore[no-untyped-
             unit[q, k] = vectors[p, k] / lengths[p]
 
 
+@inlined
+def _columns(values, q0, n, out):  # type: ignore[no-untyped-def]
+    """Rows q0 … q0 + n − 1 as columns of 16; zeros behind."""
+    for k in range(values.shape[1]):
+        for m in range(LANES):
+            out[k * LANES + m] = values[q0 + m, k] if m < n else 0.0
+
+
 @compiled
 def harmonics(unit, first, second, axis, coefficients, out):  # type: ignore[no-untyped-def]
-    """Y of every pair: Y_0 = 1, Y_1 = √3·r̂, then out[first] += c·out[second]·r̂[axis] term by term."""
+    """Y of every pair: Y_0 = 1, Y_1 = √3·r̂, then Y[first] += c·Y[second]·r̂[axis] term by term."""
     n_lm = out.shape[1]
-    for q in range(len(unit)):
-        out[q, 0] = 1.0
-        for k in range(1, n_lm):
-            out[q, k] = math.sqrt(3.0) * unit[q, k - 1] if k < 4 else 0.0
+    u, y = aligned(3 * LANES, unit), aligned(n_lm * LANES, unit)
+    for q0 in range(0, len(unit), LANES):
+        n = min(LANES, len(unit) - q0)
+        _columns(unit, q0, n, u)
+        y[:LANES] = 1.0
+        y[LANES:] = 0.0
+        for k in range(min(3, n_lm - 1)):
+            for m in range(LANES):
+                y[(k + 1) * LANES + m] = math.sqrt(3.0) * u[k * LANES + m]
         for k in range(len(first)):
-            out[q, first[k]] += coefficients[k] * out[q, second[k]] * unit[q, axis[k]]
+            to = first[k] * LANES
+            x = multiply(splat(coefficients[k]), load(u, axis[k] * LANES))
+            store(y, to, multiply_add(x, load(y, second[k] * LANES), load(y, to)))
+        for m in range(n):
+            for k in range(n_lm):
+                out[q0 + m, k] = y[k * LANES + m]
 
 
 @compiled
 def geometry_reverse(  # type: ignore[no-untyped-def]
     unit, r, y, first, second, axis, coefficients, parent, slope, y_slope, out
 ):
-    """out[pair] = ∂E/∂r_ij from ∂E/∂r (`slope`) and ∂E/∂Y (`y_slope`, overwritten)."""
-    root = math.sqrt(3.0)
-    u = np.empty(3)
-    for q in range(len(unit)):
-        u[:] = 0.0
+    """out[pair] = ∂E/∂r_ij from ∂E/∂r (`slope`) and ∂E/∂Y (`y_slope`)."""
+    n_lm = y.shape[1]
+    u, back = aligned(3 * LANES, unit), aligned(3 * LANES, unit)
+    h, g = aligned(n_lm * LANES, unit), aligned(n_lm * LANES, unit)
+    for q0 in range(0, len(unit), LANES):
+        n = min(LANES, len(unit) - q0)
+        _columns(unit, q0, n, u)
+        _columns(y, q0, n, h)
+        _columns(y_slope, q0, n, g)
+        back[:] = 0.0
         for k in range(len(first) - 1, -1, -1):
-            g = coefficients[k] * y_slope[q, first[k]]
-            y_slope[q, second[k]] += g * unit[q, axis[k]]
-            u[axis[k]] += g * y[q, second[k]]
-        for k in range(min(3, y.shape[1] - 1)):
-            u[k] += root * y_slope[q, k + 1]
-        along = u[0] * unit[q, 0] + u[1] * unit[q, 1] + u[2] * unit[q, 2]
-        for k in range(3):
-            out[parent[q], k] = slope[q] * unit[q, k] + (u[k] - along * unit[q, k]) / r[q]
+            x = multiply(splat(coefficients[k]), load(g, first[k] * LANES))
+            at, to = axis[k] * LANES, second[k] * LANES
+            store(g, to, multiply_add(x, load(u, at), load(g, to)))
+            store(back, at, multiply_add(x, load(h, to), load(back, at)))
+        for k in range(min(3, n_lm - 1)):
+            for m in range(LANES):
+                back[k * LANES + m] += math.sqrt(3.0) * g[(k + 1) * LANES + m]
+        for m in range(n):
+            q = q0 + m
+            along = 0.0
+            for k in range(3):
+                along += back[k * LANES + m] * unit[q, k]
+            for k in range(3):
+                out[parent[q], k] = slope[q] * unit[q, k] + (back[k * LANES + m] - along * unit[q, k]) / r[q]
 
 
 @compiled
