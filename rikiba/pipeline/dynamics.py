@@ -250,10 +250,11 @@ def _run_record(
     off = abs(mean / settings.temperature_K - 1.0) > allowed
     notes = [shortened] if shortened else []
     if off:
+        values["finding"] = f"{mean:.0f} K under a bath of {settings.temperature_K:g} K"
         notes.insert(
             0,
-            f"The mean temperature is {mean:.0f} K under a bath of {settings.temperature_K:g} K: the forces heat "
-            f"or cool the atoms. What follows from this trajectory says nothing of the bath's temperature.",
+            f"The mean temperature is {mean:.0f} K under a bath of {settings.temperature_K:g} K: the forces "
+            f"heat or cool the atoms. What follows from this trajectory says nothing of the bath's temperature.",
         )
     if len(replica_means) > 1:
         spread["mean_temperature_K"] = float(replica_means.std(ddof=1) / np.sqrt(len(replica_means)))

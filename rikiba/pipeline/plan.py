@@ -250,7 +250,7 @@ class Plan:
         wanted = set() if self.structure is None else set(self.structure.get_chemical_symbols())
         if missing := wanted - set(elements):
             raise ConfigError(
-                f"[structure] has {', '.join(sorted(missing))}, which the training frames have not: they have "
+                f"[structure] has {', '.join(sorted(missing))}, but the training frames have not: they have "
                 f"{', '.join(elements)}, and no potential can learn others from them. Change either table."
             )
 

@@ -85,7 +85,9 @@ def values(record: Record) -> str:
     out = f'<dl class="values">{"".join(shown)}</dl>' if shown else ""
     if folded:
         inside = f'<dl class="values">{"".join(folded)}</dl>'
-        out += f"<details><summary>{len(folded)} more values</summary>{inside}</details>"
+        out += (
+            f"<details><summary>{len(folded)} more value{'s' * (len(folded) > 1)}</summary>{inside}</details>"
+        )
     return out + (f'<dl class="lists">{"".join(lists)}</dl>' if lists else "")
 
 

@@ -83,7 +83,7 @@ def test_what_a_structure_cannot_be_asked_is_refused_before_work(tmp_path: Path)
 def test_an_element_without_data_is_refused_before_training(tmp_path: Path) -> None:
     nickel = {"kind": "crystal", "formula": "Ni", "lattice": "fcc"}
     config = small(tmp_path, structure=nickel, property={"eos": {}})
-    with pytest.raises(ConfigError, match="has Ni, which the training frames have not: they have Cu"):
+    with pytest.raises(ConfigError, match="has Ni, but the training frames have not: they have Cu"):
         run_pipeline(config, out=tmp_path / "out", source=tmp_path / "x.toml")
     assert not (tmp_path / "out" / "models").exists()
 
@@ -148,3 +148,29 @@ def test_sources_only_beside_published_numbers() -> None:
 def test_settings_from_the_example_still_make_a_plan() -> None:
     source = Path(__file__).resolve().parents[2] / "examples" / "silicon" / "silicon.toml"
     assert Plan.of(tables.read(source), source.parent).models
+
+
+def test_a_run_that_left_its_bath_says_so() -> None:
+    from types import SimpleNamespace
+
+    import torch
+
+    from rikiba.pipeline.dynamics import _run_record
+    from rikiba.pipeline.plan import MolecularDynamicsPlan
+
+    atoms, settings = molecule("H2O"), MolecularDynamicsPlan(temperature_K=300.0)
+
+    def record(kelvin: float) -> Record:
+        class Kept(SimpleNamespace):
+            def __len__(self) -> int:
+                return 2
+
+        kept = Kept(
+            temperature_K=torch.full((2, 16), kelvin, dtype=torch.float64),
+            time_ps=torch.zeros(2, 16),
+            positions=torch.zeros(2, 48, 3),
+        )
+        return _run_record("net", settings, 10, 1.0, kept, atoms)  # type: ignore[arg-type]
+
+    assert record(310.0).verdict is None and "finding" not in record(310.0).values
+    assert record(980.0).verdict == "fail" and "980 K" in record(980.0)["finding"]
