@@ -4,6 +4,7 @@ Batatia, Kovács, Simm, Ortner & Csányi, NeurIPS 2022, arXiv:2206.07697; the ch
 are from Batatia et al., arXiv:2401.00096. Equal to mace-torch 0.3 on the same weights (tests/peers/mace).
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -25,7 +26,7 @@ from rikiba.nn.radial import Bessel
 from rikiba.nn.repulsion import mace_zbl_pair_energy
 from rikiba.nn.so3 import spherical_harmonics
 
-from .base import Potential, check_positive, seeded
+from .base import Potential, Program, check_positive, seeded
 
 
 class _Edges(NamedTuple):
@@ -195,6 +196,32 @@ class MACE(Potential):
                 interaction = interaction + readouts.pop(0)(h[:, 0]).squeeze(-1)
         scaled = (self.scale * interaction).to(torch.float64) + self.shift.to(torch.float64)
         return Results(energies=self.atomic_energies(types) + scaled)
+
+    def program(self, *, tabulate: bool | None = None, tolerance: float = 1e-5) -> Program | None:
+        """A snapshot of this potential as compiled CPU kernels; later changes of the weights do not reach it.
+
+        With `tabulate` radial networks become splines of the distance. Forces in a trial structure must then
+        equal those of the networks within `tolerance`, eV/Å, or within twice the rounding of automatic
+        differentiation in this precision where that is larger; otherwise ValueError. Without, the result
+        equals `forward` to rounding. None tabulates in float32 only, and keeps the networks, with a warning,
+        where tables are refused.
+
+        No program (None) for other devices and precisions, or read-out activations other than silu and tanh.
+        """
+        activations = {m.function for m in self.readouts if len(m.weights) > 1}  # type: ignore[union-attr, arg-type]
+        plain = self.embedding.device.type == "cpu" and self.dtype in (torch.float32, torch.float64)
+        if not plain or not activations <= {"silu", "tanh"}:
+            return None
+        from .mace_program import compiled_mace
+
+        wanted = self.dtype == torch.float32 if tabulate is None else tabulate
+        try:
+            return compiled_mace(self, tabulate=wanted, tolerance=tolerance)
+        except ValueError as refusal:
+            if tabulate is not None:
+                raise
+            warnings.warn(f"{refusal} The networks are kept.", RuntimeWarning, stacklevel=2)
+        return compiled_mace(self, tabulate=False, tolerance=tolerance)
 
     def _edges(self, pairs: Pairs, types: Tensor, r: Tensor, vectors: Tensor) -> _Edges:
         envelope = polynomial(r / self.cutoff, self.envelope_power)[:, None]
