@@ -227,18 +227,18 @@ versions; your own environment stays as it is), the second measures, the third w
 `--systems` structures (`Si-64 ethanol`), `--threads` 1, 2 or both, `--seconds` the time for each row. For a
 first look add `--systems ethanol Si-64 --threads 1 --seconds 3`: a few minutes.
 
-What is compared. The other program makes a model (random weights, forces scaled to 1 eV/Å; or its published
-checkpoint), rikiba imports it. Before anything is timed both must give equal numbers: in float64 energies
-within 1e-6 eV/atom, forces within 1e-5 eV/Å and stress within 1e-6 eV/Å³; in float32, on the structure that
-is timed, energies within 2e-5 eV/atom (or 2e-6 of their magnitude) and forces within 1e-3 of the root of
-their mean square. Otherwise the run stops. A call begins with new positions and ends with energy, forces and, where
-there is a cell, stress; the neighbour list is searched at every call on both sides. Both run in float32 with
-the same number of threads, each in a process of its own, and take turns of about a tenth of a second in one
-run, so that whatever else the machine does meets both. Each side has called once to compile and twice to
-settle before counting begins, and the first call of a turn is not counted where it takes under 0.2 s.
-Structures are rattled by 0.05 Å and move by 0.02 Å between calls. With several threads a row is kept only if
-that many cores were free. LAMMPS runs other models, in float64: there a step of molecular dynamics with its
-own neighbour lists is set against one of rikiba.
+What is compared. The other program makes a model (random weights, forces scaled to 1 eV/Å; or its
+published checkpoint), rikiba imports it. Before anything is timed both must give equal numbers: in
+float64 energies within 1e-6 eV/atom, forces within 1e-5 eV/Å and stress within 1e-6 eV/Å³; in float32, on
+the structure that is timed, energies within 2e-5 eV/atom (or 2e-6 of their magnitude) and forces within
+1e-3 of the root of their mean square. Otherwise nothing is timed. A call begins with new positions and
+ends with energy, forces and, where there is a cell, stress; the neighbour list is searched at every call
+on both sides. Both run in float32 with the same number of threads, each in a process of its own, and take
+turns of about a tenth of a second in one run, so that whatever else the machine does meets both. Each
+side has called once to compile and twice to settle before counting begins, and the first call of a turn
+is not counted where it takes under 0.2 s. Structures are rattled by 0.05 Å and move by 0.02 Å between
+calls. With several threads a row is kept only if that many cores were free. LAMMPS runs other models, in
+float64: there a step of molecular dynamics with its own neighbour lists is set against one of rikiba.
 """
 
 

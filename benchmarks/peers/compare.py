@@ -7,8 +7,8 @@
 For every model of `cases.py` one process of the peer, in the environment that `install_peers.py` made, and
 one of rikiba answer requests over pipes (`worker.py`). The peer makes a model (random weights of a fixed
 seed, or a published checkpoint), rikiba imports it. Before anything is timed energies, forces and stress of
-both must be equal: in float64 on the smallest structure of the same elements, in float32 on the timed structure itself
-(limits: `LIMITS`); where they are not, the run stops.
+both must be equal: in float64 on the smallest structure of the same elements, in float32 on the timed
+structure itself (limits: `LIMITS`); where they are not, the case stops, and the others go on.
 
 A call starts from new positions and ends with energy, forces and, where the structure is periodic, stress in
 arrays; the neighbour list is searched at every call on both sides. `kept` is rikiba with the skin that it has
@@ -269,7 +269,7 @@ def checked(
     ]
     if None not in pairs and pairs[0] != pairs[1] and dtype == "float64":
         raise ValueError(f"{name}, {structure_name}: {pairs[0]} pairs there, {pairs[1]} here.")
-    differences = compare_numbers(name, structure_name, dtype, *answers, n_atoms)
+    differences = compare_numbers(name, structure_name, dtype, answers[0], answers[1], n_atoms)
     return {"pairs": pairs[1], f"differences_{dtype}": differences}
 
 

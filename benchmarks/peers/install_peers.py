@@ -65,7 +65,7 @@ def install(peer: str) -> None:
         venv.create(environment(peer), with_pip=True)
     pins = HERE / "pinned" / f"{peer}.txt"
     names = {line.partition("==")[0] for line in pins.read_text().splitlines()}
-    pip = [interpreter(peer), "-m", "pip", "install", "--quiet", "--constraint", pins]
+    pip = [str(interpreter(peer)), "-m", "pip", "install", "--quiet", "--constraint", str(pins)]
     if "torch" in names:
         subprocess.run([*pip, "torch"], check=True)
     subprocess.run([*pip, *PEERS[peer]], check=True)

@@ -105,7 +105,7 @@ class Side(Base):
             data = transform(data)
         dims = {"graph": torch.export.Dim.STATIC}
         for name in ("node", "edge"):
-            dims[name] = torch.export.dynamic_shapes.Dim(f"num_{name}s", min=2, max=torch.inf)
+            dims[name] = torch.export.dynamic_shapes.Dim(f"num_{name}s", min=2)
         about = model.metadata | get_latest_global_state(only_metadata_related=True)
         about = {k: str(int(v)) if isinstance(v, bool) else str(v) for k, v in about.items()}
         about[NEQUIP_AOTI_INPUTS_KEY] = serialize_aoti_keys(ASE_TARGET["input"])

@@ -96,8 +96,12 @@ def ideal(name: str) -> Atoms:
 
 
 NAMES = ("ethanol", "aspirin", "Si-64", "Si-216", "Si-1000", "Cu-256", "Cu-864", "water-192", "water-648")
-GROUPS = (("ethanol", "aspirin"), ("Si-64", "Si-216", "Si-1000"), ("Cu-256", "Cu-864"))
-GROUPS += (("water-192", "water-648"),)
+GROUPS: tuple[tuple[str, ...], ...] = (
+    ("ethanol", "aspirin"),
+    ("Si-64", "Si-216", "Si-1000"),
+    ("Cu-256", "Cu-864"),
+    ("water-192", "water-648"),
+)
 """Structures of the same elements, the smallest first: they share one model."""
 
 
