@@ -69,7 +69,7 @@ def _command(r: dict[str, Any], n: int) -> str:
     frames = f" --frames {n}" if r["data"].startswith("rmd17") else ""
     return (
         f"python benchmarks/accuracy/learn.py {r['data']}{frames} --potential {r['potential']} "
-        f"--seconds {r['seconds']:.0f}"
+        f"--seconds {r.get('seconds', r['training_wall_s']):.0f}"  # older files hold the time that it took
     )
 
 
@@ -181,6 +181,7 @@ def plot() -> str:
     """A dot for every structure, a bar at the aim, on a logarithmic axis of ratios; SVG."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.ticker import ScalarFormatter
 
     models = by_model([r for part in peer_rows().values() for r in part])
     with mpl.rc_context({"svg.hashsalt": "rikiba", "svg.fonttype": "none", "font.size": 8}):
@@ -193,6 +194,7 @@ def plot() -> str:
             if rows[0]["target"] is not None:
                 axes.plot([rows[0]["target"]] * 2, [k - 0.35, k + 0.35], color="0.4", lw=1.5)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.axvline(1.0, color="0.7", lw=0.8, zorder=0)
         axes.set_yticks(range(len(models)), list(models))
         axes.set_ylim(len(models) - 0.4, -0.6)
@@ -233,12 +235,14 @@ float64 energies within 1e-6 eV/atom, forces within 1e-5 eV/Å and stress within
 the structure that is timed, energies within 2e-5 eV/atom (or 2e-6 of their magnitude) and forces within
 1e-3 of the root of their mean square. Otherwise nothing is timed. A call begins with new positions and
 ends with energy, forces and, where there is a cell, stress; the neighbour list is searched at every call
-on both sides. Both run in float32 with the same number of threads, each in a process of its own, and take
-turns of about a tenth of a second in one run, so that whatever else the machine does meets both. Each
-side has called once to compile and twice to settle before counting begins, and the first call of a turn
-is not counted where it takes under 0.2 s. Structures are rattled by 0.05 Å and move by 0.02 Å between
-calls. With several threads a row is kept only if that many cores were free. LAMMPS runs other models, in
-float64: there a step of molecular dynamics with its own neighbour lists is set against one of rikiba.
+on both sides. The other programs run as they do by default, mace-torch, SevenNet and SchNetPack in eager
+mode; NequIP also compiled ahead of time by its own script. Both run in float32 with the same number of
+threads, each in a process of its own, and take turns of about a tenth of a second in one run, so that
+whatever else the machine does meets both. Each side has called once to compile and twice to settle before
+counting begins, and the first call of a turn is not counted where it takes under 0.2 s. Structures are
+rattled by 0.05 Å and move by 0.02 Å between calls. With several threads a row is kept only if that many
+cores were free. LAMMPS runs other models, in float64: there a step of molecular dynamics with its own
+neighbour lists is set against one of rikiba.
 """
 
 

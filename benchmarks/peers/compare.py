@@ -61,6 +61,7 @@ class Worker:
 
     def __init__(self, name: str, python: Path, threads: int, log: Path) -> None:
         self.name, self.log = name, log
+        self._said = log.open("a")
         variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
         libraries = os.pathsep.join(
             p for p in (str(python.parents[1] / "lib"), os.environ.get("LD_LIBRARY_PATH", "")) if p
@@ -71,7 +72,7 @@ class Worker:
             [python, HERE / "worker.py", name, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=log.open("a"),
+            stderr=self._said,
             text=True,
             env=os.environ | dict.fromkeys(variables, str(threads)) | extra,
         )
@@ -100,6 +101,7 @@ class Worker:
             self.process.kill()
             self.process.wait()
         self.process.stdout.close()
+        self._said.close()
 
 
 @contextmanager
@@ -320,8 +322,11 @@ def rows_of(name: str, threads: int, options: argparse.Namespace) -> Iterator[di
 
 
 def command(name: str, threads: int, options: argparse.Namespace) -> str:
+    """What to type for these rows."""
+    systems = "" if set(options.systems) == set(NAMES) else f" --systems {' '.join(options.systems)}"
     return (
-        f"python benchmarks/peers/compare.py --only {name} --threads {threads} --seconds {options.seconds:g}"
+        f"python benchmarks/peers/compare.py --only {name}{systems} --threads {threads} "
+        f"--seconds {options.seconds:g}"
     )
 
 
