@@ -1,5 +1,7 @@
 """Screened nuclear repulsion of two atoms: the universal form and the one that MACE adds."""
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -8,6 +10,19 @@ from rikiba.core import units
 
 _COEFFICIENTS = (0.1818, 0.5099, 0.2802, 0.02817)
 _EXPONENTS = (3.2, 0.9423, 0.4029, 0.2016)
+
+
+class _Form(NamedTuple):
+    """Constants of a screened repulsion."""
+
+    prefactor: float
+    exponent: float
+    screening: tuple[tuple[float, ...], tuple[float, ...]]
+    """Coefficients and exponents."""
+
+
+MACE_ZBL = _Form(0.4543, 0.3, (_COEFFICIENTS, (3.2, 0.9423, 0.4028, 0.2016)))
+"""Of `mace_zbl_pair_energy`."""
 
 
 def zbl_screening(
@@ -42,8 +57,8 @@ def mace_zbl_pair_energy(
     radii_sum: Float[Tensor, "*pairs"],
     *,
     power: int,
-    prefactor: float = 0.4543,
-    exponent: float = 0.3,
+    prefactor: float = MACE_ZBL.prefactor,
+    exponent: float = MACE_ZBL.exponent,
 ) -> Float[Tensor, "*pairs"]:
     """MACE's pair repulsion V·f, f the polynomial envelope of that power that ends at R_i + R_j.
 

@@ -45,6 +45,22 @@ def _raise_degree(l: int) -> Tensor:
     return (scale * c).reshape(-1, 2 * l + 3)
 
 
+def raising_terms(l_max: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Degrees 2 … l_max of `spherical_harmonics` term by term: Y[out] += c·Y[in]·r̂[axis].
+
+    Returns (out, in, axis, c) in an order in which every Y[in] is complete when it is read.
+    """
+    terms = []
+    for l in range(1, l_max):
+        step = _raise_degree(l).unflatten(0, (2 * l + 1, 3))
+        for m, axis, n in step.nonzero().tolist():
+            terms.append(((l + 1) ** 2 + n, l * l + m, axis, float(step[m, axis, n])))
+    columns = list(zip(*terms, strict=True)) or [(), (), (), ()]
+    kinds = (np.int64, np.int64, np.int64, np.float64)
+    out, source, axis, c = (np.array(x, k) for x, k in zip(columns, kinds, strict=True))
+    return out, source, axis, c
+
+
 @cache
 def clebsch_gordan(l1: int, l2: int, l3: int) -> Float[Tensor, "d1 d2 d3"]:
     """Real coupling coefficients C of l1 ⊗ l2 → l3, float64, Σ C² = 1 (so Σ_{m1 m2} C² = 1/(2·l3+1)).

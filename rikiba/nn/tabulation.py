@@ -6,8 +6,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from rikiba.kernels.radial_table import evaluate, hermite_coefficients, radial_table
+from rikiba.kernels.spline_table import spline_coefficients
+from rikiba.kernels.spline_table import spline_table as evaluate_spline
 
 RadialFunction = Callable[[Float[Tensor, "n"], int], Float[Tensor, "n columns"]]
 
@@ -97,3 +100,51 @@ def _table(function: RadialFunction, n_kinds: int, start: float, stop: float, kn
         value_error = max(value_error, float((error - exact).abs().max()))
         slope_error = max(slope_error, float((slope - exact_slope).abs().max()))
     return Table(coefficients, start, spacing, value_error, slope_error)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SplineTable:
+    """A function of distance per kind as a cardinal quintic spline, with the largest errors found."""
+
+    coefficients: Float[Tensor, "kinds rows columns"]
+    start: float
+    spacing: float
+    value_error: float
+    """Relative to the largest value."""
+    slope_error: float
+    """Likewise, per Å."""
+
+
+def spline_table(
+    function: RadialFunction, *, n_kinds: int, start: float, stop: float, intervals: int
+) -> SplineTable:
+    """The quintic spline of function(r, kind) on `intervals` equal intervals of [start, stop] Å, float64.
+
+    Errors in value and slope are measured at five points inside every interval.
+    """
+    knots = torch.linspace(start, stop, intervals + 1, dtype=torch.float64)
+    spacing = (stop - start) / intervals
+    inside = torch.arange(1, 6, dtype=torch.float64) * (spacing / 6.0)
+    between = (knots[:-1, None] + inside).flatten()
+    tables, largest, errors = [], 0.0, [0.0, 0.0]
+    for kind in range(n_kinds):
+        with torch.no_grad():
+            values = function(knots, kind)
+        _, first, second = _derivatives(function, knots[[0, -1]], kind)
+        table = spline_coefficients(values, first, second, spacing)
+        for order, exact in enumerate(value_and_slope(function, between, kind)):
+            found = evaluate_spline(table[None], start, spacing, between, torch.zeros_like(between).long(), order)
+            errors[order] = max(errors[order], float((found - exact).abs().max()))
+        largest = max(largest, float(values.abs().max()))
+        tables.append(table)
+    scale = largest or 1.0
+    return SplineTable(torch.stack(tables), start, spacing, errors[0] / scale, errors[1] / scale)
+
+
+def value_and_slope(
+    function: RadialFunction, r: Float[Tensor, "n"], kind: int
+) -> tuple[Float[Tensor, "n columns"], Float[Tensor, "n columns"]]:
+    """function(r) and its derivative, both at once by forward-mode differentiation."""
+    with torch.no_grad(), forward_ad.dual_level():
+        value, slope = forward_ad.unpack_dual(function(forward_ad.make_dual(r, torch.ones_like(r)), kind))
+    return value, torch.zeros_like(value) if slope is None else slope

@@ -25,7 +25,7 @@ from rikiba.nn.radial import Bessel
 from rikiba.nn.repulsion import mace_zbl_pair_energy
 from rikiba.nn.so3 import spherical_harmonics
 
-from .base import Potential, check_positive, seeded
+from .base import Potential, Program, check_positive, seeded
 
 
 class _Edges(NamedTuple):
@@ -195,6 +195,25 @@ class MACE(Potential):
                 interaction = interaction + readouts.pop(0)(h[:, 0]).squeeze(-1)
         scaled = (self.scale * interaction).to(torch.float64) + self.shift.to(torch.float64)
         return Results(energies=self.atomic_energies(types) + scaled)
+
+    def program(self, *, tabulate: bool | None = None, tolerance: float = 1e-5) -> Program | None:
+        """A snapshot of this potential as compiled CPU kernels; None on other devices and precisions.
+
+        With `tabulate` (default: in float32) radial networks are quintic splines of the distance. Forces of
+        trial structures must then equal those of the networks within `tolerance`, eV/Å, or within twice the
+        rounding of automatic differentiation in this precision where that is larger; raises ValueError
+        otherwise. Without, the result equals `forward` to rounding. Also None for read-out activations other
+        than silu and tanh.
+        """
+        activations = {m.function for m in self.readouts if len(m.weights) > 1}  # type: ignore[union-attr, arg-type]
+        plain = self.embedding.device.type == "cpu" and self.dtype in (torch.float32, torch.float64)
+        if not plain or not activations <= {"silu", "tanh"}:
+            return None
+        from .mace_program import compiled_mace
+
+        if tabulate is None:
+            tabulate = self.dtype == torch.float32
+        return compiled_mace(self, tabulate=tabulate, tolerance=tolerance)
 
     def _edges(self, pairs: Pairs, types: Tensor, r: Tensor, vectors: Tensor) -> _Edges:
         envelope = polynomial(r / self.cutoff, self.envelope_power)[:, None]

@@ -1,0 +1,119 @@
+"""Sixteen numbers at once, inside compiled functions: what a compiler's vectoriser cannot be relied on to find.
+
+    a = load(array, at)             16 consecutive elements of a flat contiguous array, from index `at`
+    store(array, at, a)
+    multiply_add(a, b, c)           a·b + c, rounded once where the processor can
+    multiply(a, b), add(a, b)
+    splat(x)                        x in every lane, of x's type
+    total(a)                        sum of the lanes, always in the same order
+
+float32 or float64. No index is checked. The results do not depend on the width of the processor's registers.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic, models, register_model
+
+LANES = 16
+
+
+class _Lanes(types.Type):
+    def __init__(self, element: types.Float) -> None:
+        self.element = element
+        super().__init__(name=f"Lanes({element})")
+
+
+@register_model(_Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: _Lanes) -> None:
+        element = ir.FloatType() if fe_type.element.bitwidth == 32 else ir.DoubleType()
+        super().__init__(dmm, fe_type, ir.VectorType(element, LANES))
+
+
+_TYPES = {types.float32: _Lanes(types.float32), types.float64: _Lanes(types.float64)}
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, at: Any, lanes: Any) -> Any:
+    data = cgutils.create_struct_proxy(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [at]), ir.PointerType(lanes))
+
+
+@intrinsic
+def load(typing: Any, array: Any, at: Any) -> Any:
+    lanes = _TYPES[array.dtype]
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], *args, context.get_value_type(lanes))
+        return builder.load(pointer, align=array.dtype.bitwidth // 8)
+
+    return lanes(array, types.intp), emit
+
+
+@intrinsic
+def store(typing: Any, array: Any, at: Any, value: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], *args[:2], context.get_value_type(value))
+        builder.store(args[2], pointer, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), emit
+
+
+@intrinsic
+def splat(typing: Any, x: Any) -> Any:
+    lanes = _TYPES[x]
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = context.get_value_type(lanes)
+        one = builder.insert_element(ir.Constant(vector, ir.Undefined), args[0], ir.IntType(32)(0))
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
+
+    return lanes(x), emit
+
+
+@intrinsic
+def multiply_add(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = args[0].type
+        name = f"llvm.fma.v{LANES}f{a.element.bitwidth}"
+        kind = ir.FunctionType(vector, [vector] * 3)
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+    return a(a, a, a), emit
+
+
+@intrinsic
+def multiply(typing: Any, a: Any, b: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fmul(*args)
+
+    return a(a, a), emit
+
+
+@intrinsic
+def add(typing: Any, a: Any, b: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fadd(*args)
+
+    return a(a, a), emit
+
+
+@intrinsic
+def total(typing: Any, a: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value, width = args[0], LANES
+        while width > 1:
+            width //= 2
+            halves = [
+                ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(start, start + width)))
+                for start in (0, width)
+            ]
+            undefined = ir.Constant(value.type, ir.Undefined)
+            low, high = (builder.shuffle_vector(value, undefined, half) for half in halves)
+            value = builder.fadd(low, high)
+        return builder.extract_element(value, ir.IntType(32)(0))
+
+    return a.element(a), emit

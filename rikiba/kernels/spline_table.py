@@ -1,0 +1,75 @@
+"""Functions of distance as cardinal quintic splines: four continuous derivatives, one coefficient per knot.
+
+On knots r_k = start + k·spacing, f(r) = Σ_{m=0…5} c_{k+m} b_m(t) for r in interval k, t = (r − r_k)/spacing,
+with b_m the six pieces of the uniform B-spline of degree 5. The six rows of coefficients of a distance are
+neighbours in memory, and the six weights are shared by all columns.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+TAPS = 6
+
+_PIECES = (
+    (1.0, -5.0, 10.0, -10.0, 5.0, -1.0),
+    (26.0, -50.0, 20.0, 20.0, -20.0, 5.0),
+    (66.0, 0.0, -60.0, 0.0, 30.0, -10.0),
+    (26.0, 50.0, 20.0, -20.0, -20.0, 10.0),
+    (1.0, 5.0, 10.0, 10.0, 5.0, -5.0),
+    (0.0, 0.0, 0.0, 0.0, 0.0, 1.0),
+)
+"""120·b_m as polynomials in t, constant first."""
+
+
+def spline_weights(t: Float[Tensor, "n"], order: int = 0) -> Float[Tensor, "n 6"]:
+    """The `order`-th derivative of b_0 … b_5 with respect to t."""
+    pieces = torch.tensor(_PIECES, dtype=t.dtype, device=t.device) / 120.0
+    for _ in range(order):
+        pieces = pieces[:, 1:] * torch.arange(1, pieces.shape[1], dtype=t.dtype, device=t.device)
+    powers = t[:, None] ** torch.arange(pieces.shape[1], device=t.device)
+    return powers @ pieces.T
+
+
+def spline_coefficients(
+    values: Float[Tensor, "knots columns"],
+    first: Float[Tensor, "2 columns"],
+    second: Float[Tensor, "2 columns"],
+    spacing: float,
+) -> Float[Tensor, "knots_plus_4 columns"]:
+    """Coefficients of the spline through `values` with the given f′ and f″ at its two ends.
+
+    Raises ValueError for fewer than six knots.
+    """
+    n = values.shape[0]
+    if n < TAPS:
+        raise ValueError(f"A quintic spline needs at least {TAPS} knots; given {n}.")
+    at_knot = [spline_weights(values.new_zeros(1), order)[0, :5] / spacing**order for order in range(3)]
+    matrix = values.new_zeros((n + 4, n + 4))
+    for k in range(n):
+        matrix[k + 2, k : k + 5] = at_knot[0]
+    for row, order, column in ((0, 2, 0), (1, 1, 0), (n + 2, 1, n - 1), (n + 3, 2, n - 1)):
+        matrix[row, column : column + 5] = at_knot[order]
+    right = torch.cat([second[:1], first[:1], values, first[1:], second[1:]])
+    scale = matrix.abs().amax(1, keepdim=True)
+    return torch.linalg.solve(matrix / scale, right / scale)
+
+
+def spline_table(
+    coefficients: Float[Tensor, "kinds rows columns"],
+    start: float,
+    spacing: float,
+    r: Float[Tensor, "pairs"],
+    kind: Int[Tensor, "pairs"],
+    order: int = 0,
+) -> Float[Tensor, "pairs columns"]:
+    """The `order`-th derivative at distances r; plain torch. Raises ValueError for r outside the knots."""
+    intervals = coefficients.shape[1] - 5
+    stop = start + spacing * intervals
+    if r.numel() and not (float(r.min()) >= start and float(r.max()) <= stop):
+        raise ValueError(f"The table covers {start} to {stop} Å; asked were {float(r.min())} to {float(r.max())}.")
+    x = (r - start) / spacing
+    interval = x.floor().clamp(max=intervals - 1)
+    weights = spline_weights(x - interval, order) / spacing**order
+    rows = interval.long()[:, None] + torch.arange(TAPS, device=r.device)
+    return torch.einsum("pk,pkc->pc", weights, coefficients[kind[:, None], rows])
