@@ -194,11 +194,13 @@ class OurSide:
         return {"energy_eV_per_atom": float(energy), "forces_eV_per_A": float(forces)}
 
     def task(self, kind: str) -> Callable[[], Any]:
-        from rikiba.calculators.autograd import evaluate, frozen
+        from rikiba.calculators.autograd import evaluate, frozen, run_program
 
         if kind == "inference":
-            model = frozen(self.model)
-            return lambda: evaluate(model, self.system, self.pairs)
+            model, program = frozen(self.model), self.model.program()
+            if program is None:
+                return lambda: evaluate(model, self.system, self.pairs)
+            return lambda: run_program(program, self.system, self.pairs)
 
         def predict() -> tuple[torch.Tensor, torch.Tensor]:
             found = evaluate(self.model, self.system, self.pairs, create_graph=True)

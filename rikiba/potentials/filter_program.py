@@ -150,7 +150,7 @@ def couplings(
     return Messages(Paths(*columns), Rows(*places), channels)
 
 
-class FilterProgram(ABC):
+class CompiledFilters(ABC):
     """A snapshot of a SchNet or PaiNN as a program of compiled kernels; see `Program`."""
 
     def __init__(self, potential: Union["SchNet", "PaiNN"], *, tabulate: bool, tolerance: float) -> None:

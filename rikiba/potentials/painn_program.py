@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 
 from rikiba.kernels import pair_geometry_cpu as geometry
 
-from .filter_program import NO_TERMS, Dense, FilterProgram, Grouped, couplings, padded, widened
+from .filter_program import NO_TERMS, CompiledFilters, Dense, Grouped, couplings, padded, widened
 
 if TYPE_CHECKING:
     from .painn import PaiNN
@@ -35,7 +35,7 @@ class _Kept(NamedTuple):
     dot: Tensor
 
 
-class CompiledPaiNN(FilterProgram):
+class CompiledPaiNN(CompiledFilters):
     """A snapshot of a PaiNN; see `PaiNN.program`."""
 
     def __init__(self, potential: "PaiNN", *, tabulate: bool, tolerance: float) -> None:

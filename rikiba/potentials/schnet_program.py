@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .filter_program import Dense, FilterProgram, Grouped, couplings, padded, widened
+from .filter_program import CompiledFilters, Dense, Grouped, couplings, padded, widened
 
 if TYPE_CHECKING:
     from .schnet import SchNet
 
 
-class CompiledSchNet(FilterProgram):
+class CompiledSchNet(CompiledFilters):
     """A snapshot of a SchNet; see `SchNet.program`."""
 
     def __init__(self, potential: "SchNet", *, tabulate: bool, tolerance: float) -> None:
