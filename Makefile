@@ -31,9 +31,10 @@ docs: .venv/.docs
 	$(BIN)/mkdocs build --strict
 
 benchmarks: .venv/.test
-	$(BIN)/python benchmarks/md_overhead/ours.py
+	$(BIN)/python benchmarks/md_overhead/compare.py
 	$(BIN)/python benchmarks/accuracy/learn.py mlearn-Si --potential behler_parrinello --seconds 900
 	$(BIN)/python benchmarks/accuracy/learn.py mlearn-Si --potential mace --seconds 900
+	$(BIN)/python benchmarks/tables.py
 
 clean:
 	rm -rf .venv site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

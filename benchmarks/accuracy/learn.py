@@ -3,11 +3,11 @@
     python benchmarks/accuracy/learn.py rmd17-ethanol --frames 50 --potential mace --seconds 3000
     python benchmarks/accuracy/learn.py mlearn-Si --potential behler_parrinello --seconds 900
 
-One thread. rMD17 (doi:10.1088/2632-2153/abba6f): the first n training frames of split 01, of which the last
-tenth validates, tested on its 1,000 test frames. mlearn (doi:10.1021/acs.jpca.9b08723): the published division,
-with stress; all training frames train and nothing is used to stop early. Data come from the folder that
-RIKIBA_DATA names (mlearn-Si also from examples/silicon/data). Writes results/DATA_POTENTIAL_FRAMES.json beside
-this file: test errors, settings, wall time.
+One thread. rMD17 (doi:10.1088/2632-2153/abba6f): the first n training frames of split 01, of which the
+last tenth validates, tested on its 1,000 test frames. mlearn (doi:10.1021/acs.jpca.9b08723): the published
+division, with stress; all training frames train and nothing is used to stop early. Data come from the
+folder that RIKIBA_DATA names (mlearn-Si from examples/silicon/data). Writes
+results/DATA_POTENTIAL_FRAMES.json beside this file: test errors, settings, wall time.
 """
 
 import argparse
@@ -81,7 +81,9 @@ def divided(name: str, n: int | None) -> tuple[Dataset, Dataset | None, Dataset]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", choices=tuple(SETS))
     parser.add_argument("--frames", type=int, help="only the first so many training frames")
     parser.add_argument("--potential", default="mace", choices=("mace", "behler_parrinello"))
@@ -123,7 +125,9 @@ def main() -> None:
         raise SystemExit("Interrupted; run again with the same --folder to go on.")
     name = f"{options.data}_{options.potential}_{len(training) + len(validation or ())}"
     if options.folder:
-        save_potential(options.folder / f"{name}.npz", result.potential, level_of_theory=SETS[options.data][2])
+        save_potential(
+            options.folder / f"{name}.npz", result.potential, level_of_theory=SETS[options.data][2]
+        )
     found = errors(PotentialCalculator(result.potential), test)
     row = {
         "data": options.data,
@@ -134,10 +138,14 @@ def main() -> None:
         "parameters": sum(p.numel() for p in result.potential.parameters()),
         "arguments": {k: list(v) if isinstance(v, tuple) else v for k, v in arguments.items()},
         "seed": options.seed,
+        "seconds": options.seconds,
+        "atoms_per_frame": sum(f.system.n_atoms for f in test) / len(test),
         "epochs": result.history[-1]["epoch"],
         "training_wall_s": round(result.seconds, 1),
         "total_wall_s": round(time.time() - started, 1),
-        "test": {k: v for k, v in found.values.items() if isinstance(v, float) and ("mae" in k or "rmse" in k)},
+        "test": {
+            k: v for k, v in found.values.items() if isinstance(v, float) and ("mae" in k or "rmse" in k)
+        },
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "rikiba": __version__,

@@ -43,6 +43,8 @@ PEERS: dict[str, list[str]] = {
         "rich==15.0.0",
         "tqdm==4.70.1",
     ],
+    "nequip": ["nequip==0.19.1", "e3nn==0.6.0", "torch==2.13.0", "ase==3.29.0", "numpy==2.4.6"],
+    "sevennet": ["sevenn==0.13.0", "e3nn==0.6.0", "torch==2.13.0", "ase==3.29.0", "numpy==2.4.6"],
     "torch_sim": ["torch-sim-atomistic==0.3.0", "torch==2.13.0", "ase==3.29.0"],
 }
 

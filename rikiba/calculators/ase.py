@@ -16,6 +16,11 @@ from rikiba.core.system import System
 from .base import Calculator, require_finite, require_volume
 
 
+def _conditions(atoms: Atoms) -> dict[str, Any]:
+    """What `info` says that changes an energy; ASE's calculators do not compare it between calls."""
+    return {key: atoms.info.get(key) for key in ("charge", "spin")}
+
+
 class RikibaCalculator(AseCalculator):
     """An ASE calculator around any rikiba calculator; stress only where the cell spans a volume."""
 
@@ -24,6 +29,13 @@ class RikibaCalculator(AseCalculator):
     def __init__(self, calculator: Calculator, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.calculator = calculator
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What differs from the last call, charge and spin in `info` included."""
+        changes: list[str] = super().check_state(atoms, tol)
+        if self.atoms is not None and _conditions(self.atoms) != _conditions(atoms):
+            changes.append("info")
+        return changes
 
     def calculate(
         self,
@@ -51,6 +63,8 @@ def as_ase(calculator: Calculator) -> RikibaCalculator:
 class FromASE:
     """Any ASE calculator as a rikiba calculator; structures of a batch are evaluated one after another.
 
+    Charge and spin stand in each structure's `info`, for calculators that look there; others ignore them.
+
     Args:
         calculator: an ASE calculator that implements energy and forces (and stress, where it is asked for).
     """
@@ -58,6 +72,7 @@ class FromASE:
     def __init__(self, calculator: AseCalculator) -> None:
         self.calculator = calculator
         self._atoms: list[Atoms] = []
+        self._last: dict[str, Any] | None = None
 
     def __call__(self, system: System, *, forces: bool = True, stress: bool = False) -> Results:
         if stress:
@@ -70,15 +85,21 @@ class FromASE:
         """ASE structures, kept between calls so that a calculator can start from its last solution."""
         frames = system.to_ase()
         if len(frames) == len(self._atoms) == 1 and np.array_equal(frames[0].numbers, self._atoms[0].numbers):
-            kept = self._atoms[0]
-            kept.set_cell(frames[0].cell)
-            kept.set_pbc(frames[0].pbc)
-            kept.positions[:] = frames[0].positions
+            kept, new = self._atoms[0], frames[0]
+            kept.set_cell(new.cell)
+            kept.set_pbc(new.pbc)
+            kept.arrays.clear()
+            kept.arrays.update(new.arrays)
+            kept.info = new.info
             return self._atoms
         self._atoms = frames
         return frames
 
     def _one(self, atoms: Atoms, forces: bool, stress: bool) -> Results:
+        if self._last != _conditions(atoms):
+            if self._last is not None:
+                self.calculator.reset()
+            self._last = _conditions(atoms)
         atoms.calc = self.calculator
         energy = torch.tensor([float(atoms.get_potential_energy())], dtype=torch.float64)
         f = torch.from_numpy(np.array(atoms.get_forces(), dtype=np.float64)) if forces else None

@@ -83,7 +83,13 @@ def evaluate(
 
     E = Σ_i ε_i in float64; F = −∂E/∂r; σ = (1/V) ∂E/∂ε (NaN where a cell spans no volume).
     With `create_graph` the results can be differentiated again (training); otherwise they are detached.
+    Raises ValueError where the pairs do not reach as far as the potential's cutoff.
     """
+    if pairs.cutoff < potential.cutoff:
+        raise ValueError(
+            f"{type(potential).__name__} needs pairs up to {potential.cutoff} Å; "
+            f"these end at {pairs.cutoff} Å."
+        )
     if not (forces or stress):
         with torch.set_grad_enabled(create_graph):
             return _with_energy(potential(system, pairs), system)
@@ -161,26 +167,52 @@ def frozen(potential: Potential) -> Potential:
     return copy.deepcopy(potential, shared)
 
 
+class _Weights:
+    """Tells whether a potential's parameters have been written to or replaced since it was last asked."""
+
+    def __init__(self, potential: Potential) -> None:
+        self._potential = potential
+        self._seen: list[tuple[int, int]] | None = None
+        self._tensors: list[Tensor] = []
+
+    def changed(self) -> bool:
+        """True at the first call, then after every change."""
+        if self._seen is not None and self._seen == [(t.data_ptr(), t._version) for t in self._tensors]:
+            return False
+        self._tensors = [*self._potential.parameters(), *self._potential.buffers()]
+        self._seen = [(t.data_ptr(), t._version) for t in self._tensors]
+        return True
+
+
 class PotentialCalculator:
     """A potential with its pair list: what MD, relaxation and properties call.
 
     Args:
         potential: any `Potential`; its dtype and device are used.
         skin: extra neighbour radius, Å; larger means fewer, longer searches. Results do not depend on it.
-        use_program: run the potential's raw-kernel program where it has one.
+        use_program: run the potential's raw-kernel program where it has one: `potential.program()`, made at
+            the first call and again when weights have changed. A program of other settings may be given
+            instead; it is kept as it is. False: automatic differentiation.
     """
 
-    def __init__(self, potential: Potential, *, skin: float = 0.5, use_program: bool = True) -> None:
+    def __init__(
+        self, potential: Potential, *, skin: float = 0.5, use_program: bool | Program = True
+    ) -> None:
         self.potential = potential
-        self._frozen = frozen(potential)
+        self._frozen = potential
         self.pairs = PairFinder(potential.cutoff, skin)
-        self._program = potential.program() if use_program else None
+        self._program = None if isinstance(use_program, bool) else use_program
+        self._follow = use_program is True
+        self._weights = _Weights(potential)
 
     def __call__(self, system: System, *, forces: bool = True, stress: bool = False) -> Results:
         """Detached results; see `evaluate`. Raises as the `Calculator` protocol says."""
         if stress:
             require_volume(system)
         pairs = self.pairs(system)
+        if self._weights.changed():
+            self._frozen = frozen(self.potential)
+            self._program = self.potential.program() if self._follow else self._program
         if self._program is not None:
             results = run_program(self._program, system, pairs, forces=forces, stress=stress)
         else:

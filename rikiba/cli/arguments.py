@@ -1,6 +1,7 @@
 """Arguments that every verb with a configuration takes."""
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,5 +28,14 @@ def load_config(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def out_folder(arguments: argparse.Namespace) -> Path:
-    """The folder that the run writes."""
-    return arguments.out or Path("runs") / arguments.file.stem
+    """The folder that the run writes, not made yet. Raises ConfigError where it cannot be written."""
+    out: Path = arguments.out or Path("runs") / arguments.file.stem
+    try:
+        there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise config.ConfigError(
+            f"The folder '{out}' cannot be written: {error.strerror}. Name another with --out FOLDER."
+        ) from error
+    return out

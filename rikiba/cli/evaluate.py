@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> None:
     from .output import write_run
 
-    tables, folder = common.load_config(arguments), arguments.file.parent
+    tables, folder, out = common.load_config(arguments), arguments.file.parent, common.out_folder(arguments)
     config.check_tables(tables, TABLES)
     records = [errors_on(tables, folder)] if "data" in tables else []
     if arguments.physics:
@@ -33,7 +33,7 @@ def execute(arguments: argparse.Namespace) -> None:
             "There is nothing to evaluate: give a table [data] with labelled frames, or --physics."
         )
     rooms = {"physics": Physics}
-    write_run(arguments, tables, records, common.out_folder(arguments), rooms=rooms)
+    write_run(arguments, tables, records, out, rooms=rooms)
 
 
 @final
@@ -42,7 +42,7 @@ class Physics:
     """The table [physics].
 
     Args:
-        checks: names of checks; all but the timing if not given.
+        checks: names of checks, or just "all"; all but hot_dynamics (5000 K) and cost (a timing).
         elements: needed where no [structure] is given and the calculator does not tell.
         cutoff: Å, for a calculator that does not tell its own.
         precision: sets the thresholds; the calculator's own if not given.

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rikiba.execution.processes import JobError
+
 MISTAKE = 2
 """Exit code where the input cannot be used."""
 INTERRUPTED = 130
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rikiba: interrupted.", file=sys.stderr)
         return INTERRUPTED
-    except (ValueError, OSError, ArithmeticError, ImportError) as error:
+    except (ValueError, OSError, ArithmeticError, ImportError, JobError) as error:
         if parsed.debug or _is_our_bug(error):
             raise
         print(f"rikiba {parsed.verb}: {message(error)}", file=sys.stderr)
@@ -69,6 +71,8 @@ def message(error: BaseException) -> str:
     """What a person needs to know of an error, without its traceback."""
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         return f"There is no file '{error.filename}'."
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"'{error.filename}': {error.strerror}."
     if isinstance(error, ImportError) and error.name and "pip install" not in str(error):
         return f"The package '{error.name}' is missing: {error}. Try: pip install {error.name}"
     return str(error) or type(error).__name__

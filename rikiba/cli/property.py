@@ -23,7 +23,7 @@ def execute(arguments: argparse.Namespace) -> None:
     from .output import write_run
     from .sources import TrajectoryFile
 
-    tables = common.load_config(arguments)
+    tables, out = common.load_config(arguments), common.out_folder(arguments)
     config.check_tables(tables, TABLES)
     questions = {
         name: config.build_kind("properties", table, where=f"[property.{name}]", default=name)
@@ -37,7 +37,7 @@ def execute(arguments: argparse.Namespace) -> None:
             show("Properties", k, len(questions))
             records.append(answer(name, question, tables, arguments.file.parent))
         show("Properties", len(questions), len(questions))
-    write_run(arguments, tables, records, common.out_folder(arguments), rooms={"trajectory": TrajectoryFile})
+    write_run(arguments, tables, records, out, rooms={"trajectory": TrajectoryFile})
 
 
 def answer(name: str, question: Any, tables: Mapping[str, Any], folder: Path) -> Record:

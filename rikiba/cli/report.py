@@ -21,4 +21,9 @@ def execute(arguments: argparse.Namespace) -> None:
             raise ConfigError(f"There is no folder '{folder}'; give that of a run, e.g. runs/ethanol.")
         records += read_records(folder / "records" if (folder / "records").is_dir() else folder)
     out = arguments.out or arguments.folder[0] / "report.html"
-    print(write_page(records, out, title=arguments.title or arguments.folder[0].resolve().name))
+    try:
+        print(write_page(records, out, title=arguments.title or arguments.folder[0].resolve().name))
+    except OSError as error:
+        raise ConfigError(
+            f"'{out}' cannot be written: {error.strerror}. Name another file with --out."
+        ) from error

@@ -5,7 +5,7 @@ constructor. Types, defaults and documentation come from the signature, its type
 """
 
 from .building import build, build_kind, check_tables, pick, resolve_table, resolved, table_of
-from .explanation import explain, find_room, listing, rooms
+from .explanation import explain, explain_table, find_room, listing, rooms
 from .files import apply_settings, read, to_toml, write
 from .schema import Parameter, schema
 from .values import ConfigError, convert, describe
@@ -20,6 +20,7 @@ __all__ = [
     "convert",
     "describe",
     "explain",
+    "explain_table",
     "find_room",
     "listing",
     "pick",

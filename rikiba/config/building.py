@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,21 +163,24 @@ def _arguments(cls: Any, table: Mapping[str, Any], where: str, computed: Mapping
     arguments = {k: v for k, v in computed.items() if k in known and k not in keys}
     for key, value in keys.items():
         hint = known[key].hint if key in known else Any
-        arguments[key] = convert(value, hint, f"{where} {key}", _make)
+        arguments[key] = convert(value, hint, f"{where} {key}", partial(_make, computed=computed))
     missing = [p for p in known.values() if p.required and p.name not in arguments]
     if missing:
         raise ConfigError(_missing(missing, cls, where))
     return arguments
 
 
-def _make(hint: type, table: Mapping[str, Any], where: str) -> Any:
-    """An object from a nested table: of the class its `kind` names, or of the hint's class itself."""
+def _make(hint: type, table: Mapping[str, Any], where: str, computed: Mapping[str, Any]) -> Any:
+    """An object from a nested table: of the class its `kind` names, or of the hint's class itself.
+
+    Computed values serve the parts of a whole (the terms of a sum) as they serve the whole.
+    """
     room = room_of(hint)
     if "kind" not in table:
         if _abstract(hint):
             known = f"; known are {', '.join(registry.names(room))}" if room else ""
             raise ConfigError(f"{where} needs a 'kind' that names {article(hint.__name__)}{known}.")
-        return build(hint, table, where=where)
+        return build(hint, table, where=where, computed=computed)
     if room is None:
         raise ConfigError(f"{where} is {article(hint.__name__)}, which has no kinds; leave 'kind' out.")
     cls = pick(room, table, where=where)
@@ -184,7 +188,7 @@ def _make(hint: type, table: Mapping[str, Any], where: str) -> Any:
         raise ConfigError(
             f"{where} kind '{table['kind']}' is {article(cls.__name__)}, not {article(hint.__name__)}."
         )
-    return build(cls, table, where=where)
+    return build(cls, table, where=where, computed=computed)
 
 
 def room_of(cls: type) -> str | None:

@@ -3,6 +3,7 @@
 import pkgutil
 import textwrap
 from importlib import import_module
+from typing import Any
 
 from rikiba.core import registry
 
@@ -56,7 +57,15 @@ def explain(room: str, name: str) -> str:
     references = getattr(cls, "references", ())
     if isinstance(references, (tuple, list)):
         lines += [f"# doi:{doi}" for doi in references]
-    lines += [f"[{role}]", f'kind = "{name}"']
+    return _with_keys([*lines, f"[{role}]", f'kind = "{name}"'], cls, role)
+
+
+def explain_table(role: str, cls: Any) -> str:
+    """The same for a table without a `kind`, which one class reads, e.g. [simulation]."""
+    return _with_keys([*_comment(registry.summary(cls)), f"[{role}]"], cls, role)
+
+
+def _with_keys(lines: list[str], cls: Any, role: str) -> str:
     nested: list[str] = []
     for p in schema(cls):
         lines += ["", *_comment(_meaning(p)), *_assignment(p, role, nested)]

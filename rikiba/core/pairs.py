@@ -122,7 +122,12 @@ class Pairs:
 
     @staticmethod
     def cat(parts: "list[Pairs]") -> "Pairs":
-        """Concatenate lists of consecutive Systems, offsetting atom indices."""
+        """Concatenate lists of consecutive Systems, offsetting atom indices.
+
+        Raises ValueError where there are none and where their cutoffs differ.
+        """
+        if len({p.cutoff for p in parts}) != 1:
+            raise ValueError(f"Pairs.cat needs lists of one cutoff; given {[p.cutoff for p in parts]}.")
         offsets = np.cumsum([0] + [p.n_atoms for p in parts])
         return Pairs(
             i=torch.cat([p.i + int(o) for p, o in zip(parts, offsets[:-1], strict=True)]),
@@ -160,6 +165,10 @@ def find_pairs(system: System, cutoff: float) -> Pairs:
     return _Candidates.build(system, cutoff, 0.0).pairs(system)
 
 
+_ROUNDING = 1e-8
+"""Å that the search reaches farther, so that its rounding decides about no pair: `pairs` does."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Candidates:
     """Pairs within cutoff + skin, with the configuration that they were found for."""
@@ -176,10 +185,12 @@ class _Candidates:
     def build(system: System, cutoff: float, skin: float) -> "_Candidates":
         positions, cell = system.positions.detach(), system.cell.detach()
         points, cells = positions.cpu().numpy(), cell.cpu().numpy()
+        if not (np.isfinite(points).all() and np.isfinite(cells).all()):
+            raise ValueError("Neighbours were asked for of atoms whose positions or cell are not finite.")
         pbc = system.pbc.cpu().numpy()
         parts, offset = [], 0
         for k, n in enumerate(system.counts.tolist()):
-            found = _search(points[offset : offset + n], cells[k], pbc[k], cutoff + skin)
+            found = _search(points[offset : offset + n], cells[k], pbc[k], cutoff + skin + _ROUNDING)
             parts.append((found[0] + offset, found[1] + offset, found[2]))
             offset += n
         empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int64))
@@ -213,7 +224,7 @@ class _Candidates:
         2 max|u| + (cutoff + skin)·max(0, 1 − σ_min(F)), which must not exceed the skin.
         """
         positions, cell = system.positions.detach(), system.cell.detach()
-        if positions.shape != self.positions.shape or cell.shape != self.cell.shape:
+        if positions.shape != self.positions.shape or cell.shape != self.cell.shape or len(positions) == 0:
             return False
         if torch.equal(cell, self.cell):
             return bool(((positions - self.positions) ** 2).sum(-1).max() <= (self.skin / 2.0) ** 2)
@@ -231,7 +242,7 @@ def _search(
     points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, radius: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Candidates of one structure from vesin, sorted by (i, j, shift)."""
-    if len(points) == 0 or (len(points) == 1 and not pbc.any()):
+    if len(points) == 0 or radius <= _ROUNDING or (len(points) == 1 and not pbc.any()):
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int64)
     if not pbc.any() and len(points) <= 64:
         # all pairs at once: for a small molecule quicker than any search
@@ -288,7 +299,7 @@ class PairFinder:
         if self.cutoff == 0.0 or not self._same_structure(system) or not self._current().still_good(system):
             self.n_builds += 1
             self._candidates = _Candidates.build(system, self.cutoff, self.skin)
-            self._key = (system.system_index, system.pbc)
+            self._key = (system.system_index, system.pbc.clone())
         return self._current().pairs(system)
 
     def reset(self) -> None:
@@ -303,6 +314,5 @@ class PairFinder:
         if self._candidates is None or self._key is None or self.skin == 0.0:
             return False
         index, pbc = self._key
-        return (index is system.system_index or torch.equal(index, system.system_index)) and (
-            pbc is system.pbc or torch.equal(pbc, system.pbc)
-        )
+        same_index = index is system.system_index or torch.equal(index, system.system_index)
+        return same_index and torch.equal(pbc, system.pbc)

@@ -143,10 +143,12 @@ class Results:
         return Results(**new)
 
     def select(self, system: "System", which: Sequence[int]) -> "Results":
-        """The results of some of the systems, in the given order."""
-        rows = [system.atom_rows(k) for k in which]
-        atoms = torch.cat([torch.arange(r.start, r.stop) for r in rows]).to(system.numbers.device)
-        index = torch.tensor(list(which), device=system.numbers.device)
+        """The results of some of the systems, in the given order; −1 is the last, as in any sequence."""
+        device = system.numbers.device
+        index = torch.arange(system.n_systems)[torch.as_tensor(which, dtype=torch.int64)].to(device)
+        rows = [system.atom_rows(k) for k in index.tolist()]
+        none = torch.zeros(0, dtype=torch.int64)
+        atoms = torch.cat([none, *(torch.arange(r.start, r.stop) for r in rows)]).to(device)
         new = {q.name: getattr(self, q.name)[atoms if q.per == "atom" else index] for q in self.present()}
         return Results(**new, spread=None if self.spread is None else self.spread.select(system, which))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 import torch
 from ase import Atoms
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 from . import elements, units
@@ -172,7 +172,7 @@ class System:
         """Σ q_i r_i in e·Å; depends on the origin where Σ q ≠ 0 and on the image choice where periodic."""
         return self.total(charges[:, None] * self.positions)
 
-    def total(self, per_atom: Float[Tensor, "atoms *rest"]) -> Float[Tensor, "systems *rest"]:
+    def total(self, per_atom: Num[Tensor, "atoms *rest"]) -> Float[Tensor, "systems *rest"]:
         """Sum a per-atom quantity over the owned atoms of each system, in float64."""
         values = per_atom.double()
         if self.owned is not None:

@@ -81,7 +81,7 @@ def check_dataset(dataset: Dataset, thresholds: Thresholds | None = None) -> Rec
     suspicious sign or unit, forces that are not the energy's slope, close contacts, mixed levels of theory.
 
     The verdict is 'fail' for an error (a label that cannot be right), 'undecided' where something only looks
-    odd, 'pass' otherwise. Notes ('missing', 'duplicate') leave the verdict alone.
+    odd, 'pass' otherwise. Notes (a missing stress, a duplicate) leave the verdict alone.
     """
     limit = thresholds or Thresholds()
     frames = [_summary(f, k) for k, f in enumerate(dataset)]

@@ -75,13 +75,21 @@ class Dataset(Sequence[Labelled]):
         return len(self.frames)
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
-        """One frame for an integer; a Dataset for a slice or a list of indices."""
+        """One frame for an integer; a Dataset for a slice, a list of indices or a mask of booleans."""
         if isinstance(index, (int, np.integer)):
             return self.frames[int(index)]
-        rows = range(len(self))[index] if isinstance(index, slice) else [int(k) for k in index]
+        rows = range(len(self))[index] if isinstance(index, slice) else self._rows(index)
         if isinstance(self.frames, (list, tuple)):
             return Dataset([self.frames[k] for k in rows], self.name)
         return Dataset(_Selection(self.frames, rows), self.name)
+
+    def _rows(self, index: Any) -> list[int]:
+        chosen = np.asarray(index)
+        if chosen.dtype != bool:
+            return [int(k) for k in chosen]
+        if chosen.shape != (len(self),):
+            raise IndexError(f"A mask of shape {chosen.shape} does not fit {len(self)} frames.")
+        return [int(k) for k in np.flatnonzero(chosen)]
 
     def __iter__(self) -> Iterator[Labelled]:
         return (self.frames[k] for k in range(len(self)))

@@ -34,9 +34,9 @@ StressUnit = Literal["eV/Å^3", "GPa", "kbar"]
 class Keys:
     """Where a file keeps its labels and in which unit; lengths are Å.
 
-    `energy_unit` applies to energies, to forces (per Å) and to virials. A stress is ASE's (tension > 0)
-    unless `compression_positive`; a virial is −∂E/∂ε = −stress·V. Stress and virial are read only where
-    their key is named, as 6 Voigt numbers (xx yy zz yz xz xy), 9 numbers or a 3×3 matrix.
+    `energy_unit` applies to energies (those of atoms too), to forces (per Å) and to virials. A stress is
+    ASE's (tension > 0) unless `compression_positive`; a virial is −∂E/∂ε = −stress·V. Stress and virial are
+    read only where their key is named, as 6 Voigt numbers (xx yy zz yz xz xy), 9 numbers or a 3×3 matrix.
     """
 
     energy: str = "energy"
@@ -79,7 +79,8 @@ def label(
     }
     for name, key in keys.other.items():
         shape = QUANTITIES[name].shape
-        found[name] = _array(raw, name, key, (n, *shape) if QUANTITIES[name].per == "atom" else shape)
+        value = _array(raw, name, key, (n, *shape) if QUANTITIES[name].per == "atom" else shape)
+        found[name] = _scaled(value, factor if name == "energies" else 1.0)
     for name in need:
         if found[name] is None:
             raise ValueError(_missing(raw, name, _key_of(keys, name)))

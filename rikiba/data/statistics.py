@@ -89,7 +89,7 @@ def energy_shift(dataset: Dataset, e0: Mapping[str, float]) -> float:
 
 
 def atomic_energies(dataset: Dataset, isolated: Mapping[str, float] | None = None) -> dict[str, float]:
-    """E0 of each element, eV: given, else of isolated atoms in the data, else by least squares.
+    """E0 of each element, eV: given, else of isolated neutral atoms in the data, else by least squares.
 
     Least squares minimises Σ_frames ((E − Σ_Z n_Z E0_Z)/n)² over the elements that are left. What the
     compositions do not determine is set by the minimum norm, with a UserWarning that names it: energies of
@@ -131,7 +131,8 @@ def _energies(dataset: Dataset) -> Iterator[tuple[dict[str, int], float, Labelle
 def _isolated_in(dataset: Dataset) -> dict[str, float]:
     found: dict[str, float] = {}
     for counts, energy, frame in _energies(dataset):
-        if not is_isolated_atom(frame):
+        ion = frame.system.charge is not None and float(frame.system.charge[0]) != 0.0
+        if ion or not is_isolated_atom(frame):
             continue
         (symbol,) = counts
         if abs(found.setdefault(symbol, energy) - energy) > 1e-6:

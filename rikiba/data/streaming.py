@@ -5,8 +5,10 @@ the frames (`offsets.bin` says where a frame starts), per-system fields have one
 frame lacks has a cleared bit in `present.bin`. Nothing is pickled; any number of processes may read.
 """
 
+import contextlib
 import json
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +57,12 @@ def write_store(frames: Iterable[Labelled], folder: str | Path) -> Path:
     """Write frames, taken one by one, as a store; an existing one is replaced when the new one is complete.
 
     Metadata (`info`, weights, noise) goes through JSON: arrays come back as lists. Raises ValueError where it
-    cannot be written so, and where there are no frames.
+    cannot be written so, and where there are no frames. Of several that write one folder at the same time,
+    one wins, whole.
     """
     folder = Path(folder)
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
     writer = _Writer(part)
     try:
         for frame in frames:
@@ -70,9 +72,24 @@ def write_store(frames: Iterable[Labelled], folder: str | Path) -> Path:
         writer.close()
         shutil.rmtree(part, ignore_errors=True)
         raise
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    part.chmod(0o755)
+    _put(part, folder)
     return folder
+
+
+def _put(part: Path, folder: Path) -> None:
+    """Move a complete store to its place; what stood there goes first, in one piece."""
+    while True:
+        try:
+            part.rename(folder)
+            return
+        except OSError:
+            if not folder.is_dir():
+                raise
+        old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".old"))
+        with contextlib.suppress(FileNotFoundError):  # another process was quicker
+            folder.rename(old / folder.name)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def convert(
@@ -209,8 +226,14 @@ class Store(Sequence[Labelled]):
                 f"{self.folder}: version {meta.get('version')} of {meta.get('format')!r} is not known."
             )
         self._meta = meta
+        self._stamp = self._written()
         self._bits = {name: bit for bit, name in enumerate(meta["fields"])}
         self._maps: dict[str, np.ndarray] = {}
+
+    def _written(self) -> tuple[int, int]:
+        """What tells this store from another one put in its place."""
+        stat = (self.folder / "meta.json").stat()
+        return stat.st_ino, stat.st_mtime_ns
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder}
@@ -277,6 +300,8 @@ class Store(Sequence[Labelled]):
 
     def _map(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         if name not in self._maps:
+            if self._written() != self._stamp:
+                raise ValueError(f"{self.folder} was replaced while it was being read; open it again.")
             self._maps[name] = np.memmap(self.folder / f"{name}.bin", dtype=dtype, mode="r").reshape(
                 -1, *shape
             )

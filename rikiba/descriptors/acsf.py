@@ -6,8 +6,8 @@ Behler, J. Chem. Phys. 134, 074106 (2011), doi:10.1063/1.3553717 (G², G⁴ and 
 With c_ij the envelope and each unordered pair of neighbours counted once:
 
     G²    = Σ_j e^{−η(r_ij−r_s)²} c_ij
-    wide  = 2^{1−ζ} Σ_{j<k} (1+λ cos θ_jik)^ζ e^{−η[(r_ij−r_s)²+(r_ik−r_s)²]} c_ij c_ik           (G⁵)
-    narrow = 2^{1−ζ} Σ_{j<k} (1+λ cos θ_jik)^ζ e^{−η[(r_ij−r_s)²+(r_ik−r_s)²+(r_jk−r_s)²]} c_ij c_ik c_jk  (G⁴)
+    wide  = 2^{1−ζ} Σ_{j<k} (1+λ cos θ_jik)^ζ e^{−η[(r_ij−r_s)²+(r_ik−r_s)²]} c_ij c_ik      (G⁵)
+    narrow= 2^{1−ζ} Σ_{j<k} (1+λ cos θ_jik)^ζ e^{−η[(r_ij−r_s)²+(r_ik−r_s)²+(r_jk−r_s)²]} c_ij c_ik c_jk (G⁴)
 
 The wide sum over pairs of neighbours is exact at linear cost where ζ is an integer: (1+λx)^ζ is a polynomial
 in Legendre functions, P_l(r̂_ij·r̂_ik) = Σ_m Y_lm(r̂_ij) Y_lm(r̂_ik)/(2l+1) by the addition theorem, so
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from rikiba.core.pairs import Pairs
 from rikiba.core.system import System
 from rikiba.nn.cutoff import cosine, polynomial
+from rikiba.nn.double_buffers import DoubleBuffers
 from rikiba.nn.so3 import spherical_harmonics
 
 RadialFunction = tuple[float, float]
@@ -127,7 +128,7 @@ class SymmetryFunctions(nn.Module):
         r = vectors.norm(dim=-1)
         slot = pairs.i * t + types[pairs.j]
         g = self.radial(r) * self._envelope(r, self.cutoff)[:, None]
-        parts = [g.new_zeros((n * t, self.radial.n)).index_add(0, slot, g).reshape(n, -1)]
+        parts = [g.new_zeros((n * t, self.radial.n)).index_add(0, slot, g).reshape(n, t * self.radial.n)]
         if self.wide is None and not self.wide_direct.n and not self.narrow.n:
             return parts[0]
         near, parent = pairs, None
@@ -166,11 +167,11 @@ class SymmetryFunctions(nn.Module):
                 )
             values = functions(cos, r[a], r[b], r_jk) * product[:, None]
             rows = values.new_zeros((pairs.n_atoms * n_pairs, functions.n)).index_add(0, slot, values)
-            out.append(rows.reshape(pairs.n_atoms, -1))
+            out.append(rows.reshape(pairs.n_atoms, n_pairs * functions.n))
         return out
 
 
-class _Gaussians(nn.Module):
+class _Gaussians(DoubleBuffers):
     """e^{−η(r−r_s)²} for each (η, r_s)."""
 
     eta: Tensor
@@ -187,7 +188,7 @@ class _Gaussians(nn.Module):
         return torch.exp(-self.eta.to(r.dtype) * (r[:, None] - self.shift.to(r.dtype)) ** 2)
 
 
-class _WideByMoments(nn.Module):
+class _WideByMoments(DoubleBuffers):
     """Wide angular functions of integer ζ from one-neighbour sums."""
 
     mix: Tensor
@@ -223,7 +224,7 @@ class _WideByMoments(nn.Module):
         per_pair = (g[:, :, None] * y[:, None, :]).flatten(1)
         moments = per_pair.new_zeros((n * t, per_pair.shape[1])).index_add(0, slot, per_pair)
         squares = g.new_zeros((n * t, g.shape[1])).index_add(0, slot, g * g)
-        return moments.reshape(n, t, g.shape[1], -1), squares.reshape(n, t, -1)
+        return moments.reshape(n, t, g.shape[1], y.shape[1]), squares.reshape(n, t, g.shape[1])
 
     def combine(self, moments: Tensor, squares: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """All unordered pairs of neighbours, per element pair: [atoms, element pairs × functions]."""
@@ -236,7 +237,7 @@ class _WideByMoments(nn.Module):
         return values.flatten(2)[..., self.order].flatten(1)
 
 
-class _Triplets(nn.Module):
+class _Triplets(DoubleBuffers):
     """Angular functions by the explicit sum over pairs of neighbours."""
 
     def __init__(self, functions: Sequence[AngularFunction], *, narrow: bool) -> None:

@@ -1,4 +1,4 @@
-"""Compiled ends of an inference: read-outs, density normalisation, short-ranged repulsion. Sums in float64."""
+"""Compiled ends of an inference: read-outs, density normalisation, short repulsion. Sums in float64."""
 
 import math
 
@@ -25,7 +25,7 @@ def hidden_readout(z, weights, activation, energies, first):  # type: ignore[no-
     for n in range(z.shape[0]):
         total = 0.0
         for k in range(z.shape[1]):
-            x, w = np.float64(z[n, k]), np.float64(weights[k])
+            x, w = float(z[n, k]), float(weights[k])
             value, slope = x, 1.0
             if activation == SILU:
                 s = 1.0 / (1.0 + math.exp(-x)) if x > -700.0 else 0.0

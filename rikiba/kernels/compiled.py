@@ -25,3 +25,8 @@ def compiled(function: Callable[..., Any]) -> Any:
     except RuntimeError as error:  # no writable place for the cache
         _say_uncached(str(error))
         return numba.njit(nogil=True)(function)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """A part of compiled functions, copied into each: a call would count references to its arrays."""
+    return numba.njit(inline="always", nogil=True)(function)

@@ -1,10 +1,12 @@
-"""Sixteen numbers at once, inside compiled functions: what a compiler's vectoriser cannot be relied on to find.
+"""Sixteen numbers at once inside compiled functions: what a vectoriser cannot be relied on to find.
 
     a = load(array, at)             16 consecutive elements of a flat contiguous array, from index `at`
     store(array, at, a)
     multiply_add(a, b, c)           a·b + c, rounded once where the processor can
     multiply(a, b), add(a, b)
     splat(x)                        x in every lane, of x's type
+    spread(array, at)               one element in every lane
+    aligned(n, like)                a new array of like's type
     total(a)                        sum of the lanes, always in the same order
 
 float32 or float64. No index is checked. The results do not depend on the width of the processor's registers.
@@ -12,11 +14,26 @@ float32 or float64. No index is checked. The results do not depend on the width 
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
+from numba import extending
 from numba.core import cgutils, types
-from numba.extending import intrinsic, models, register_model
+from numba.extending import models, register_model
+
+from .compiled import compiled
 
 LANES = 16
+
+intrinsic: Any = extending.intrinsic  # untyped there
+
+
+@compiled
+def aligned(n, like):  # type: ignore[no-untyped-def]
+    """A new flat array of n elements that starts at a cache line, so that no load straddles two."""
+    size = like.itemsize
+    buffer = np.empty(n + 64 // size, like.dtype)
+    shift = (-buffer.ctypes.data % 64) // size
+    return buffer[shift : shift + n]
 
 
 class _Lanes(types.Type):
@@ -35,7 +52,8 @@ class _LanesModel(models.PrimitiveModel):
 _TYPES = {types.float32: _Lanes(types.float32), types.float64: _Lanes(types.float64)}
 
 
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, at: Any, lanes: Any) -> Any:
+def _pointer(context: Any, builder: Any, array_type: Any, args: Any, lanes: Any) -> Any:
+    array, at = args[:2]
     data = cgutils.create_struct_proxy(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [at]), ir.PointerType(lanes))
 
@@ -45,7 +63,7 @@ def load(typing: Any, array: Any, at: Any) -> Any:
     lanes = _TYPES[array.dtype]
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], *args, context.get_value_type(lanes))
+        pointer = _pointer(context, builder, signature.args[0], args, context.get_value_type(lanes))
         return builder.load(pointer, align=array.dtype.bitwidth // 8)
 
     return lanes(array, types.intp), emit
@@ -54,7 +72,7 @@ def load(typing: Any, array: Any, at: Any) -> Any:
 @intrinsic
 def store(typing: Any, array: Any, at: Any, value: Any) -> Any:
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], *args[:2], context.get_value_type(value))
+        pointer = _pointer(context, builder, signature.args[0], args, context.get_value_type(value))
         builder.store(args[2], pointer, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
@@ -66,12 +84,28 @@ def splat(typing: Any, x: Any) -> Any:
     lanes = _TYPES[x]
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = context.get_value_type(lanes)
-        one = builder.insert_element(ir.Constant(vector, ir.Undefined), args[0], ir.IntType(32)(0))
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
+        return _broadcast(context, builder, lanes, args[0])
 
     return lanes(x), emit
+
+
+def _broadcast(context: Any, builder: Any, lanes: Any, value: Any) -> Any:
+    vector = context.get_value_type(lanes)
+    undefined = ir.Constant(vector, ir.Undefined)
+    one = builder.insert_element(undefined, value, ir.IntType(32)(0))
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    return builder.shuffle_vector(one, undefined, mask)
+
+
+@intrinsic
+def spread(typing: Any, array: Any, at: Any) -> Any:
+    lanes = _TYPES[array.dtype]
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = cgutils.create_struct_proxy(signature.args[0])(context, builder, args[0]).data
+        return _broadcast(context, builder, lanes, builder.load(builder.gep(data, [args[1]])))
+
+    return lanes(array, types.intp), emit
 
 
 @intrinsic

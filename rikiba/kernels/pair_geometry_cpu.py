@@ -1,19 +1,32 @@
-"""Distances, harmonics and spline weights of all pairs, grouped by centre, with the reverse sweep. Compiled."""
+"""Compiled distances, harmonics and spline weights of pairs, grouped by centre, with the reverse sweep."""
 
 import math
 
 import numpy as np
 
-from .compiled import compiled
+from .compiled import compiled, inlined
+from .lanes import LANES, aligned, load, multiply, multiply_add, splat, store
 
 
 @compiled
-def arrange(types, n_types, i, j):  # type: ignore[no-untyped-def]
-    """Order atoms by type and pairs by centre in that order.
+def lengths(vectors):  # type: ignore[no-untyped-def]
+    """|r| of every pair, and the shortest."""
+    r = np.empty(len(vectors))
+    shortest = math.inf
+    for p in range(len(vectors)):
+        x, y, z = vectors[p, 0], vectors[p, 1], vectors[p, 2]
+        r[p] = math.sqrt(x * x + y * y + z * z)
+        shortest = min(shortest, r[p])
+    return r, shortest
 
-    Returns (order, place, spans, start, parent, sender): atom of each place, place of each atom, first place
-    of each type, first pair of each centre, and for each pair its index in the given list and the place of
-    its neighbour.
+
+@compiled
+def arrange(types, n_types, i, j, r):  # type: ignore[no-untyped-def]
+    """Order atoms by type, pairs by centre in that order and by distance (the given order breaks ties).
+
+    Neighbours of similar distance read the same rows of a table, which then are in cache. Returns (order,
+    place, spans, start, parent, sender): atom of each place, place of each atom, first place of each type,
+    first pair of each centre, and for each pair its index in the given list and the place of its neighbour.
     """
     n_atoms, n_pairs = len(types), len(i)
     spans = np.zeros(n_types + 1, np.int64)
@@ -33,65 +46,102 @@ def arrange(types, n_types, i, j):  # type: ignore[no-untyped-def]
     at = start.copy()
     parent, sender = np.empty(n_pairs, np.int64), np.empty(n_pairs, np.int64)
     for p in range(n_pairs):
-        q = at[place[i[p]]]
-        at[place[i[p]]] += 1
+        centre = place[i[p]]
+        q = at[centre]
+        at[centre] += 1
+        while q > start[centre] and r[parent[q - 1]] > r[p]:
+            parent[q] = parent[q - 1]
+            q -= 1
         parent[q] = p
-        sender[q] = place[j[p]]
+    for q in range(n_pairs):
+        sender[q] = place[j[parent[q]]]
     return order, place, spans, start, parent, sender
 
 
 @compiled
-def measure(vectors, parent, unit, r):  # type: ignore[no-untyped-def]
-    """Fill unit vectors and lengths in grouped order; returns the shortest and the longest length."""
-    shortest, longest = math.inf, 0.0
+def unit_vectors(vectors, lengths, parent, unit, r):  # type: ignore[no-untyped-def]
+    """Fill unit vectors and lengths in grouped order."""
     for q in range(len(parent)):
         p = parent[q]
-        x, y, z = vectors[p, 0], vectors[p, 1], vectors[p, 2]
-        length = math.sqrt(x * x + y * y + z * z)
-        r[q] = length
-        unit[q, 0], unit[q, 1], unit[q, 2] = x / length, y / length, z / length
-        shortest, longest = min(shortest, length), max(longest, length)
-    return shortest, longest
+        r[q] = lengths[p]
+        for k in range(3):
+            unit[q, k] = vectors[p, k] / lengths[p]
+
+
+@inlined
+def _columns(values, q0, n, out):  # type: ignore[no-untyped-def]
+    """Rows q0 … q0 + n − 1 as columns of 16; zeros behind."""
+    for k in range(values.shape[1]):
+        for m in range(LANES):
+            out[k * LANES + m] = values[q0 + m, k] if m < n else 0.0
 
 
 @compiled
 def harmonics(unit, first, second, axis, coefficients, out):  # type: ignore[no-untyped-def]
-    """Y of every pair: Y_0 = 1, Y_1 = √3·r̂, then out[first] += c·out[second]·r̂[axis] term by term."""
+    """Y of every pair: Y_0 = 1, Y_1 = √3·r̂, then Y[first] += c·Y[second]·r̂[axis] term by term."""
     n_lm = out.shape[1]
-    for q in range(len(unit)):
-        out[q, 0] = 1.0
-        for k in range(1, n_lm):
-            out[q, k] = math.sqrt(3.0) * unit[q, k - 1] if k < 4 else 0.0
+    u, y = aligned(3 * LANES, unit), aligned(n_lm * LANES, unit)
+    for q0 in range(0, len(unit), LANES):
+        n = min(LANES, len(unit) - q0)
+        _columns(unit, q0, n, u)
+        y[:LANES] = 1.0
+        y[LANES:] = 0.0
+        for k in range(min(3, n_lm - 1)):
+            for m in range(LANES):
+                y[(k + 1) * LANES + m] = math.sqrt(3.0) * u[k * LANES + m]
         for k in range(len(first)):
-            out[q, first[k]] += coefficients[k] * out[q, second[k]] * unit[q, axis[k]]
+            to = first[k] * LANES
+            x = multiply(splat(coefficients[k]), load(u, axis[k] * LANES))
+            store(y, to, multiply_add(x, load(y, second[k] * LANES), load(y, to)))
+        for m in range(n):
+            for k in range(n_lm):
+                out[q0 + m, k] = y[k * LANES + m]
 
 
 @compiled
 def geometry_reverse(  # type: ignore[no-untyped-def]
     unit, r, y, first, second, axis, coefficients, parent, slope, y_slope, out
 ):
-    """out[pair] = ∂E/∂r_ij from ∂E/∂r (`slope`) and ∂E/∂Y (`y_slope`, overwritten)."""
-    root = math.sqrt(3.0)
-    u = np.empty(3)
-    for q in range(len(unit)):
-        u[:] = 0.0
+    """out[pair] = ∂E/∂r_ij from ∂E/∂r (`slope`) and ∂E/∂Y (`y_slope`)."""
+    n_lm = y.shape[1]
+    u, back = aligned(3 * LANES, unit), aligned(3 * LANES, unit)
+    h, g = aligned(n_lm * LANES, unit), aligned(n_lm * LANES, unit)
+    for q0 in range(0, len(unit), LANES):
+        n = min(LANES, len(unit) - q0)
+        _columns(unit, q0, n, u)
+        _columns(y, q0, n, h)
+        _columns(y_slope, q0, n, g)
+        back[:] = 0.0
         for k in range(len(first) - 1, -1, -1):
-            g = coefficients[k] * y_slope[q, first[k]]
-            y_slope[q, second[k]] += g * unit[q, axis[k]]
-            u[axis[k]] += g * y[q, second[k]]
-        for k in range(min(3, y.shape[1] - 1)):
-            u[k] += root * y_slope[q, k + 1]
-        along = u[0] * unit[q, 0] + u[1] * unit[q, 1] + u[2] * unit[q, 2]
-        for k in range(3):
-            out[parent[q], k] = slope[q] * unit[q, k] + (u[k] - along * unit[q, k]) / r[q]
+            x = multiply(splat(coefficients[k]), load(g, first[k] * LANES))
+            at, to = axis[k] * LANES, second[k] * LANES
+            store(g, to, multiply_add(x, load(u, at), load(g, to)))
+            store(back, at, multiply_add(x, load(h, to), load(back, at)))
+        for k in range(min(3, n_lm - 1)):
+            for m in range(LANES):
+                back[k * LANES + m] += math.sqrt(3.0) * g[(k + 1) * LANES + m]
+        for m in range(n):
+            q = q0 + m
+            along = 0.0
+            for k in range(3):
+                along += back[k * LANES + m] * unit[q, k]
+            for k in range(3):
+                out[parent[q], k] = slope[q] * unit[q, k] + (back[k * LANES + m] - along * unit[q, k]) / r[q]
 
 
 @compiled
-def spline_rows(r, kind, start, spacing, n_rows, row, weights):  # type: ignore[no-untyped-def]
-    """First coefficient row of each pair, its six value weights and its six slope weights (per Å)."""
+def spline_rows(r, kind, start, spacing, offset, n_rows, row, weights):  # type: ignore[no-untyped-def]
+    """First coefficient row of each pair, its six value weights and its six slope weights (per Å).
+
+    The table's coordinate is r, or ln(r + offset) for a positive offset.
+    """
+    step = spacing
     for q in range(len(r)):
-        x = (r[q] - start) / spacing
-        interval = min(int(x), n_rows - 6)
+        x = (r[q] - start) / step
+        if offset > 0.0:
+            x = (math.log(r[q] + offset) - start) / step
+            spacing = step * (r[q] + offset)
+        interval = max(0, min(int(x), n_rows - 6))
         row[q] = kind[q] * n_rows + interval
         t = x - interval
         s = 1.0 - t

@@ -39,20 +39,24 @@ def spline_coefficients(
 ) -> Float[Tensor, "knots_plus_4 columns"]:
     """Coefficients of the spline through `values` with the given f′ and f″ at its two ends.
 
-    Raises ValueError for fewer than six knots.
+    float64 on the CPU. Raises ValueError for fewer than six knots.
     """
     n = values.shape[0]
     if n < TAPS:
         raise ValueError(f"A quintic spline needs at least {TAPS} knots; given {n}.")
     at_knot = [spline_weights(values.new_zeros(1), order)[0, :5] / spacing**order for order in range(3)]
-    matrix = values.new_zeros((n + 4, n + 4))
-    for k in range(n):
-        matrix[k + 2, k : k + 5] = at_knot[0]
-    for row, order, column in ((0, 2, 0), (1, 1, 0), (n + 2, 1, n - 1), (n + 3, 2, n - 1)):
-        matrix[row, column : column + 5] = at_knot[order]
-    right = torch.cat([second[:1], first[:1], values, first[1:], second[1:]])
-    scale = matrix.abs().amax(1, keepdim=True)
-    return torch.linalg.solve(matrix / scale, right / scale)
+    from scipy.linalg import solve_banded
+
+    # row k + 2 reads columns k … k + 4; the conditions at the ends come first and last
+    rows = [(0, 2, 0), (1, 1, 0), *((k + 2, 0, k) for k in range(n)), (n + 2, 1, n - 1), (n + 3, 2, n - 1)]
+    right = torch.cat([second[:1], first[:1], values, first[1:], second[1:]]).clone()
+    bands = values.new_zeros((9, n + 4))
+    for row, order, column in rows:
+        scale = float(at_knot[order].abs().max())
+        right[row] /= scale
+        for m in range(5):
+            bands[4 + row - (column + m), column + m] = at_knot[order][m] / scale
+    return torch.from_numpy(solve_banded((4, 4), bands.numpy(), right.numpy()))
 
 
 def spline_table(
@@ -67,7 +71,9 @@ def spline_table(
     intervals = coefficients.shape[1] - 5
     stop = start + spacing * intervals
     if r.numel() and not (float(r.min()) >= start and float(r.max()) <= stop):
-        raise ValueError(f"The table covers {start} to {stop} Å; asked were {float(r.min())} to {float(r.max())}.")
+        raise ValueError(
+            f"The table covers {start} to {stop} Å; asked were {float(r.min())} to {float(r.max())}."
+        )
     x = (r - start) / spacing
     interval = x.floor().clamp(max=intervals - 1)
     weights = spline_weights(x - interval, order) / spacing**order

@@ -1,13 +1,15 @@
 """Per-element reference energies that keep float64 whatever the potential's precision is."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
+
+from .double_buffers import DoubleBuffers
 
 
-class AtomicEnergies(nn.Module):
+class AtomicEnergies(DoubleBuffers):
     """E0 of each element, eV: the energy of an isolated atom at the potential's level of theory.
 
     Total energies of thousands of eV carry E0 with an error of 1e-16, not 1e-7: `.to(torch.float32)` moves
@@ -34,7 +36,3 @@ class AtomicEnergies(nn.Module):
     def forward(self, types: Int[Tensor, "atoms"]) -> Float[Tensor, "atoms"]:
         """E0 of each atom, float64, eV."""
         return self.values[types]
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "AtomicEnergies":
-        self.values = self.values.to(fn(self.values).device)
-        return self

@@ -15,6 +15,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "gelu": functional.gelu,
+    "mish": functional.mish,
     "softplus": functional.softplus,
     "relu": torch.relu,
     "celu": lambda x: functional.celu(x, 0.1),
@@ -73,6 +74,26 @@ class NormalisedMLP(nn.Module):
             scale = (self.factor if k else 1.0) / sqrt(w.shape[0])
             x = (f(x) if k else x) @ (w * scale)
         return x
+
+    def with_slope(
+        self, x: Float[Tensor, "n inputs"], slope: Float[Tensor, "n inputs"]
+    ) -> tuple[Float[Tensor, "n outputs"], Float[Tensor, "n outputs"]]:
+        """The output and its derivative along `slope`, layer by layer; weights get no history.
+
+        Raises ValueError for activations other than silu and tanh.
+        """
+        if self.function not in ("silu", "tanh"):
+            raise ValueError(f"with_slope knows silu and tanh; this network has '{self.function}'.")
+        for k, w in enumerate(self.weights):
+            if k and self.function == "silu":
+                s = torch.sigmoid(x)
+                x, slope = x * s, slope * (s * (1.0 + x * (1.0 - s)))
+            elif k:
+                x = torch.tanh(x)
+                slope = slope * (1.0 - x * x)
+            w = w.detach() * ((self.factor if k else 1.0) / sqrt(w.shape[0]))
+            x, slope = x @ w, slope @ w
+        return x, slope
 
 
 class MLP(nn.Module):

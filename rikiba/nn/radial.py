@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .double_buffers import DoubleBuffers
+
 
 def _check(n: int, cutoff: float) -> None:
     if n < 1 or not cutoff > 0:
@@ -14,7 +16,7 @@ def _check(n: int, cutoff: float) -> None:
         )
 
 
-class Bessel(nn.Module):
+class Bessel(DoubleBuffers):
     """b_n(r) = √(2/r_c) sin(nπr/r_c)/r, n = 1 … N; finite at r = 0.
 
     Gasteiger, Groß & Günnemann, arXiv:2003.03123, eq. 7. With the frequencies at nπ/r_c each function has
@@ -45,7 +47,7 @@ class Bessel(nn.Module):
         return torch.sinc(r[:, None] * (w / pi)) * (self.factor * w)
 
 
-class Gaussian(nn.Module):
+class Gaussian(DoubleBuffers):
     """g_k(r) = exp(−γ (r − r_k)²) on equally spaced centres; γ = 1/(2Δ²) unless given.
 
     Schütt et al., doi:10.1063/1.5019779, eq. 3 (there γ = 10 Å⁻²).
@@ -89,10 +91,11 @@ class Gaussian(nn.Module):
         return torch.exp(-self.gamma.to(r) * (r[:, None] - self.centres.to(r)) ** 2)
 
 
-class ExpNormal(nn.Module):
+class ExpNormal(DoubleBuffers):
     """g_k(r) = exp(−β (e^(−αr) − μ_k)²), α = 5/r_c, μ_k evenly from e^(−5) to 1, β = (2/N (1 − e^(−5)))⁻².
 
-    Unke & Meuwly, doi:10.1021/acs.jctc.9b00181, eq. 7 f.
+    Unke & Meuwly, doi:10.1021/acs.jctc.9b00181, eq. 7 f., where α is 1/Å; a departure: α is
+    scaled with the cutoff, as in Thölke & De Fabritiis, arXiv:2202.02541.
 
     Args:
         n: number of functions.

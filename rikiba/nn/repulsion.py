@@ -74,3 +74,19 @@ def mace_zbl_pair_energy(
     length = prefactor * 0.529 / (zi**exponent + zj**exponent)
     bare = 14.3996 * zi * zj / r * zbl_screening(r / length, (3.2, 0.9423, 0.4028, 0.2016))
     return bare * polynomial(r / radii_sum, power)
+
+
+def lammps_zbl_pair_energy(
+    r: Float[Tensor, "*pairs"], z_i: Int[Tensor, "*pairs"], z_j: Int[Tensor, "*pairs"]
+) -> Float[Tensor, "*pairs"]:
+    """`zbl_pair_energy` with the constants of LAMMPS's pair style zbl, which nequip shares.
+
+    φ(x) = 0.18175 e^(−3.1998x) + 0.50986 e^(−0.94229x) + 0.28022 e^(−0.4029x) + 0.02817 e^(−0.20162x),
+    a = 0.4685 Å/(Z_i^0.23 + Z_j^0.23), e²/(4πε₀) = 14.399645 eV Å. r in Å, eV per pair (counted once), no
+    cutoff.
+    """
+    zi, zj = z_i.to(r.dtype), z_j.to(r.dtype)
+    x = r * (zi**0.23 + zj**0.23) / 0.4685
+    terms = ((0.18175, 3.1998), (0.50986, 0.94229), (0.28022, 0.4029), (0.02817, 0.20162))
+    parts = [c * torch.exp(-e * x) for c, e in terms]
+    return 14.399645 * zi * zj / r * (parts[0] + parts[1] + parts[2] + parts[3])

@@ -1,12 +1,13 @@
 """Stage: batched replicas with every model and a short run of the reference, and what they have in common."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
+import torch
 from ase import Atoms
 
 from rikiba.calculators.ase import FromASE
@@ -45,7 +46,7 @@ class Dynamics:
 
     source: str
     trajectories: tuple[Trajectory, ...]
-    """Constant temperature, after equilibration."""
+    """Constant temperature."""
     records: tuple[Record, ...]
 
 
@@ -57,13 +58,14 @@ def simulate(plan: Plan, models: Sequence[Fitted], out: Path, progress: Progress
     folder.mkdir(parents=True, exist_ok=True)
     jobs = []
     if plan.reference is not None and settings.reference_ps > 0:
-        jobs.append(Job(run_reference, (plan.reference, settings, structure, plan.run.seed)))
-    jobs += [Job(run_model, (m, settings, structure, plan.run.seed, folder)) for m in models]
+        level = plan.reference.level_of_theory
+        jobs.append(Job(attempt, (level, run_reference, plan.reference, settings, structure, plan.run.seed)))
+    jobs += [Job(attempt, (m.name, run_model, m, settings, structure, plan.run.seed, folder)) for m in models]
     found: list[Dynamics] = run_jobs(jobs, workers=plan.run.processes, progress=progress)
     records = [r for d in found for r in d.records]
     reference = found[0] if len(found) > len(models) else None
     for d in found:
-        if reference is None or d is reference:
+        if reference is None or d is reference or not (d.trajectories and reference.trajectories):
             continue
         labels = (d.source, reference.source)
         for compare in (BondLengths(relax=False).compare, Vdos().compare):
@@ -72,13 +74,32 @@ def simulate(plan: Plan, models: Sequence[Fitted], out: Path, progress: Progress
     return records
 
 
+def attempt(source: str, run: Callable[..., Dynamics], *arguments: Any, progress: Progress) -> Dynamics:
+    """The run, or a failed record with the reason where its dynamics cannot go on: a result too."""
+    try:
+        return run(*arguments, progress=progress)
+    except ArithmeticError as error:
+        failed = Record(
+            name=f"nvt_{source}",
+            title=f"Dynamics: {source}",
+            verdict="fail",
+            notes=(f"No trajectory: {error}",),
+        )
+        return Dynamics(source=source, trajectories=(), records=(failed,))
+
+
 def run_model(
-    model: Fitted, settings: MolecularDynamicsPlan, structure: Atoms, seed: int, folder: Path, progress: Progress
+    model: Fitted,
+    settings: MolecularDynamicsPlan,
+    structure: Atoms,
+    seed: int,
+    folder: Path,
+    progress: Progress,
 ) -> Dynamics:
     """Constant temperature, then constant energy a quarter as long, with one model."""
     members = model.members()
     calculator: Calculator = PotentialCalculator(members[0]) if len(members) == 1 else Committee(members)
-    start = replicas(structure, settings.replicas, settings.temperature_K, seed)
+    start = equilibrated(calculator, structure, settings, settings.replicas, seed)
     steps = round(1e3 * settings.total_ps / settings.replicas / settings.timestep_fs)
     bath = Langevin(temperature_K=settings.temperature_K, friction_per_ps=settings.friction_per_ps)
     every = max(1, round(settings.interval_fs / settings.timestep_fs))
@@ -114,7 +135,7 @@ def run_model(
         len(structure),
         kinetic_energy_eV=watched.kinetic_energy,
     )
-    trajectories = _equilibrated(kept, nve.state.system, settings)
+    trajectories = _trajectories(kept, nve.state.system, settings)
     return Dynamics(
         source=model.name,
         trajectories=trajectories,
@@ -136,25 +157,34 @@ def run_reference(
     steps = round(1e3 * settings.reference_ps / n / settings.timestep_fs)
     bath = Langevin(temperature_K=settings.temperature_K, friction_per_ps=settings.friction_per_ps)
     kept = InMemory(interval=max(1, round(settings.interval_fs / settings.timestep_fs)), velocities=True)
+    start = equilibrated(calculator, structure, settings, n, seed + 5000)
     began = time.perf_counter()
     simulation = Simulation(
         calculator,
         bath,
-        replicas(structure, n, settings.temperature_K, seed + 5000),
+        start,
         timestep_fs=settings.timestep_fs,
         reporters=[kept],
         progress=lambda done, total: progress(f"NVT {name}", done, total),
     ).run(steps)
-    trajectories = _equilibrated(kept, simulation.state.system, settings)
+    trajectories = _trajectories(kept, simulation.state.system, settings)
     seconds = time.perf_counter() - began
     record = _run_record(name, replace(settings, replicas=n), steps, seconds, kept, structure)
     records = (replace(record, name="nvt_reference"), *_analyses(name, trajectories, suffix="reference"))
     return Dynamics(source=name, trajectories=trajectories, records=records)
 
 
-def replicas(structure: Atoms, n: int, temperature_K: float, seed: int) -> State:
-    """n copies of a structure with velocities of their own."""
-    return maxwell_boltzmann(System.from_ase([structure] * n), temperature_K, seed=seed)
+def equilibrated(
+    calculator: Calculator, structure: Atoms, settings: MolecularDynamicsPlan, n: int, seed: int
+) -> State:
+    """n copies of a structure after a strongly damped run from random velocities; clocks at zero."""
+    start = maxwell_boltzmann(System.from_ase([structure] * n), settings.temperature_K, seed=seed)
+    bath = Langevin(
+        temperature_K=settings.temperature_K, friction_per_ps=settings.equilibration_friction_per_ps
+    )
+    steps = round(1e3 * settings.equilibration_ps / settings.timestep_fs)
+    state = Simulation(calculator, bath, start, timestep_fs=settings.timestep_fs).run(steps).state
+    return state.replace(step=0, time=torch.zeros_like(state.time), seeds=state.seeds + 10_000)
 
 
 def _affordable(simulation: Simulation, steps: int, max_seconds: float | None) -> tuple[int, str]:
@@ -174,13 +204,13 @@ def _affordable(simulation: Simulation, steps: int, max_seconds: float | None) -
     )
 
 
-def _equilibrated(kept: InMemory, system: System, settings: MolecularDynamicsPlan) -> tuple[Trajectory, ...]:
-    """Frames after equilibration; where the run was cut short, at least its second half."""
-    every = settings.timestep_fs * kept.interval
-    skip = min(round(1e3 * settings.equilibration_ps / every), len(kept) // 2)
+def _trajectories(kept: InMemory, system: System, settings: MolecularDynamicsPlan) -> tuple[Trajectory, ...]:
     return tuple(
         Trajectory.replicas(
-            kept.positions[skip:].numpy(), system, timestep_fs=every, velocities=kept.velocities[skip:].numpy()
+            kept.positions.numpy(),
+            system,
+            timestep_fs=settings.timestep_fs * kept.interval,
+            velocities=kept.velocities.numpy(),
         )
     )
 
@@ -201,10 +231,10 @@ def _run_record(
     structure: Atoms,
     shortened: str = "",
 ) -> Record:
-    temperature = kept.temperature_K[len(kept) // 4 :].numpy()
+    temperature = kept.temperature_K.numpy()
     replica_means = temperature.mean(0)
     simulated = steps * settings.timestep_fs * settings.replicas / 1e3
-    values = {
+    values: dict[str, Any] = {
         "replicas": settings.replicas,
         "steps": steps,
         "timestep_fs": settings.timestep_fs,
@@ -212,9 +242,20 @@ def _run_record(
         "mean_temperature_K": float(temperature.mean()),
         "bath_temperature_K": settings.temperature_K,
         "wall_time_s": seconds,
-        "ms_per_step": 1e3 * seconds / max(steps, 1),
+        "time_per_step_ms": 1e3 * seconds / max(steps, 1),
     }
     spread = {}
+    mean, dof = float(temperature.mean()), 3 * len(structure)
+    allowed = max(0.25, 5.0 * np.sqrt(2.0 / (dof * settings.replicas)))  # 5 standard deviations of one frame
+    off = abs(mean / settings.temperature_K - 1.0) > allowed
+    notes = [shortened] if shortened else []
+    if off:
+        values["finding"] = f"{mean:.0f} K under a bath of {settings.temperature_K:g} K"
+        notes.insert(
+            0,
+            f"The mean temperature is {mean:.0f} K under a bath of {settings.temperature_K:g} K: the forces "
+            f"heat or cool the atoms. What follows from this trajectory is not of the bath's temperature.",
+        )
     if len(replica_means) > 1:
         spread["mean_temperature_K"] = float(replica_means.std(ddof=1) / np.sqrt(len(replica_means)))
     return Record(
@@ -223,7 +264,8 @@ def _run_record(
         values=values,
         spread=spread,
         scenes=(_scene(source, kept, structure),),
-        notes=(shortened,) if shortened else (),
+        notes=tuple(notes),
+        verdict="fail" if off else None,
         references=Langevin.references,
     )
 

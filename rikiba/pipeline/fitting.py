@@ -122,11 +122,7 @@ def _teller(job: MemberJob, progress: Progress) -> Any:
 
 
 def _jobs(model: Model, plan: Plan, frames: Frames, out: Path) -> list[MemberJob]:
-    cls = tables.pick("potentials", model.potential, where=f"[model.{model.name}.potential]")
-    cutoff = next(
-        v for k, v in tables.resolve_table(cls, model.potential, computed=_elements_only(frames)).items() if k == "cutoff"
-    )
-    computed = frames.computed_arguments(float(cutoff))
+    computed = computed_for(model, frames)
     jobs = []
     for k in range(model.members):
         seed = plan.run.seed + 1 + 100 * k
@@ -152,8 +148,27 @@ def _jobs(model: Model, plan: Plan, frames: Frames, out: Path) -> list[MemberJob
     return jobs
 
 
-def _elements_only(frames: Frames) -> dict[str, Any]:
-    return {"elements": frames.training.elements}
+def computed_for(model: Model, frames: Frames) -> dict[str, Any]:
+    """What the data gives to a model's constructor, and to those of its terms.
+
+    Neighbours are counted within the cutoff of the term that asks for their number. Raises ConfigError where
+    two terms of a sum would both add the atomic energies.
+    """
+    where = f"[model.{model.name}.potential]"
+    cls, stand_in = tables.pick("potentials", model.potential), {"elements": frames.training.elements}
+    whole = tables.build(cls, model.potential, where=where, computed=stand_in)
+    terms = [t for t in whole.modules() if isinstance(t, Potential)]
+    parameters = {id(t): {p.name for p in tables.schema(type(t))} for t in terms}
+    adding = [
+        t for t in terms if "atomic_energies" in parameters[id(t)] and "atomic_energies" not in t.arguments
+    ]
+    if len(adding) > 1:
+        raise tables.ConfigError(
+            f"{where}: {len(adding)} terms would each add the atomic energies; give all but one of them "
+            f"atomic_energies = {{{', '.join(f'{s} = 0.0' for s in frames.training.elements)}}}."
+        )
+    asking = [t for t in terms if "avg_num_neighbors" in parameters[id(t)]]
+    return frames.computed_arguments(float((asking or [whole])[0].cutoff))
 
 
 def _file(job: MemberJob) -> Path:

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -18,6 +18,7 @@ from rikiba.data.dataset import Dataset
 from rikiba.data.formats import from_ase, read, write
 from rikiba.data.splits import find_leaks, split_by_group
 from rikiba.data.statistics import computed_arguments
+from rikiba.data.streaming import open_store, write_store
 from rikiba.execution.processes import Job, run_jobs
 from rikiba.execution.progress import Progress
 from rikiba.reference.base import Failure, Reference
@@ -26,11 +27,13 @@ from rikiba.reference.isolated_atoms import isolated_atoms
 
 from .plan import Plan
 
+PARTS = ("training", "validation", "test")
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Frames:
-    """The divided data and what is known about it."""
+    """The divided data and what is known about it; parts are stores, which processes can share."""
 
     training: Dataset
     validation: Dataset
@@ -43,7 +46,12 @@ class Frames:
         """SHA-256 of the training and validation structures and labels."""
         sha = hashlib.sha256()
         for frame in (*self.training, *self.validation):
-            for tensor in (frame.system.numbers, frame.system.positions, frame.system.cell, frame.results.energy):
+            for tensor in (
+                frame.system.numbers,
+                frame.system.positions,
+                frame.system.cell,
+                frame.results.energy,
+            ):
                 if tensor is not None:
                     sha.update(np.ascontiguousarray(tensor.numpy()).tobytes())
             if frame.results.forces is not None:
@@ -68,13 +76,24 @@ def frames(plan: Plan, out: Path, progress: Progress) -> Frames:
         found = _explored(plan, out, progress)
     folder = out / "data"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("training", "validation", "test"):
-        write(folder / f"{name}.xyz", getattr(found, name))
-    return found
+    stored: dict[str, Dataset] = {}
+    for name in PARTS:
+        part: Dataset = getattr(found, name)
+        stored[name] = part
+        if len(part):
+            write(folder / f"{name}.xyz", part)
+            write_store(part, folder / f"{name}.store")
+            stored[name] = open_store(folder / f"{name}.store")
+    return replace(found, training=stored["training"], validation=stored["validation"], test=stored["test"])
 
 
 def explore_and_label(
-    explorer: Explorer, reference: Reference, seeds: Sequence[Atoms], number: int, total: int, progress: Progress
+    explorer: Explorer,
+    reference: Reference,
+    seeds: Sequence[Atoms],
+    number: int,
+    total: int,
+    progress: Progress,
 ) -> list[Atoms | Failure]:
     """One piece of exploration with the reference itself as calculator; top-level, so that it can be sent."""
     calculator = FromASE(reference.ase_calculator())  # type: ignore[attr-defined]
@@ -93,7 +112,8 @@ def _explored(plan: Plan, out: Path, progress: Progress) -> Frames:
     for explorer in plan.explorers:
         parts = explorer.parts()
         jobs = [
-            Job(explore_and_label, (part, reference, seeds, k + 1, len(parts))) for k, part in enumerate(parts)
+            Job(explore_and_label, (part, reference, seeds, k + 1, len(parts)))
+            for k, part in enumerate(parts)
         ]
         new = [a for part in run_jobs(jobs, workers=plan.run.processes, progress=progress) for a in part]
         answers += new
@@ -124,9 +144,11 @@ def _from_files(plan: Plan) -> Frames:
         "stress_key": data.stress_key,
         "group_key": data.group_key,
     }
-    parts = {k: read(p, **options) for k in ("training", "validation", "test") if (p := getattr(data, k))}
+    parts = {k: read(p, **options) for k in PARTS if (p := getattr(data, k))}
     training = parts["training"]
-    fractions = {k: 0.0 if k in parts else getattr(plan.split, f"{k}_fraction") for k in ("validation", "test")}
+    fractions = {
+        k: 0.0 if k in parts else getattr(plan.split, f"{k}_fraction") for k in ("validation", "test")
+    }
     if any(fractions.values()):  # what the user divided is used as given
         division = split_by_group(
             training,
@@ -150,7 +172,9 @@ def _checked(
     records: tuple[Record, ...],
 ) -> Frames:
     everything = training + validation + test
-    leaks = find_leaks({k: d for k, d in {"training": training, "validation": validation, "test": test}.items() if len(d)})
+    leaks = find_leaks(
+        {k: d for k, d in {"training": training, "validation": validation, "test": test}.items() if len(d)}
+    )
     return Frames(
         training=training,
         validation=validation,

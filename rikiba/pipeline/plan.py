@@ -126,7 +126,8 @@ class MolecularDynamicsPlan:
         friction_per_ps: of the bath.
         timestep_fs: integration step.
         total_ps: simulated time at constant temperature, all replicas together.
-        equilibration_ps: of each replica, not analysed (part of its time).
+        equilibration_ps: of each replica before that, strongly damped, not counted in total_ps.
+        equilibration_friction_per_ps: of the bath during equilibration.
         interval_fs: time between frames kept.
         reference_ps: simulated time with the reference engine, all its replicas together; 0 for none.
         reference_replicas: trajectories of the reference engine.
@@ -135,11 +136,12 @@ class MolecularDynamicsPlan:
     """
 
     replicas: int = 16
-    temperature_K: float = 300.0  # noqa: N815
+    temperature_K: float = 300.0
     friction_per_ps: float = 1.0
     timestep_fs: float = 0.5
     total_ps: float = 20.0
     equilibration_ps: float = 0.2
+    equilibration_friction_per_ps: float = 20.0
     interval_fs: float = 2.0
     reference_ps: float = 2.0
     reference_replicas: int = 2
@@ -149,12 +151,11 @@ class MolecularDynamicsPlan:
         if min(self.replicas, self.reference_replicas) < 1:
             raise ValueError("replicas and reference_replicas must be at least 1.")
         if not self.timestep_fs <= self.interval_fs:
-            raise ValueError(f"interval_fs ({self.interval_fs}) is less than timestep_fs ({self.timestep_fs}).")
-        if self.total_ps / self.replicas <= self.equilibration_ps:
             raise ValueError(
-                f"total_ps = {self.total_ps} gives each of {self.replicas} replicas "
-                f"{self.total_ps / self.replicas:g} ps, no more than equilibration_ps = {self.equilibration_ps}."
+                f"interval_fs ({self.interval_fs}) is less than timestep_fs ({self.timestep_fs})."
             )
+        if not self.total_ps > 0 or min(self.equilibration_ps, self.reference_ps) < 0:
+            raise ValueError("total_ps must be positive, equilibration_ps and reference_ps not negative.")
 
 
 @final
@@ -170,8 +171,8 @@ class Published:
     """
 
     name: str
-    energy_mae_meV_per_atom: float | None = None  # noqa: N815
-    forces_mae_meV_per_A: float | None = None  # noqa: N815
+    energy_mae_meV_per_atom: float | None = None
+    forces_mae_meV_per_A: float | None = None
     source: str = ""
 
 
@@ -228,9 +229,30 @@ class Plan:
                 "A run needs frames from one place: [data] with files, or [[explorer]] with [reference]."
             )
         if self.explorers and (self.reference is None or self.structure is None):
-            raise ConfigError("[[explorer]] needs a [reference] to label with and a [structure] to start from.")
+            raise ConfigError(
+                "[[explorer]] needs a [reference] to label with and a [structure] to start from."
+            )
         if self.structure is None and (self.properties or self.simulation):
             raise ConfigError("[property] and [simulation] need a [structure].")
+        for name, question in self.properties.items():
+            if not hasattr(question, "compute"):
+                raise ConfigError(
+                    f"[property.{name}] is asked of a trajectory: use `rikiba property` and a [trajectory]."
+                )
+            if hasattr(question, "check"):
+                try:
+                    question.check(self.structure)
+                except ValueError as error:
+                    raise ConfigError(f"[property.{name}]: {error}") from error
+
+    def check_elements(self, elements: Sequence[str]) -> None:
+        """Raises ConfigError where [structure] has elements that the training data has not."""
+        wanted = set() if self.structure is None else set(self.structure.get_chemical_symbols())
+        if missing := wanted - set(elements):
+            raise ConfigError(
+                f"[structure] has {', '.join(sorted(missing))}, but the training frames have not: they have "
+                f"{', '.join(elements)}, and no potential can learn others from them. Change either table."
+            )
 
 
 def _kind(room: str, config: Mapping[str, Any], role: str) -> Any:
@@ -276,7 +298,9 @@ def _data(config: Mapping[str, Any], folder: Path) -> DataFiles | None:
 
 def _models(content: Mapping[str, Any]) -> tuple[Model, ...]:
     if not content:
-        raise ConfigError("There is no model to train; write at least one [model.NAME.potential] with a kind.")
+        raise ConfigError(
+            "There is no model to train; write at least one [model.NAME.potential] with a kind."
+        )
     models = []
     for name, table in content.items():
         where = f"[model.{name}]"
@@ -295,5 +319,11 @@ def _models(content: Mapping[str, Any]) -> tuple[Model, ...]:
 
 def check_keys(cls: Any, table: Mapping[str, Any], where: str) -> None:
     """Check a potential's table before the data is known, standing in for what the data will give."""
-    stand_in = {"elements": ("H",), "atomic_energies": None, "avg_num_neighbors": 1.0, "scale": 1.0, "shift": 0.0}
+    stand_in = {
+        "elements": ("H",),
+        "atomic_energies": None,
+        "avg_num_neighbors": 1.0,
+        "scale": 1.0,
+        "shift": 0.0,
+    }
     tables.resolve_table(cls, table, where=where, computed=stand_in)

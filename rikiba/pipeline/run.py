@@ -13,12 +13,41 @@ from rikiba.execution.manifest import make_manifest, save_times
 from rikiba.execution.progress import Progress, silent
 from rikiba.report.page import write_page
 from rikiba.report.store import write_records
+from rikiba.training.trainer import Trainer
 
 from .answers import answer
 from .dynamics import simulate
-from .fitting import fit
+from .fitting import computed_for, fit
+from .frames import Frames
 from .frames import frames as get_frames
-from .plan import Plan
+from .plan import DataFiles, MolecularDynamicsPlan, Plan, Published, Run, Split, Validation
+
+ROLES = {
+    "run": Run,
+    "structure": "data.structures",
+    "reference": "reference",
+    "explorer": "active.explorers",
+    "data": DataFiles,
+    "split": Split,
+    "model.*.potential": "potentials",
+    "model.*.training": Trainer,
+    "validation": Validation,
+    "property.*": "properties",
+    "simulation": MolecularDynamicsPlan,
+    "published": Published,
+}
+"""Table → the class, or the room whose `kind` names the class, that reads it."""
+
+SECTIONS = {
+    "Summary": ["errors", "summary"],
+    "Side by side": ["compare_*"],
+    "Data": ["labels*", "division*", "leaks*", "label_checks*"],
+    "Training": ["training_*"],
+    "Validation": ["errors_*", "physics_*"],
+    "Dynamics": ["nvt_*", "drift_*", "bond_length_comparison_*", "vdos_comparison_*", "md_*"],
+    "Properties": ["*"],
+}
+"""Headings of the page and the records under them, by name."""
 
 
 def run_pipeline(
@@ -32,7 +61,6 @@ def run_pipeline(
     plan = Plan.of(config, source.parent)
     out.mkdir(parents=True, exist_ok=True)
     inputs = [source] + [p for p in _files(plan) if p is not None]
-    (out / "resolved.toml").write_text(tables.resolved(config, {}), encoding="utf-8")
     make_manifest(inputs=inputs, seeds={"run": plan.run.seed}).save(out)
     began, stages = time.time(), dict[str, float]()
     records: list[Record] = []
@@ -49,7 +77,9 @@ def run_pipeline(
         write_records(records, out / "records")
 
     frames = stage("frames", lambda: get_frames(plan, out, progress))
+    plan.check_elements(frames.training.elements)
     keep(frames.records)
+    (out / "resolved.toml").write_text(_resolved(config, plan, frames), encoding="utf-8")
     models = stage("training", lambda: fit(plan, frames, out, progress))
     keep([r for m in models for r in m.records])
     keep(stage("answers", lambda: answer(plan, frames, models, progress)))
@@ -59,8 +89,30 @@ def run_pipeline(
     records.insert(0, records.pop())
     dois = {doi for r in records for doi in r.references} | set(getattr(plan.reference, "references", ()))
     (out / "citations.bib").write_text(bibtex(dois), encoding="utf-8")
-    stage("report", lambda: write_page(records, out / "report.html", title=plan.run.title))
+    level = frames.training.levels_of_theory
+    stage(
+        "report",
+        lambda: write_page(
+            records,
+            out / "report.html",
+            title=plan.run.title,
+            subtitle=f"Labels: {', '.join(level)}",
+            sections=_sections(records),
+        ),
+    )
     return records
+
+
+def _sections(records: Sequence[Record]) -> dict[str, list[str]]:
+    """SECTIONS without the names of records that this run has not."""
+    names = {r.name for r in records}
+    return {heading: [n for n in wanted if "*" in n or n in names] for heading, wanted in SECTIONS.items()}
+
+
+def _resolved(config: Mapping[str, Any], plan: Plan, frames: Frames) -> str:
+    """The configuration with every default, and with what the data gave, written out."""
+    computed = {f"model.{m.name}.potential": computed_for(m, frames) for m in plan.models}
+    return tables.resolved(config, ROLES, computed=computed)
 
 
 def _files(plan: Plan) -> list[Path | None]:
@@ -75,6 +127,9 @@ def _summary(plan: Plan, records: Sequence[Record], stages: Mapping[str, float])
     notes = [f"Failed: {'; '.join(failed)}."] if failed else []
     notes += [f"Undecided: {'; '.join(undecided)}."] if undecided else []
     values = {f"{name}_wall_time_s": t for name, t in stages.items()}
-    values |= {"total_wall_time_s": round(sum(stages.values()), 1), "verdicts_passed": len(judged) - len(failed) - len(undecided)}
+    values |= {
+        "total_wall_time_s": round(sum(stages.values()), 1),
+        "verdicts_passed": len(judged) - len(failed) - len(undecided),
+    }
     values |= {"verdicts_failed": len(failed), "verdicts_undecided": len(undecided)}
     return replace(Record(name="summary", title=plan.run.title, values=values), notes=tuple(notes))

@@ -1,6 +1,6 @@
 """High-dimensional neural network potential of Behler and Parrinello."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -13,13 +13,14 @@ from rikiba.core.results import Results
 from rikiba.core.system import System
 from rikiba.descriptors.acsf import SymmetryFunctions, angular_set, shifted_radial_set
 from rikiba.nn.atomic_energies import AtomicEnergies
+from rikiba.nn.double_buffers import DoubleBuffers
 
 from .base import Potential, check_positive
 
 _ACTIVATIONS = {"tanh": nn.Tanh, "silu": nn.SiLU, "gelu": nn.GELU, "softplus": nn.Softplus}
 
 
-class BehlerParrinello(Potential):
+class BehlerParrinello(DoubleBuffers, Potential):
     """E = Σ_i [E0(Z_i) + shift + scale·(NN_{Z_i}(x_i) − NN_{Z_i}(x_alone))], x = (G − ⟨G⟩)/σ_G.
 
     G_i are the symmetry functions of atom i; x_alone is what an atom without neighbours has (G = 0).
@@ -101,27 +102,18 @@ class BehlerParrinello(Potential):
         self.shift = shift
         self.isolated_limit = isolated_limit
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BehlerParrinello":
-        """Precision changes are for the networks; features and their scaling stay in float64."""
-        kept = {name: getattr(self, name) for name in ("feature_mean", "feature_scale")}
-        super()._apply(fn, recurse)
-        for name, value in kept.items():
-            setattr(self, name, value.to(getattr(self, name).device))
-        return self
-
     def prepare(self, structures: Iterable[tuple[System, Pairs]]) -> None:
         """Centre and scale features by mean and standard deviation over the given structures, per element.
 
         A feature that never varies keeps its unit, so that new environments are not blown up.
         """
         n, m = self.feature_mean.shape
-        count = torch.zeros(n, dtype=torch.float64)
-        total, square = torch.zeros((n, m), dtype=torch.float64), torch.zeros((n, m), dtype=torch.float64)
+        count, total, square = (self.feature_mean.new_zeros(shape) for shape in ((n,), (n, m), (n, m)))
         with torch.no_grad():
             for system, pairs in structures:
                 types = self.types(system)
                 g = self.features(system, pairs, types, torch.float64)
-                count.index_add_(0, types, torch.ones(len(types), dtype=torch.float64))
+                count.index_add_(0, types, count.new_ones(len(types)))
                 total.index_add_(0, types, g)
                 square.index_add_(0, types, g * g)
         if bool((count == 0).any()):

@@ -55,6 +55,8 @@ class LennardJones(PairPotential):
                 f"epsilon_eV is given for {sorted(epsilon_eV)} and sigma for {sorted(sigma)}; "
                 f"give both for every element."
             )
+        if not (min(sigma.values()) > 0 and min(epsilon_eV.values()) >= 0):
+            raise ValueError(f"Needed are sigma > 0 and epsilon_eV at least 0; given {sigma}, {epsilon_eV}.")
         if mixing not in ("lorentz_berthelot", "geometric"):
             raise ValueError(f"mixing must be lorentz_berthelot or geometric; given '{mixing}'.")
         if tail_correction and truncation != "cut":
@@ -87,10 +89,11 @@ class LennardJones(PairPotential):
         E_tail = (2π/V) Σ_ab N_a N_b ∫_rc^∞ r² v_ab(r) dr, ∫ = 4ε[σ¹²/(9 rc⁹) − σ⁶/(3 rc³)]
         (Allen & Tildesley, Computer Simulation of Liquids, 2nd ed., eq. 2.144). Its stress is the strain
         derivative of this energy at fixed cutoff, as for every term here; the textbook pressure correction
-        ∝ ∫ r³ v' dr also counts pairs that cross the cutoff and differs by (2π/3V²) Σ_ab N_a N_b rc³ v_ab(rc).
+        ∝ ∫ r³ v' dr also counts pairs that cross the cutoff and differs by
+        (2π/3V²) Σ_ab N_a N_b rc³ v_ab(rc).
         """
-        if not bool(system.has_volume.all()):
-            raise ValueError("The tail correction needs a periodic cell with a volume.")
+        if not bool(system.has_volume.all() and system.pbc.all()):
+            raise ValueError("The tail correction needs a cell with a volume, periodic in all directions.")
         types = self.types(system)
         one_hot = torch.nn.functional.one_hot(types, len(self.elements)).double()
         counts = system.total(one_hot)

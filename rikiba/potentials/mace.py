@@ -4,6 +4,7 @@ Batatia, Kovács, Simm, Ortner & Csányi, NeurIPS 2022, arXiv:2206.07697; the ch
 are from Batatia et al., arXiv:2401.00096. Equal to mace-torch 0.3 on the same weights (tests/peers/mace).
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -197,13 +198,15 @@ class MACE(Potential):
         return Results(energies=self.atomic_energies(types) + scaled)
 
     def program(self, *, tabulate: bool | None = None, tolerance: float = 1e-5) -> Program | None:
-        """A snapshot of this potential as compiled CPU kernels; None on other devices and precisions.
+        """A snapshot of this potential as compiled CPU kernels; later changes of the weights do not reach it.
 
-        With `tabulate` (default: in float32) radial networks are quintic splines of the distance. Forces of
-        trial structures must then equal those of the networks within `tolerance`, eV/Å, or within twice the
-        rounding of automatic differentiation in this precision where that is larger; raises ValueError
-        otherwise. Without, the result equals `forward` to rounding. Also None for read-out activations other
-        than silu and tanh.
+        With `tabulate` radial networks become splines of the distance. Forces in a trial structure must then
+        equal those of the networks within `tolerance`, eV/Å, or within twice the rounding of automatic
+        differentiation in this precision where that is larger; otherwise ValueError. Without, the result
+        equals `forward` to rounding. None tabulates in float32 only, and keeps the networks, with a warning,
+        where tables are refused.
+
+        No program (None) for other devices and precisions, or read-out activations other than silu and tanh.
         """
         activations = {m.function for m in self.readouts if len(m.weights) > 1}  # type: ignore[union-attr, arg-type]
         plain = self.embedding.device.type == "cpu" and self.dtype in (torch.float32, torch.float64)
@@ -211,9 +214,14 @@ class MACE(Potential):
             return None
         from .mace_program import compiled_mace
 
-        if tabulate is None:
-            tabulate = self.dtype == torch.float32
-        return compiled_mace(self, tabulate=tabulate, tolerance=tolerance)
+        wanted = self.dtype == torch.float32 if tabulate is None else tabulate
+        try:
+            return compiled_mace(self, tabulate=wanted, tolerance=tolerance)
+        except ValueError as refusal:
+            if tabulate is not None:
+                raise
+            warnings.warn(f"{refusal} The networks are kept.", RuntimeWarning, stacklevel=2)
+        return compiled_mace(self, tabulate=False, tolerance=tolerance)
 
     def _edges(self, pairs: Pairs, types: Tensor, r: Tensor, vectors: Tensor) -> _Edges:
         envelope = polynomial(r / self.cutoff, self.envelope_power)[:, None]

@@ -1,21 +1,22 @@
 """MACE inference as compiled kernels: a forward and a reverse sweep, with plain matrix products between.
 
-Atoms are taken in order of their type, in chunks whose messages stay in cache. What a sweep needs is laid
-out once per number of atoms of each type and kept for the next call.
+Atoms are taken in order of their type, in chunks whose messages stay in cache.
 """
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from ase import Atoms
 from jaxtyping import Float
 from torch import Tensor
 
-from rikiba.core.pairs import Pairs
+from rikiba.core.pairs import Pairs, find_pairs
 from rikiba.core.system import System
 from rikiba.kernels import atom_energy_cpu as ends
 from rikiba.kernels import pair_geometry_cpu as geometry
@@ -23,131 +24,18 @@ from rikiba.kernels.contraction_cpu import contraction_forward, contraction_reve
 from rikiba.kernels.message_cpu import message_forward, message_reverse
 from rikiba.nn.repulsion import MACE_ZBL
 from rikiba.nn.so3 import raising_terms
-from rikiba.nn.tabulation import value_and_slope
 
-from .mace_weights import SHORTEST, Layer, layers_of, padded, radial_functions, tables_of
+from .mace_weights import OFFSET, SHORTEST, folded, layers_of, padded, radial_functions, tables_of
+from .mace_workspace import Chunk, LayerSpace
 
 if TYPE_CHECKING:
     from .mace import MACE
 
-_CHUNK_BYTES = 2**19
+_FOLDED_BYTES = 2**24
+"""The first layer's table holds its matrix products for every pair of types if it stays below this size."""
 _EXACT = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
 """Spline weights that read value and slope from two consecutive rows."""
 _ACTIVATIONS = {"silu": ends.SILU, "tanh": ends.TANH}
-
-
-class Packed:
-    """Equivariant features of n atoms in one flat array: a block [n, 2l+1, channels] per degree."""
-
-    def __init__(self, n: int, degrees: int, channels: int, dtype: torch.dtype) -> None:
-        self.n = n
-        self.flat = torch.zeros(n * degrees * degrees * channels, dtype=dtype)
-        self.array = self.flat.numpy()
-        blocks = self.flat.split([n * (2 * l + 1) * channels for l in range(degrees)])
-        self.blocks = [b.view(n, (2 * l + 1) * channels) for l, b in enumerate(blocks)]
-        self.channels = channels
-
-    def rows(self, l: int, first: int, last: int) -> Tensor:
-        """Degree l of some atoms, [atoms·(2l+1), channels]."""
-        return self.blocks[l][first:last].view(-1, self.channels)
-
-
-@dataclass
-class Chunk:
-    """Atoms first … last − 1 with the matrix products of their sweeps as (left, right, out)."""
-
-    first: int
-    last: int
-    spans: list[tuple[int, int, int]]
-    """(type, first, last), types that share weights together."""
-    message: Tensor
-    mix: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
-    unmix: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
-    product_to: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
-    product_from: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
-    connect: list[tuple[Tensor, Tensor | None, Tensor]] = field(default_factory=list)
-    """(previous, weights, out), or (row, None, out) to add a row."""
-    unconnect: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
-
-
-class LayerSpace:
-    """Arrays of one layer for given numbers of atoms per type, with its chunks."""
-
-    def __init__(
-        self, layer: Layer, spans: list[tuple[int, int, int]], before: "LayerSpace | None", last: bool
-    ) -> None:
-        n, dtype = spans[-1][2], layer.linear[0].dtype
-        channels = layer.linear[0].shape[0]
-        widths = layer.message_rows.width
-        n_rows, degrees = len(widths), round(sqrt(len(layer.product_rows.start)))
-        l_out = round(sqrt(len(layer.output_rows.start)))
-        size = max(16, min(512, _CHUNK_BYTES // (n_rows * channels * dtype.itemsize)))
-        ranges = [(a, min(a + size, n)) for a in range(0, n, size)]
-        most = max(b - a for a, b in ranges)
-        self.layer, self.before = layer, before
-        self.ranges, self.spans = ranges, spans
-        l_in = round(sqrt(before.n_out)) if before else 1
-        self.n_out = l_out * l_out
-        self.features = Packed(n, l_in, channels, dtype)
-        self.feature_slope = Packed(n if before else 0, l_in, channels, dtype)
-        self.out = Packed(0 if last else n, l_out, channels, dtype)
-        self.out_slope = Packed(0 if last else n, l_out, channels, dtype)
-        # the last layer's chunks go forward and back at once, so their arrays are shared
-        self.products = [Packed(b - a, degrees, channels, dtype) for a, b in ranges] if not last else []
-        self._scratch: dict[tuple[str, int], Packed] = {}
-        self._messages = torch.zeros(most * n_rows * channels, dtype=dtype)
-        self.hidden = torch.zeros((most, layer.linear[0].shape[1] if last else 0), dtype=dtype)
-        self.chunks = [self._chunk(k, last, degrees, l_out) for k in range(len(ranges))]
-
-    def scratch(self, name: str, n: int, degrees: int) -> Packed:
-        """A packed array that chunks of equal size share."""
-        key = (name, n)
-        if key not in self._scratch:
-            like = self.features
-            self._scratch[key] = Packed(n, degrees, like.channels, like.flat.dtype)
-        return self._scratch[key]
-
-    def product(self, chunk: int, degrees: int) -> Packed:
-        """Where the input of a chunk's products stands."""
-        a, b = self.ranges[chunk]
-        return self.products[chunk] if self.products else self.scratch("product", b - a, degrees)
-
-    def _within(self, a: int, b: int, shared: bool) -> list[tuple[int, int, int]]:
-        if shared:
-            return [(0, a, b)]
-        return [(k, max(s, a), min(e, b)) for k, s, e in self.spans if max(s, a) < min(e, b)]
-
-    def _chunk(self, number: int, last: bool, degrees: int, l_out: int) -> Chunk:
-        a, b = self.ranges[number]
-        layer, n = self.layer, b - a
-        chunk = Chunk(a, b, self._within(a, b, len(layer.product) == 1), self._messages)
-        product, slope = self.product(number, degrees), self.scratch("product_slope", n, degrees)
-        output, output_slope = self.scratch("output", n, l_out), self.scratch("output_slope", n, l_out)
-        at = 0
-        for l in range(degrees):
-            inputs = layer.mix[0][l].shape[0]
-            size = n * (2 * l + 1) * inputs
-            message = self._messages[at : at + size].view(n, -1)
-            at += size
-            for k, s, e in self._within(a, b, len(layer.mix) == 1):
-                part = message[s - a : e - a].view(-1, inputs)
-                chunk.mix.append((part, layer.mix[k][l], product.rows(l, s - a, e - a)))
-                chunk.unmix.append((slope.rows(l, s - a, e - a), layer.mix[k][l].T, part))
-        for l in range(l_out):
-            to = self.hidden[:n] if last else self.out.rows(l, a, b)
-            back = self.hidden[:n] if last else self.out_slope.rows(l, a, b)
-            chunk.product_to.append((output.rows(l, 0, n), layer.linear[l], to))
-            chunk.product_from.append((back, layer.linear[l].T, output_slope.rows(l, 0, n)))
-        for k, s, e in self._within(a, b, False) if layer.skip else []:
-            for l, w in enumerate(layer.skip[k]):
-                to = self.hidden[s - a : e - a] if last else self.out.rows(l, s, e)
-                if self.before is None:
-                    chunk.connect.append((w, None, to))
-                    continue
-                back = self.hidden[s - a : e - a] if last else self.out_slope.rows(l, s, e)
-                chunk.connect.append((self.before.out.rows(l, s, e), w, to))
-                chunk.unconnect.append((back, w.T, self.before.out_slope.rows(l, s, e)))
-        return chunk
 
 
 @dataclass
@@ -162,6 +50,8 @@ class _Pairs:
     r: np.ndarray
     harmonics: Tensor
     row: np.ndarray
+    typed_row: np.ndarray
+    """The row in a table with one kind per pair of types."""
     weights: np.ndarray
     slope: np.ndarray
     """∂E/∂r."""
@@ -190,25 +80,40 @@ class CompiledMACE:
         self.table_error = 0.0
         self.intervals = 0
         if tabulate:
-            self._make_tables(0.1 * tolerance)
+            self._make_tables(0.5 * tolerance)
 
     def _last_readout(self) -> tuple[np.ndarray, int]:
         """Weights from the hidden read-out to the energy, and its activation."""
         mlp: Any = self._exact.readouts[-1]
         if len(mlp.weights) == 1:
             return np.ones(1), ends.LINEAR
-        w = mlp.weights[1][:, 0].double() * (mlp.factor / sqrt(len(mlp.weights[1]))) * float(self._exact.scale)
+        w = (
+            mlp.weights[1][:, 0].double()
+            * (mlp.factor / sqrt(len(mlp.weights[1])))
+            * float(self._exact.scale)
+        )
         return w.numpy(), _ACTIVATIONS[mlp.function]
 
     def _make_tables(self, tolerance: float) -> None:
-        tables = tables_of(copy.deepcopy(self._exact).double(), tolerance)
+        double = copy.deepcopy(self._exact).double()
+        tables = tables_of(double, tolerance)
+        coefficients = [t.coefficients for t in tables]
         self._start, self._spacing = tables[0].start, tables[0].spacing
-        self._rows = tables[0].coefficients.shape[1]
+        self._offset = OFFSET[self._exact.distance_transform]
+        self._rows = coefficients[0].shape[1]
         self.intervals = self._rows - 5
         self.table_error = max(max(t.value_error, t.slope_error) for t in tables)
+        n_types, size = len(self._exact.elements), coefficients[0][0].numel()
+        if n_types**2 * size * self.dtype.itemsize <= _FOLDED_BYTES:
+            exact = layers_of(double)[0]
+            parts = [folded(c, exact, exact.n_density) for c in coefficients[0]]
+            # with typed distances each pair of types has a table already, of which one fold is its own
+            coefficients[0] = torch.stack([parts[k if self._typed else 0][k] for k in range(n_types**2)])
+            ones = torch.ones_like(self.layers[0].up[0])
+            self.layers[0] = replace(self.layers[0], mix=[], up=[ones])
         self._tables = []
-        for layer, t in zip(self.layers, tables, strict=True):
-            flat = t.coefficients.to(self.dtype).flatten(0, 1)
+        for layer, c in zip(self.layers, coefficients, strict=True):
+            flat = c.to(self.dtype).flatten(0, 1)
             n = flat.shape[1] - layer.n_density
             self._tables.append(flat[:, :n].contiguous().flatten().numpy())
             self._density.append(flat[:, n:].contiguous().flatten().numpy())
@@ -229,26 +134,27 @@ class CompiledMACE:
         types = self._exact.types(system).numpy()
         i, j = pairs.i.numpy(), pairs.j.numpy()
         n_types = len(self._exact.elements)
-        order, _, spans, start, parent, sender = geometry.arrange(types, n_types, i, j)
-        unit, r = np.empty((len(i), 3)), np.empty(len(i))
         given = vectors.detach().to(torch.float64).contiguous().numpy()
-        shortest, _ = geometry.measure(given, parent, unit, r)
+        lengths, shortest = geometry.lengths(given)
         if not shortest > SHORTEST[self._exact.distance_transform]:
             return self.by_autograd(system, pairs, vectors)
+        order, _, spans, start, parent, sender = geometry.arrange(types, n_types, i, j, lengths)
+        unit, r = np.empty((len(i), 3)), np.empty(len(i))
+        geometry.unit_vectors(given, lengths, parent, unit, r)
         sorted_types = types[order]
         found = self._pairs(sorted_types, start, sender, unit, r)
-        energies = np.zeros(len(types))
+        atoms = np.zeros(len(types))
         if len(types):
-            self._sweep(tuple(spans.tolist()), found, energies)
+            self._sweep(tuple(spans.tolist()), found, atoms)
         if self._exact.zbl:
-            self._repel(found, sorted_types, energies)
+            self._repel(found, sorted_types, atoms)
         gradient = np.empty((len(i), 3))
         y = found.harmonics.numpy()
         geometry.geometry_reverse(
             unit, r, y, *self._terms, parent, found.slope, found.harmonics_slope.numpy(), gradient
         )
         out = np.empty(len(types))
-        out[order] = energies + self._energies[sorted_types]
+        out[order] = atoms + self._energies[sorted_types]
         return torch.from_numpy(out), torch.from_numpy(gradient)
 
     def by_autograd(self, system: System, pairs: Pairs, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -256,7 +162,9 @@ class CompiledMACE:
         with torch.enable_grad():
             leaf = vectors.detach().to(torch.float64).requires_grad_()
             energies = self._exact(system, pairs.with_vectors(leaf)).need("energies")
-            (gradient,) = torch.autograd.grad(energies.sum(), leaf) if len(leaf) else (torch.zeros_like(leaf),)
+            (gradient,) = (
+                torch.autograd.grad(energies.sum(), leaf) if len(leaf) else (torch.zeros_like(leaf),)
+            )
         return energies.detach().to(torch.float64), gradient
 
     def _pairs(
@@ -265,14 +173,17 @@ class CompiledMACE:
         n, n_types = len(r), len(self._exact.elements)
         n_lm = (self._exact.l_max + 1) ** 2
         sender_type = types[sender]
-        kind = np.repeat(types, np.diff(start)) * n_types + sender_type if self._typed else np.zeros(n, np.int64)
+        pair_type = np.repeat(types, np.diff(start)) * n_types + sender_type
+        kind = pair_type if self._typed else np.zeros(n, np.int64)
         harmonics = torch.empty((n, n_lm), dtype=self.dtype)
         geometry.harmonics(unit, *self._terms, harmonics.numpy())
         row, weights = np.empty(n, np.int64), np.empty((n, 12), harmonics.numpy().dtype)
+        typed_row = row
         if self._tables is not None:
-            geometry.spline_rows(r, kind, self._start, self._spacing, self._rows, row, weights)
+            geometry.spline_rows(r, kind, self._start, self._spacing, self._offset, self._rows, row, weights)
+            typed_row = row + (pair_type - kind) * self._rows
         slope, y_slope = np.zeros(n), torch.zeros_like(harmonics)
-        return _Pairs(start, sender, kind, sender_type, r, harmonics, row, weights, slope, y_slope)
+        return _Pairs(start, sender, kind, sender_type, r, harmonics, row, typed_row, weights, slope, y_slope)
 
     def _repel(self, p: _Pairs, types: np.ndarray, energies: np.ndarray) -> None:
         m = self._exact
@@ -285,7 +196,7 @@ class CompiledMACE:
 
     def _space(self, spans: tuple[int, ...]) -> list[LayerSpace]:
         if self._spaces is None or self._spaces[0] != spans:
-            groups = [(k, a, b) for k, (a, b) in enumerate(zip(spans[:-1], spans[1:], strict=True)) if b > a]
+            groups = [(k, a, b) for k, (a, b) in enumerate(pairwise(spans)) if b > a]
             spaces: list[LayerSpace] = []
             for t, layer in enumerate(self.layers):
                 before = spaces[-1] if spaces else None
@@ -326,9 +237,10 @@ class _Run:
         self.share_slope = p.slope
         self.array = space.features.array if number else self.layer.up[0].numpy().reshape(-1)
         self.n_senders = space.features.n if number else len(self.layer.up[0])
-        degrees = len(self.layer.mix[0])
-        self.degrees, self.l_out = degrees, len(self.layer.linear)
+        self.degrees, self.l_out = round(sqrt(len(self.layer.product_rows.start))), len(self.layer.linear)
         self.tables = program._tables
+        self._kept: tuple[tuple[int, int], tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
+        """The network's values for the last chunk of pairs: in the last layer its reverse comes next."""
 
     def start(self) -> None:
         """Features of this layer from the layer before; density of the pairs."""
@@ -346,7 +258,8 @@ class _Run:
         p, number = self.p, self.number
         share, self.share_slope = np.empty(len(p.r)), np.empty(len(p.r))
         if self.tables is not None:
-            ends.spline_column(p.row, p.weights, self.program._density[number], share, self.share_slope)
+            row = p.row if self.layer.mix else p.typed_row
+            ends.spline_column(row, p.weights, self.program._density[number], share, self.share_slope)
         else:
             value, slope = self._network(0, len(p.r))
             share[:], self.share_slope[:] = value[:, -1].double().numpy(), slope[:, -1].double().numpy()
@@ -358,22 +271,22 @@ class _Run:
         r = torch.from_numpy(self.p.r[q0:q1]).to(self.program.dtype)
         kinds = self.p.kind[q0:q1]
         function = self.program._functions[self.number]
-        parts = [(np.flatnonzero(kinds == k), int(k)) for k in np.unique(kinds)]
+        parts = [(torch.from_numpy(np.flatnonzero(kinds == k)), int(k)) for k in np.unique(kinds)]
         if len(parts) == 1:
-            return value_and_slope(function, r, parts[0][1])
-        out: list[Tensor] = []
-        for which, kind in parts:
-            for n, x in enumerate(value_and_slope(function, r[which], kind)):
-                if len(out) <= n:
-                    out.append(x.new_empty((len(r), x.shape[1])))
-                out[n][torch.from_numpy(which)] = x
-        return out[0], out[1]
+            return function.both(r, parts[0][1])
+        found = [function.both(r[which], kind) for which, kind in parts]
+        back = torch.argsort(torch.cat([which for which, _ in parts]))
+        value, slope = (torch.cat(x)[back] for x in zip(*found, strict=True))
+        return value, slope
 
     def _radial(self, q0: int, q1: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(row, weights, table) that the message kernels read; rows count from q0 in the exact case."""
         p = self.p
         if self.tables is not None:
-            return p.row, p.weights.reshape(-1), self.tables[self.number]
+            row = p.row if self.layer.mix else p.typed_row
+            return row, p.weights.reshape(-1), self.tables[self.number]
+        if self._kept is not None and self._kept[0] == (q0, q1):
+            return self._kept[1]
         n = len(self.layer.paths.d3) * self.channels
         table = torch.zeros((2 * (q1 - q0) + 4, n), dtype=self.program.dtype)
         if q1 > q0:
@@ -381,7 +294,8 @@ class _Run:
             table[0 : 2 * (q1 - q0) : 2], table[1 : 2 * (q1 - q0) : 2] = value[:, :n], slope[:, :n]
         row = 2 * (np.arange(len(p.r)) - q0)
         weights = np.tile(np.array(_EXACT, p.weights.dtype), (len(p.r), 1))
-        return row, weights.reshape(-1), table.flatten().numpy()
+        self._kept = ((q0, q1), (row, weights.reshape(-1), table.flatten().numpy()))
+        return self._kept[1]
 
     def _angular(self, q0: int, q1: int) -> tuple[np.ndarray, int]:
         if self.layer.coupling is None:
@@ -402,11 +316,14 @@ class _Run:
     def forward(self, number: int) -> None:
         """Messages, their mixture, products, and the layer's linear maps."""
         chunk, layer = self.space.chunks[number], self.layer
-        self._message(message_forward, chunk, chunk.message.numpy())
+        n, a = chunk.last - chunk.first, chunk.first
+        product, output = (
+            self.space.product(number, self.degrees),
+            self.space.scratch("output", n, self.l_out),
+        )
+        self._message(message_forward, chunk, chunk.message.numpy() if layer.mix else product.array)
         for left, right, out in chunk.mix:
             torch.mm(left, right, out=out)
-        n, a = chunk.last - chunk.first, chunk.first
-        product, output = self.space.product(number, self.degrees), self.space.scratch("output", n, self.l_out)
         for kind, first, last in chunk.spans:
             contraction_forward(
                 layer.tree, layer.product[kind].numpy(), product.array, layer.product_rows, a, n,
@@ -466,11 +383,11 @@ class _Run:
                 )  # fmt: skip
         for left, right, out in chunk.unmix:
             torch.mm(left, right, out=out)
-        self._reverse_messages(chunk)
+        self._reverse_messages(chunk, chunk.message.numpy() if layer.mix else slope.array)
 
-    def _reverse_messages(self, chunk: Chunk) -> None:
+    def _reverse_messages(self, chunk: Chunk, cotangent: np.ndarray) -> None:
         p, coupling = self.p, self.layer.coupling
-        cotangent, feature_slope = chunk.message.numpy(), self.space.feature_slope.array
+        feature_slope = self.space.feature_slope.array
         if coupling is None:
             angular_slope = p.harmonics_slope
         else:
@@ -485,4 +402,41 @@ class _Run:
 def compiled_mace(potential: "MACE", *, tabulate: bool, tolerance: float) -> CompiledMACE:
     """Build the program and, with tables, hold its forces against the networks'; see `MACE.program`."""
     program = CompiledMACE(potential, tabulate=tabulate, tolerance=tolerance)
+    if tabulate:
+        _check(program, potential, tolerance)
     return program
+
+
+def _check(program: CompiledMACE, potential: "MACE", tolerance: float) -> None:
+    """Raise ValueError unless forces per pair of a trial structure agree with the potential's in float64."""
+    system, pairs = _trial(potential)
+    vectors = pairs.vectors(system).detach()
+    _, found = program(system, pairs, vectors)
+    _, rounded = program.by_autograd(system, pairs, vectors)
+    double = copy.copy(program)
+    double._exact = copy.deepcopy(program._exact).double()
+    _, exact = double.by_autograd(system, pairs, vectors)
+    forces = [x.new_zeros((system.n_atoms, 3)).index_add(0, pairs.i, x) for x in (found, rounded, exact)]
+    forces = [
+        f.index_add(0, pairs.j, x, alpha=-1) for f, x in zip(forces, (found, rounded, exact), strict=True)
+    ]
+    error, rounding = (float((f - forces[2]).abs().max()) for f in forces[:2])
+    if not error <= max(tolerance, 2.0 * rounding):
+        raise ValueError(
+            f"With tabulated radial networks forces are off by {error:.1e} eV/Å; allowed are {tolerance:.1e} "
+            f"(automatic differentiation is off by {rounding:.1e}). Use program(tabulate=False), a larger "
+            "tolerance, or float64."
+        )
+
+
+def _trial(potential: "MACE") -> tuple[System, Pairs]:
+    """A dense random cluster of all elements (at most 24 atoms), its atoms about a bond length apart."""
+    n_types = len(potential.elements)
+    kinds = torch.arange(max(12, min(24, 2 * n_types))) % n_types
+    spacing = 2.2 * float(potential._radii.max())
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.cartesian_prod(*[torch.arange(3.0, dtype=torch.float64)] * 3)[: len(kinds)]
+    shaken = grid + 0.2 * (torch.rand(grid.shape, generator=generator, dtype=torch.float64) - 0.5)
+    numbers = potential._numbers[kinds].numpy()
+    system = System.from_ase(Atoms(numbers, (spacing * shaken).numpy()))
+    return system, find_pairs(system, potential.cutoff)

@@ -1,33 +1,35 @@
 """The weights of a MACE arranged for its compiled program: scaled, multiplied out, padded, tabulated.
 
 Consecutive linear maps are multiplied out once: what mixes couplings with a typed linear layer behind it, the
-last layer's linear maps with its read-out. Channels are padded with zeros to a multiple of 16.
+last layer's linear maps with its read-out. Channels are padded with zeros to a multiple of 32.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
-from typing import TYPE_CHECKING
+from math import log, sqrt
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from rikiba.kernels.contraction_cpu import Tree
-from rikiba.kernels.lanes import LANES
+from rikiba.kernels.contraction_cpu import WIDE, Tree
 from rikiba.kernels.message_cpu import Paths, Rows
 from rikiba.kernels.symmetric_contraction import ContractionPlan
-from rikiba.nn.so3 import clebsch_gordan
 from rikiba.nn.cutoff import agnesi, polynomial
 from rikiba.nn.equivariant import Convolution, ProductBasis
-from rikiba.nn.tabulation import SplineTable, spline_table
+from rikiba.nn.mlp import NormalisedMLP
+from rikiba.nn.so3 import clebsch_gordan
+from rikiba.nn.tabulation import RadialFunction, SplineTable, spline_table, value_and_slope
 
 if TYPE_CHECKING:
     from .mace import MACE, MACELayer
 
-SHORTEST = {"none": 0.0, "agnesi": 0.2}
-"""Where tables start, Å: the Agnesi transform has no fifth derivative at zero distance."""
+SHORTEST = {"none": 0.2, "agnesi": 0.4}
+"""Where tables start, Å."""
+OFFSET = {"none": 0.0, "agnesi": 0.5}
+"""Tables have equal steps in ln(r + offset), in r for 0; the Agnesi transform changes fastest at small r."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,10 +45,10 @@ class Layer:
     up: list[Tensor]
     """Per degree; of the first layer, the up-mapped embedding [types, channels]."""
     mix: list[list[Tensor]]
-    """[types][degree l3]."""
+    """[types][degree l3]; empty where the table holds it, see `folded`."""
     tree: Tree
     product: list[Tensor]
-    """[types], each [channels/16, weights, 16] flat."""
+    """[types], each [channels/32, weights, 32] flat."""
     linear: list[Tensor]
     """Per degree L; of the last layer, to the hidden read-out."""
     skip: list[list[Tensor]]
@@ -59,8 +61,8 @@ class Layer:
 
 
 def padded(n: int) -> int:
-    """The next multiple of 16."""
-    return -(-n // LANES) * LANES
+    """The next multiple of 32."""
+    return -(-n // WIDE) * WIDE
 
 
 def square(w: Tensor, blocks: int = 1) -> Tensor:
@@ -86,7 +88,8 @@ def packed_rows(blocks: Sequence[tuple[int, int]]) -> Rows:
 def layers_of(model: "MACE") -> list[Layer]:
     """Every layer in the potential's dtype; nothing shares memory with the potential."""
     n_types, last = len(model.elements), model.n_layers - 1
-    readouts = [[m.detach() for m in r.weights] for r in model.readouts]
+    mlps = cast(list[NormalisedMLP], list(model.readouts))
+    readouts = [[m.detach() for m in r.weights] for r in mlps]
     while len(readouts) < model.n_layers:
         readouts.insert(0, [])
     embedding = model.embedding.detach() / sqrt(n_types)
@@ -104,7 +107,9 @@ def layers_of(model: "MACE") -> list[Layer]:
     return out
 
 
-def _layer(layer: "MACELayer", embedding: Tensor | None, head: Tensor | None, readout: Tensor | None) -> Layer:
+def _layer(
+    layer: "MACELayer", embedding: Tensor | None, head: Tensor | None, readout: Tensor | None
+) -> Layer:
     convolution, product = layer.convolution, layer.product
     n_out = len(layer.linear.weight)
     l_max = max(l3 for _, _, l3 in convolution.paths)
@@ -197,7 +202,7 @@ def _product(product: ProductBasis) -> tuple[list[Tensor], Tree]:
             for c, d in zip(plan.coefficients, plan.components, strict=True)
         ]
     )
-    tree, monomial = _tree(plan, needed)
+    tree, monomial, output = _tree(plan, needed)
     channels = product.weights[0].shape[2]
     extra = padded(channels) - channels
     weights = []
@@ -208,71 +213,108 @@ def _product(product: ProductBasis) -> tuple[list[Tensor], Tree]:
                 for w, c, d in zip(product.weights, plan.coefficients, plan.components, strict=True)
             ]
         )
-        entries = pad(dense[torch.from_numpy(tree.output), monomial], (0, extra))
-        weights.append(entries.unflatten(1, (-1, LANES)).transpose(0, 1).contiguous().flatten())
+        entries = pad(dense[output, monomial], (0, extra))
+        weights.append(entries.unflatten(1, (-1, WIDE)).transpose(0, 1).contiguous().flatten())
     return weights, tree
 
 
-def _tree(plan: ContractionPlan, needed: Tensor) -> tuple[Tree, Tensor]:
-    """Arrange the monomials by parent; also the monomial of each weight."""
+def _tree(plan: ContractionPlan, needed: Tensor) -> tuple[Tree, Tensor, Tensor]:
+    """Arrange the monomials by parent; also the monomial and the output of each weight."""
     parents, factors, before = [-1] * len(plan.first), plan.first.tolist(), 0
-    for parent, factor in plan.steps:
+    for origin, multiplier in plan.steps:
         at = len(parents)
-        parents += [before + p for p in parent.tolist()]
-        factors += factor.tolist()
+        parents += [before + p for p in origin.tolist()]
+        factors += multiplier.tolist()
         before = at
     children: dict[int, list[int]] = {-1: []}
     for k, p in enumerate(parents):
         children.setdefault(p, []).append(k)
     numbering = {k: n for n, k in enumerate(sorted(children))}
-    tree = Tree(*([] for _ in Tree._fields))  # type: ignore[arg-type]
+    parent: list[int] = []
+    factor: list[int] = []
+    run: list[int] = []
+    output: list[int] = []
+    first: list[int] = []
+    feature: list[int] = []
     monomial: list[int] = []
     for k in sorted(children):
-        tree.parent.append(numbering[parents[k]] if k >= 0 else 0)  # type: ignore[attr-defined]
-        tree.factor.append(factors[k] if k >= 0 else 0)  # type: ignore[attr-defined]
-        tree.child.append(len(tree.feature))  # type: ignore[attr-defined]
-        for c in children[k]:
-            tree.feature.append(factors[c])  # type: ignore[attr-defined]
-            tree.inner.append(numbering.get(c, -1))  # type: ignore[attr-defined]
-            tree.weight.append(len(monomial))  # type: ignore[attr-defined]
-            outputs = needed[:, c].nonzero().flatten().tolist()
-            tree.output.extend(outputs)  # type: ignore[attr-defined]
-            monomial += [c] * len(outputs)
-    tree.child.append(len(tree.feature))  # type: ignore[attr-defined]
-    tree.weight.append(len(monomial))  # type: ignore[attr-defined]
-    return Tree(*(np.array(x, np.int64) for x in tree)), torch.tensor(monomial)
+        parent.append(numbering[parents[k]] if k >= 0 else 0)
+        factor.append(factors[k] if k >= 0 else 0)
+        run.append(len(output))
+        for o in range(len(needed)):
+            found = [c for c in children[k] if needed[o, c]]
+            if found:
+                output.append(o)
+                first.append(len(monomial))
+                feature += [factors[c] for c in found]
+                monomial += found
+    columns = (parent, factor, [*run, len(output)], output, [*first, len(monomial)], feature)
+    outputs = np.repeat(output, np.diff(columns[4]))
+    return Tree(*(np.array(x, np.int64) for x in columns)), torch.tensor(monomial), torch.from_numpy(outputs)
 
 
-def radial_functions(model: "MACE") -> list[Callable[[Tensor, int], Tensor]]:
-    """Per layer, (r, kind) → R [n, couplings·padded channels (+ 1 for the density)].
+class Radial:
+    """(r, kind) → R [n, couplings·padded channels (+ 1 for the density)] of one layer.
 
     kind is type i · types + type j with the Agnesi transform, otherwise 0.
     """
-    radii, n_types = model._radii, len(model.elements)
-    extra = padded(model.embedding.shape[1]) - model.embedding.shape[1]
 
-    def features(r: Tensor, kind: int) -> tuple[Tensor, Tensor]:
-        envelope = polynomial(r / model.cutoff, model.envelope_power)[:, None]
+    def __init__(self, model: "MACE", layer: "MACELayer") -> None:
+        self.model, self.layer = model, layer
+        self.couplings = layer.convolution.n_couplings
+        self.extra = padded(model.embedding.shape[1]) - model.embedding.shape[1]
+
+    def features(self, r: Tensor, kind: int) -> Tensor:
+        """The envelope, and the basis (times the envelope where that comes before the network)."""
+        m, n_types = self.model, len(self.model.elements)
+        envelope = polynomial(r / m.cutoff, m.envelope_power)[:, None]
         distance = r
-        if model.distance_transform == "agnesi":
-            a, b = radii[kind // n_types].to(r), radii[kind % n_types].to(r)
+        if m.distance_transform == "agnesi":
+            a, b = m._radii[kind // n_types].to(r), m._radii[kind % n_types].to(r)
             distance = agnesi(r, (0.5 * (a + b)).expand_as(r))
-        return model.radial_basis(distance), envelope
+        basis = m.radial_basis(distance)
+        return torch.cat([envelope, basis if m.envelope_after_network else basis * envelope], 1)
 
-    def of(layer: "MACELayer") -> Callable[[Tensor, int], Tensor]:
-        def radial(r: Tensor, kind: int) -> Tensor:
-            x, envelope = features(r, kind)
-            after = envelope if model.envelope_after_network else torch.ones_like(envelope)
-            x = x if model.envelope_after_network else x * envelope
-            n = layer.convolution.n_couplings
-            out = pad((layer.radial(x) * after).unflatten(1, (n, -1)), (0, extra)).flatten(1)
-            if layer.density is None:
-                return out
-            return torch.cat([out, torch.tanh(layer.density(x) ** 2) * after], 1)
+    def __call__(self, r: Tensor, kind: int) -> Tensor:
+        x = self.features(r, kind)
+        envelope, x = x[:, :1], x[:, 1:]
+        return self._arranged(self.layer.radial(x), self._density(x), envelope)
 
-        return radial
+    def both(self, r: Tensor, kind: int) -> tuple[Tensor, Tensor]:
+        """R and ∂R/∂r, by carrying the derivative forward through the network."""
+        x, slope = value_and_slope(self.features, r, kind)
+        envelope, x = x[:, :1], x[:, 1:]
+        envelope_slope, slope = slope[:, :1], slope[:, 1:]
+        with torch.no_grad():
+            value, value_slope = self.layer.radial.with_slope(x, slope)
+            density, density_slope = self._density(x), None
+            if self.layer.density is not None:
+                d, d_slope = self.layer.density.with_slope(x, slope)
+                density = torch.tanh(d * d)
+                density_slope = (1.0 - density * density) * 2.0 * d * d_slope
+            out = self._arranged(value, density, envelope)
+            out_slope = self._arranged(value_slope, density_slope, envelope)
+            if self.model.envelope_after_network:
+                out_slope = out_slope + self._arranged(value, density, envelope_slope)
+        return out, out_slope
 
-    return [of(layer) for layer in model.layers]  # type: ignore[arg-type]
+    def _density(self, x: Tensor) -> Tensor | None:
+        return None if self.layer.density is None else torch.tanh(self.layer.density(x) ** 2)
+
+    def _arranged(self, value: Tensor, density: Tensor | None, envelope: Tensor) -> Tensor:
+        if self.extra:
+            value = pad(value.unflatten(1, (self.couplings, -1)), (0, self.extra)).flatten(1)
+        out = value if density is None else torch.cat([value, density], 1)
+        return out * envelope if self.model.envelope_after_network else out
+
+
+def radial_functions(model: "MACE") -> list[Radial]:
+    """The radial function of every layer."""
+    return [Radial(model, layer) for layer in model.layers]  # type: ignore[arg-type]
+
+
+def _of_logarithm(f: RadialFunction, offset: float) -> RadialFunction:
+    return lambda x, kind: f(torch.exp(x) - offset, kind)
 
 
 def tables_of(model: "MACE", tolerance: float, max_intervals: int = 4096) -> list[SplineTable]:
@@ -280,17 +322,23 @@ def tables_of(model: "MACE", tolerance: float, max_intervals: int = 4096) -> lis
 
     `model` is a float64 copy. Raises ValueError where `max_intervals` do not suffice.
     """
-    kinds = len(model.elements) ** 2 if model.distance_transform == "agnesi" else 1
-    functions, start = radial_functions(model), SHORTEST[model.distance_transform]
+    transform = model.distance_transform
+    kinds = len(model.elements) ** 2 if transform == "agnesi" else 1
+    offset = OFFSET[transform]
+    ends, steepest = (SHORTEST[transform], model.cutoff), 1.0
+    if offset:
+        steepest = 1.0 / (ends[0] + offset)
+        ends = (log(ends[0] + offset), log(ends[1] + offset))
+    functions: list[RadialFunction] = list(radial_functions(model))
+    if offset:
+        functions = [_of_logarithm(f, offset) for f in functions]
     intervals, found = 64, 0.0
     while intervals <= max_intervals:
         tables = []
         for f in functions:
-            tables.append(
-                spline_table(f, n_kinds=kinds, start=start, stop=model.cutoff, intervals=intervals)
-            )
-            found = max(tables[-1].value_error, tables[-1].slope_error)
-            if found > tolerance:
+            tables.append(spline_table(f, n_kinds=kinds, start=ends[0], stop=ends[1], intervals=intervals))
+            found = max(tables[-1].value_error, tables[-1].slope_error * steepest)
+            if not found <= tolerance:
                 break
         else:
             return tables
@@ -299,3 +347,21 @@ def tables_of(model: "MACE", tolerance: float, max_intervals: int = 4096) -> lis
         f"The radial networks cannot be tabulated: {max_intervals} intervals leave a relative error of "
         f"{found:.1e}; allowed is {tolerance:.1e}. Use program(tabulate=False) or a larger tolerance."
     )
+
+
+def folded(table: Tensor, layer: Layer, n_density: int) -> Tensor:
+    """The first layer's table with the senders' features and the centre's mixing in it, one per type pair.
+
+    M_i = Σ_j Y R(r_ij)·h_j W_i = Σ_j Y R'_ij(r_ij): no matrix products are left in the layer.
+    `table` is [rows, couplings·channels + density], the result [types², rows, columns].
+    """
+    n_types, channels = layer.up[0].shape
+    n = table.shape[1] - n_density
+    radial = table[:, :n].unflatten(1, (-1, channels))
+    out = []
+    for i in range(n_types):
+        mix = layer.mix[i if len(layer.mix) > 1 else 0]
+        for j in range(n_types):
+            parts = [(radial[:, l] * layer.up[0][j]) @ w for l, w in enumerate(mix)]
+            out.append(torch.cat([*parts, table[:, n:]], 1))
+    return torch.stack(out)

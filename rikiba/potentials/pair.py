@@ -12,6 +12,8 @@ from rikiba.core import elements as periodic_table
 from rikiba.core.pairs import Pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
+from rikiba.nn.cutoff import quintic
+from rikiba.nn.double_buffers import DoubleBuffers
 
 from .base import Potential, check_positive
 
@@ -20,11 +22,10 @@ Truncation = Literal["smooth", "cut", "shift", "force_shift"]
 
 def quintic_switch(r: Float[Tensor, "*pairs"], start: float, stop: float) -> Float[Tensor, "*pairs"]:
     """S(u) = 1 − 10u³ + 15u⁴ − 6u⁵, u = (r − start)/(stop − start) in [0, 1]; C² at both ends, r in Å."""
-    u = ((r - start) / (stop - start)).clamp(0.0, 1.0)
-    return 1.0 - u * u * u * (10.0 - u * (15.0 - 6.0 * u))
+    return quintic(r / stop, start / stop)
 
 
-class PairPotential(Potential):
+class PairPotential(DoubleBuffers, Potential):
     """E = ½ Σ_i Σ_j v_{Z_i Z_j}(r_ij), v ended at the cutoff by `truncation`:
 
     - smooth: v(r)·S(r), S the quintic switch from `switch_from` to `cutoff`; C² (default);
@@ -71,6 +72,8 @@ class PairPotential(Potential):
 
     def forward(self, system: System, pairs: Pairs) -> Results:
         types = self.types(system)
+        if pairs.cutoff > self.cutoff:
+            pairs, _ = pairs.within(system, self.cutoff)
         r = pairs.vectors(system, self.dtype).norm(dim=-1)
         half = 0.5 * self.truncated(r, types[pairs.i], types[pairs.j])
         energies = half.new_zeros(system.n_atoms, dtype=torch.float64)

@@ -77,6 +77,7 @@ class PairBasis(LinearPotential):
 
     def forward(self, system: System, pairs: Pairs) -> Results:
         types = self.types(system)
+        pairs = self._own(system, pairs)
         r = pairs.vectors(system, self.dtype).norm(dim=-1)
         c = self.coefficients[: self.n_pair_types * self.n_basis].view(self.n_pair_types, self.n_basis)
         half = 0.5 * (self._functions(r) * c[self._pair_types(types, pairs)]).sum(-1)
@@ -87,6 +88,7 @@ class PairBasis(LinearPotential):
 
     def design(self, system: System, pairs: Pairs, *, forces: bool, stress: bool) -> Design:
         types = self.types(system)
+        pairs = self._own(system, pairs)
         vectors = pairs.vectors(system).detach()
         r = vectors.norm(dim=-1)
         of_pair = self._pair_types(types, pairs)
@@ -107,6 +109,10 @@ class PairBasis(LinearPotential):
                 volume = torch.where(system.has_volume, system.volume, torch.nan)
                 s = self._padded(virial / volume[:, None, None, None])
         return Design(energy=energy, offset=system.total(self.atomic_energies(types)), forces=f, stress=s)
+
+    def _own(self, system: System, pairs: Pairs) -> Pairs:
+        """The pairs within this potential's cutoff of a list that may reach farther."""
+        return pairs if pairs.cutoff <= self.cutoff else pairs.within(system, self.cutoff)[0]
 
     def _pair_types(self, types: Int[Tensor, "atoms"], pairs: Pairs) -> Int[Tensor, "pairs"]:
         return self.pair_type[types[pairs.i], types[pairs.j]]

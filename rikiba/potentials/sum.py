@@ -49,6 +49,11 @@ class Sum(Potential):
         for term in self._potentials:
             term.prepare([(s, p.within(s, term.cutoff)[0]) for s, p in kept])
 
+    def decayed_parameters(self) -> Iterable[str]:
+        """Those that the terms name."""
+        terms = enumerate(self._potentials)
+        return [f"terms.{k}.{name}" for k, term in terms for name in term.decayed_parameters()]
+
     def forward(self, system: System, pairs: Pairs) -> Results:
         self.types(system)
         total: Results | None = None

@@ -45,7 +45,8 @@ class Zbl(PairPotential):
         self.elements = periodic_table.sorted_symbols(elements)
         numbers = periodic_table.numbers_of(self.elements)
         self.register_buffer("Z", numbers)
-        self.register_buffer("reach", torch.full((len(numbers), len(numbers)), float(cutoff)))
+        n = len(numbers)
+        self.register_buffer("reach", torch.full((n, n), float(cutoff), dtype=torch.float64))
         self.covalent_fraction = covalent_fraction
         if covalent_fraction is not None:
             check_positive(covalent_fraction=covalent_fraction)

@@ -9,8 +9,9 @@ from jaxtyping import Float
 
 from rikiba.calculators.base import Calculator
 from rikiba.core import units
-from rikiba.core.record import Record, Table
+from rikiba.core.record import Record
 
+from .base import need_bulk
 from .batches import results_of
 from .stationary import relax_all, relax_cell
 from .symmetry import point_group, symmetrise_elastic
@@ -27,7 +28,7 @@ class Elastic:
     Each of six strains is applied at ±h and ±2h, the atoms are relaxed in the strained cell, and the fourth-
     order difference is taken; the spread is its distance from the second-order one. Averages of Voigt,
     Reuss and Hill (doi:10.1088/0370-1298/65/5/307); the crystal is stable where every eigenvalue of C is
-    positive (Mouhat & Coudert, doi:10.1103/PhysRevB.90.224104, eq. 3).
+    positive (Mouhat & Coudert, doi:10.1103/PhysRevB.90.224104).
 
     Args:
         strain: h, dimensionless.
@@ -47,10 +48,13 @@ class Elastic:
     stress_tolerance_GPa: float = 0.01
     max_steps: int = 1000
 
+    def check(self, atoms: Atoms) -> None:
+        """Raises ValueError for a structure without three periodic axes."""
+        need_bulk("Elastic constants", atoms)
+
     def compute(self, calculator: Calculator, atoms: Atoms) -> Record:
         """C_ij and moduli in GPa. Raises ValueError for a structure without three periodic axes."""
-        if not atoms.pbc.all():
-            raise ValueError("Elastic constants need a structure periodic along three axes.")
+        self.check(atoms)
         if self.relax_cell:
             atoms = relax_cell(
                 calculator,
@@ -86,11 +90,12 @@ class Elastic:
         error = np.abs(c - low)
         values: dict[str, Any] = {"C_GPa": c.tolist()}
         spread: dict[str, Any] = {"C_GPa": error.tolist()}
-        for i in range(6):
-            for j in range(i, 6):
-                values[f"C{i + 1}{j + 1}_GPa"] = float(c[i, j])
-                spread[f"C{i + 1}{j + 1}_GPa"] = float(error[i, j])
+        entries = {f"C{i + 1}{j + 1}_GPa": (i, j) for i in range(6) for j in range(i, 6)}
+        first = independent(c)
+        values |= {k: float(c[ij]) for k, ij in entries.items() if ij in first}
         values |= moduli(c)
+        values |= {k: float(c[ij]) for k, ij in entries.items() if ij not in first}
+        spread |= {k: float(error[ij]) for k, ij in entries.items()}
         eigenvalues = np.linalg.eigvalsh(c)
         stable = bool((eigenvalues > 0).all())
         values |= {
@@ -110,13 +115,11 @@ class Elastic:
             notes.append("C is not positive definite: the crystal is unstable under some strain.")
         if not self.relax:
             notes.append("Clamped ions: atoms follow the strain and do not relax.")
-        rows = tuple((f"{i + 1}", *(float(x) for x in c[i])) for i in range(6))
         return Record(
             name="elastic",
             title="Elastic constants",
             values=values,
             spread=spread,
-            tables=(Table(title="C (GPa)", columns=("", "1", "2", "3", "4", "5", "6"), rows=rows),),
             notes=tuple(notes),
             references=_REFERENCES,
         )
@@ -136,6 +139,18 @@ def voigt_strain(component: int, size: float) -> Float[np.ndarray, "3 3"]:
     strain[i, j] += 0.5 * size
     strain[j, i] += 0.5 * size
     return strain
+
+
+def independent(stiffness: Float[np.ndarray, "6 6"]) -> list[tuple[int, int]]:
+    """Entries (i ≤ j) that are neither zero nor equal in size to an earlier one, to 1e-6 of the largest."""
+    c = np.abs(np.asarray(stiffness, float))
+    close = 1e-6 * c.max()
+    found: list[tuple[int, int]] = []
+    for i in range(6):
+        for j in range(i, 6):
+            if all(abs(c[i, j] - other) > close for other in (0.0, *(c[k] for k in found))):
+                found.append((i, j))
+    return found
 
 
 def moduli(stiffness: Float[np.ndarray, "6 6"]) -> dict[str, float]:

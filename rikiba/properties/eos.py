@@ -11,6 +11,7 @@ from rikiba.calculators.base import Calculator
 from rikiba.core import units
 from rikiba.core.record import Curve, Figure, Record
 
+from .base import need_bulk
 from .batches import results_of
 from .stationary import relax_all
 
@@ -48,13 +49,16 @@ class Eos:
         if not 0 < self.volume_range < 0.5:
             raise ValueError(f"volume_range must lie between 0 and 0.5; given {self.volume_range}.")
 
+    def check(self, atoms: Atoms) -> None:
+        """Raises ValueError for a structure without three periodic axes."""
+        need_bulk("The equation of state", atoms)
+
     def compute(self, calculator: Calculator, atoms: Atoms) -> Record:
         """V0, E0 (per atom), B0 (GPa), B0' and the scaled cell lengths.
 
         Raises ValueError for a structure without three periodic axes or without a minimum in reach.
         """
-        if not atoms.pbc.all():
-            raise ValueError("An equation of state needs a structure periodic along three axes.")
+        self.check(atoms)
         centre = atoms.get_volume()
         for _ in range(self.max_scans):
             volumes = centre * (1.0 + np.linspace(-self.volume_range, self.volume_range, self.n_points))

@@ -48,7 +48,7 @@ def statistical_inefficiency(
     """g = 1 + 2 Σ_{k=1}^{M} ρ_k, the number of frames per independent sample; never below 1.
 
     M is the smallest lag with M ≥ window · g/2 (automatic windowing; Sokal, in Functional Integration (1997),
-    doi:10.1007/978-1-4899-0319-8_6, §3). The integrated autocorrelation time is τ_int = g/2 frames.
+    doi:10.1007/978-1-4899-0319-8_6). The integrated autocorrelation time is τ_int = g/2 frames.
     Anticorrelated series have g < 1; the error bar then uses g = 1, which is the safe side.
     """
     rho = autocorrelation(series)
@@ -80,14 +80,14 @@ def mean_with_error(series: Float[np.ndarray, "frames"]) -> Estimate:
 def standard_errors(series: Float[np.ndarray, "frames *rest"]) -> Float[np.ndarray, "*rest"]:
     """Standard error of the time average of every column, correlation included."""
     x = np.asarray(series, float)
-    return np.sqrt(x.var(0, ddof=1) * statistical_inefficiency(x) / len(x))
+    return np.asarray(np.sqrt(x.var(0, ddof=1) * statistical_inefficiency(x) / len(x)))
 
 
 def blocking(series: Float[np.ndarray, "frames"]) -> list[tuple[int, float, float]]:
     """(block length, standard error, its own uncertainty) at every halving of the series.
 
     σ_B² = s_B²/(n_B − 1) with n_B blocks; relative uncertainty 1/√(2(n_B − 1)) (Flyvbjerg & Petersen,
-    doi:10.1063/1.457480, eq. 28). Stops at 4 blocks.
+    doi:10.1063/1.457480). Stops at 4 blocks.
     """
     x = np.asarray(series, float).ravel()
     if len(x) < 8:
@@ -140,7 +140,7 @@ def bootstrap(
     """(statistic, standard error, 95 % percentile interval) by resampling independent replicas.
 
     `statistic` maps an array [replicas, …] to a number or an array; the mean over replicas if not given.
-    The interval is the plain percentile one (Efron & Tibshirani, doi:10.1201/9780429246593, §13.3); with few
+    The interval is the plain percentile one (Efron & Tibshirani, doi:10.1201/9780429246593); with few
     replicas it is too narrow by about √((n−1)/n), which the standard error corrects for.
     """
     x = np.asarray(replicas, float)

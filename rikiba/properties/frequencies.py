@@ -24,7 +24,7 @@ class Frequencies:
 
     ω² are the eigenvalues of P M^(−1/2) H M^(−1/2) P, with H_ab = ∂²E/∂r_a∂r_b and P the projector off
     translations and (isolated structures) rotations (Wilson, Decius & Cross, Molecular Vibrations; Miller,
-    Handy & Adams, doi:10.1063/1.440287, eq. 2.9). An imaginary frequency is printed as a negative one.
+    Handy & Adams, doi:10.1063/1.438959). An imaginary frequency is printed as a negative one.
 
     Args:
         method: 'differences' takes central differences of forces; 'autograd' differentiates twice and needs
@@ -74,7 +74,7 @@ class Frequencies:
             },
             tables=(Table(title="Harmonic frequencies", columns=("mode", "frequency (cm⁻¹)"), rows=rows),),
             notes=tuple(notes),
-            references=("10.1063/1.440287",),
+            references=("10.1063/1.438959",),
         )
 
 

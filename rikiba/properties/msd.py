@@ -193,7 +193,7 @@ def fit_diffusion(
 def finite_size_correction(temperature_K: float, viscosity_mPa_s: float, length_A: float) -> float:
     """D_∞ − D_L = ξ k_B T / (6π η L) in cm²/s for a cubic cell, ξ = 2.837297.
 
-    Yeh & Hummer, doi:10.1021/jp0477147, eq. 12. η is the shear viscosity of the same model.
+    Yeh & Hummer, doi:10.1021/jp0477147. η is the shear viscosity of the same model.
     """
     if not (temperature_K > 0 and viscosity_mPa_s > 0 and length_A > 0):
         raise ValueError(

@@ -23,7 +23,7 @@ class Rdf:
 
     g_ab(r) = V ⟨n_ab(r)⟩ / (N_a (N_b − δ_ab) · 4π/3 (r₊³ − r₋³)), with n_ab the ordered pairs in a bin.
     The N(N − 1) makes g = 1 exact for an ideal gas. An atom's own images are not counted.
-    (Allen & Tildesley, doi:10.1093/oso/9780198803195.001.0001, §8.2.)
+    (Allen & Tildesley, doi:10.1093/oso/9780198803195.001.0001.)
 
     Args:
         r_max: largest distance, Å; half the least perpendicular width of the cell if not given.

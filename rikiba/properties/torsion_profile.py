@@ -50,8 +50,7 @@ class TorsionProfile:
 
         Raises ValueError where the four atoms are no open chain or the bond closes a ring.
         """
-        chain = find_dihedral(atoms) if self.dihedral is None else tuple(int(a) for a in self.dihedral)
-        side = rotating_side(atoms, chain)
+        chain, side = self._twist(atoms)
         start = relax_ions(calculator, atoms, self.force_tolerance, self.max_steps)
         here = np.degrees(dihedral_angle(start.positions, chain))
         targets = here + 360.0 / self.n_points * np.arange(self.n_points)
@@ -62,6 +61,14 @@ class TorsionProfile:
         energies = results_of(calculator, frames, forces=False).need("energy").numpy()
         angles = np.degrees([dihedral_angle(f.positions, chain) for f in frames])
         return self._record(atoms, chain, angles, energies)
+
+    def check(self, atoms: Atoms) -> None:
+        """Raises ValueError where there is nothing to twist."""
+        self._twist(atoms)
+
+    def _twist(self, atoms: Atoms) -> tuple[tuple[int, ...], list[int]]:
+        chain = find_dihedral(atoms) if self.dihedral is None else tuple(int(a) for a in self.dihedral)
+        return chain, rotating_side(atoms, chain)
 
     def _record(
         self, atoms: Atoms, chain: tuple[int, ...], angles: np.ndarray, energies: np.ndarray
@@ -165,7 +172,10 @@ def find_dihedral(atoms: Atoms) -> tuple[int, int, int, int]:
                     if best is None or key < best:
                         best = key
     if best is None:
-        raise ValueError("No rotatable bond was found: a torsion needs four atoms in an open chain.")
+        raise ValueError(
+            f"No rotatable bond was found in {atoms.get_chemical_formula()}: a torsion needs four atoms "
+            f"in an open chain. Leave the torsion profile out, or name four atoms as dihedral."
+        )
     return best[2:]  # type: ignore[return-value]
 
 

@@ -190,7 +190,7 @@ def unwrap(
     """Continuous positions: u_{t+1} = u_t + [w_{t+1} − w_t] to the nearest image of cell t+1.
 
     The toroidal-view scheme, which keeps diffusion right when the cell fluctuates (von Bülow, Bullerjahn &
-    Hummer, doi:10.1063/5.0008316, eq. 6). Frames must be close enough that no atom moves half a cell.
+    Hummer, doi:10.1063/5.0008316). Frames must be close enough that no atom moves half a cell.
     """
     out = np.array(wrapped, float)
     step = np.diff(out, axis=0)

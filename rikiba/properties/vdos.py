@@ -36,7 +36,7 @@ class Vdos:
 
     S(ν) = 4/(k_B T) ∫₀^τ Σ_i m_i ⟨v_i(0)·v_i(t)⟩ w(t) cos(2πνt) dt with a Hann lag window w, so that
     ∫ S dν = Σ m⟨v²⟩/(k_B T) (Dickey & Paskin, doi:10.1103/PhysRev.188.1407; Lin, Blanco & Goddard,
-    doi:10.1063/1.1624057, eq. 4). Two lines closer than the resolution 1/(cτ) are not told apart.
+    doi:10.1063/1.1624057). Two lines closer than the resolution 1/(cτ) are not told apart.
 
     Args:
         window_fs: longest lag τ; a quarter of the trajectory if not given.

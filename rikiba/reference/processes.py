@@ -72,9 +72,13 @@ class Parallel:
         lost: list[int] = []
         with pool:
             while (parts or running) and not lost:
-                while parts and len(running) < workers:
-                    part = parts.popleft()
-                    running[pool.submit(_run, [frames[k] for k in part])] = part
+                try:
+                    while parts and len(running) < workers:
+                        running[pool.submit(_run, [frames[k] for k in parts[0]])] = parts[0]
+                        parts.popleft()
+                except BrokenProcessPool:  # a process died since the last answer
+                    if not running:
+                        break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     part = running.pop(future)
                     try:

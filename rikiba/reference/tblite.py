@@ -1,8 +1,9 @@
 """GFN-xTB tight binding through the tblite library."""
 
+import ctypes
 import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -137,7 +138,8 @@ class Tblite:
         calculator.set("max-iter", self.max_iterations)
         if self.solvent:
             calculator.add("alpb-solvation", self.solvent)
-        result = calculator.singlepoint()
+        with _one_thread():
+            result = calculator.singlepoint()
         values: dict[str, Any] = {
             "energy": float(result.get("energy")) * units.hartree,
             "forces": -result.get("gradient") * (units.hartree / units.bohr),
@@ -162,7 +164,14 @@ class Tblite:
         _library()
         from tblite.ase import TBLite
 
-        return TBLite(
+        class OneThread(TBLite):  # type: ignore[misc]
+            """The library's calculator, its thread count that of `Tblite`."""
+
+            def calculate(self, *arguments: Any, **keywords: Any) -> None:
+                with _one_thread():
+                    super().calculate(*arguments, **keywords)
+
+        return OneThread(
             method=self.method,
             charge=charge,
             multiplicity=spin,
@@ -183,19 +192,31 @@ def _electrons(atoms: Atoms, charge: float) -> int:
 
 
 def _library() -> Any:
-    """The tblite interface; the ImportError names what to install.
-
-    OpenMP reads its number of threads when it is loaded. Where OMP_NUM_THREADS is not set it is 1 for this
-    import: on molecules more threads are slower.
-    """
-    threads_given = "OMP_NUM_THREADS" in os.environ
-    if not threads_given and "tblite.interface" not in sys.modules:
-        os.environ["OMP_NUM_THREADS"] = "1"
+    """The tblite interface; the ImportError names what to install."""
     try:
         from tblite import interface
     except ImportError as error:
         raise ImportError("GFN-xTB needs the package tblite: pip install rikiba[xtb]") from error
-    finally:
-        if not threads_given:
-            os.environ.pop("OMP_NUM_THREADS", None)
     return interface
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One OpenMP thread inside the block, for this Python thread; unless OMP_NUM_THREADS asks for a number.
+
+    On molecules more threads are slower, on a busy machine far slower (they wait for each other in a loop).
+    The environment cannot say so in time: the OpenMP library may be loaded, with torch, before this package.
+    So the one that tblite is linked with is told; where it cannot be found, it keeps its own number.
+    """
+    from tblite import _libtblite
+
+    openmp = ctypes.CDLL(_libtblite.__file__)
+    if "OMP_NUM_THREADS" in os.environ or not hasattr(openmp, "omp_set_num_threads"):
+        yield
+        return
+    before = int(openmp.omp_get_max_threads())
+    openmp.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        openmp.omp_set_num_threads(before)

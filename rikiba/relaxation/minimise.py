@@ -1,7 +1,5 @@
 """The loop that every minimiser shares, and what it leaves behind."""
 
-# ruff: noqa: N815 (units keep their case in field names)
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, final, runtime_checkable

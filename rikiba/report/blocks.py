@@ -19,6 +19,10 @@ BADGES: dict[str, tuple[str, str]] = {
 
 LONG_LIST = 60
 """Lists with more entries are folded away."""
+MOST_CARDS = 12
+"""Numbers of a record beyond these are folded away."""
+LONG_TABLE = 30
+"""Tables with more rows are folded away."""
 
 
 def article(record: Record, anchor: str) -> str:
@@ -30,9 +34,9 @@ def article(record: Record, anchor: str) -> str:
         f'{mark}<span class="name">{escape(record.name)}</span></header>',
         notes(record.notes),
         values(record),
-        figures(record.figures),
+        figures(record.figures, record.title),
         *(scene(s) for s in record.scenes),
-        *(table(t) for t in record.tables),
+        *(table(t, record.title) for t in record.tables),
         references(record.references),
         provenance(record.provenance),
         "</article>\n",
@@ -49,10 +53,9 @@ def badge(verdict: str | None) -> str:
 
 
 def headline(record: Record, most: int = 3) -> str:
-    """The first note of a record that did not pass, else its first few numbers."""
-    if record.verdict in ("fail", "undecided") and record.notes:
-        return record.notes[0]
-    said: list[str] = []
+    """The record's own `finding` and its first few numbers, or its first note where it has neither."""
+    finding = record.values.get("finding")
+    said = [finding] if isinstance(finding, str) else []
     for key, value in record.values.items():
         if isinstance(value, (int, float)) and not isinstance(value, bool) and len(said) < most:
             name, unit = split_key(key)
@@ -78,7 +81,13 @@ def values(record: Record) -> str:
             lists.append(_list(key, plain, spread))
         else:
             cards.append(_card(key, plain, spread))
-    out = f'<dl class="values">{"".join(cards)}</dl>' if cards else ""
+    shown, folded = cards[:MOST_CARDS], cards[MOST_CARDS:]
+    out = f'<dl class="values">{"".join(shown)}</dl>' if shown else ""
+    if folded:
+        inside = f'<dl class="values">{"".join(folded)}</dl>'
+        out += (
+            f"<details><summary>{len(folded)} more value{'s' * (len(folded) > 1)}</summary>{inside}</details>"
+        )
     return out + (f'<dl class="lists">{"".join(lists)}</dl>' if lists else "")
 
 
@@ -126,18 +135,19 @@ def _matching(spread: Any, n: int) -> Sequence[Any]:
     return spread if isinstance(spread, (list, tuple)) and len(spread) == n else [None] * n
 
 
-def figures(drawn: Sequence[Figure]) -> str:
+def figures(drawn: Sequence[Figure], heading: str = "") -> str:
+    """Figures side by side; a title that the heading already says is not printed again."""
     if not drawn:
         return ""
     one = " one" if len(drawn) == 1 else ""
-    return f'<div class="figures{one}">{"".join(_figure(f) for f in drawn)}</div>'
+    return f'<div class="figures{one}">{"".join(_figure(f, heading) for f in drawn)}</div>'
 
 
-def _figure(figure: Figure) -> str:
+def _figure(figure: Figure, heading: str) -> str:
     said = caption(figure)
     square = " square" if figure.diagonal else ""
     return (
-        f"<figure><figcaption>{escape(figure.title)}</figcaption>"
+        f"<figure><figcaption{_unseen(figure.title, heading)}>{escape(figure.title)}</figcaption>"
         f'<div class="plot{square}" role="img" aria-label="{escape(describe(figure))}">'
         f"{embed(to_plotly(figure))}</div>"
         + (f'<p class="caption">{escape(said)}</p>' if said else "")
@@ -154,7 +164,15 @@ def scene(shown: Scene) -> str:
     )
 
 
-def table(shown: Table) -> str:
+def _unseen(title: str, heading: str) -> str:
+    """The class of a title that repeats the heading: for screen readers only."""
+    return ' class="unseen"' if heading == title or heading.startswith((f"{title}:", f"{title},")) else ""
+
+
+def table(shown: Table, heading: str = "") -> str:
+    """A table under its title, folded where it is long; nothing for one without rows."""
+    if not shown.rows:
+        return ""
     numeric = [
         bool(shown.rows) and all(_is_number(row[k]) or row[k] is None for row in shown.rows)
         for k in range(len(shown.columns))
@@ -170,10 +188,15 @@ def table(shown: Table) -> str:
     rows = "".join(
         f"<tr>{_row(row, [c[n] for c in columns], numeric)}</tr>" for n, row in enumerate(shown.rows)
     )
-    return (
-        f'<div class="table scroll"><table><caption>{escape(shown.title)}</caption>'
+    long = len(shown.rows) > LONG_TABLE
+    unseen = ' class="unseen"' if long else _unseen(shown.title, heading)
+    drawn = (
+        f'<div class="table scroll"><table><caption{unseen}>{escape(shown.title)}</caption>'
         f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
+    if not long:
+        return drawn
+    return f"<details><summary>{escape(shown.title)}: {len(shown.rows)} rows</summary>{drawn}</details>"
 
 
 def _row(row: Sequence[Any], texts: Sequence[str], numeric: Sequence[bool]) -> str:

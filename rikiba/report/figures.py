@@ -1,6 +1,7 @@
 """A Figure as plotly's JSON (for the page) and as a PNG, SVG or PDF file (by matplotlib)."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from ..core.record import Curve, Figure
 
 MOST_POINTS = 4000
 """Points of one curve drawn on a page; all of them are in the Record."""
+
+MOST_ALIKE = 8
+"""More numbered curves than these share one entry of the legend."""
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5A5A5A")
 """Okabe and Ito's colours, told apart with any colour vision (https://jfly.uni-koeln.de/color/)."""
@@ -26,8 +30,12 @@ def to_plotly(figure: Figure) -> dict[str, Any]:
     plotly reads tags in it.
     """
     traces: list[dict[str, Any]] = []
+    alike = many_alike([c.label for c in figure.curves])
     for index, curve in enumerate(figure.curves):
-        traces += _traces(figure, curve, index)
+        made = _traces(figure, curve, alike.get(index, (index, ""))[0])
+        if index in alike:
+            _thin(made, alike[index][1], first=alike[index][0] == index)
+        traces += made
     if figure.diagonal:
         traces.insert(0, _diagonal(figure))
     layout: dict[str, Any] = {
@@ -45,6 +53,33 @@ def to_plotly(figure: Figure) -> dict[str, Any]:
         layout["yaxis"] |= {"scaleanchor": "x", "constrain": "domain"}
         layout["xaxis"] |= {"constrain": "domain"}
     return {"data": traces, "layout": layout}
+
+
+def many_alike(labels: Sequence[str]) -> dict[int, tuple[int, str]]:
+    """Curves that differ by a number only ('replica 0' … 'replica 15'), where there are more than eight.
+
+    Index → index of the first of them, and a label for all; a legend names them once.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, label in enumerate(labels):
+        stem, _, number = label.rpartition(" ")
+        if stem and number.isdigit():
+            groups.setdefault(stem, []).append(index)
+    return {
+        k: (members[0], f"{labels[members[0]]} … {labels[members[-1]].rpartition(' ')[2]}")
+        for members in groups.values()
+        if len(members) > MOST_ALIKE
+        for k in members
+    }
+
+
+def _thin(traces: list[dict[str, Any]], label: str, *, first: bool) -> None:
+    """One of many alike: a thin solid line, in the legend only for the first."""
+    for trace in traces:
+        trace["opacity"] = 0.5
+        if trace["meta"]["role"] == "line":
+            trace["line"] |= {"dash": "solid", "width": 1}
+            trace |= {"text": trace["name"], "name": escape(label), "showlegend": first}
 
 
 def _traces(figure: Figure, curve: Curve, index: int) -> list[dict[str, Any]]:

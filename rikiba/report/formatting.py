@@ -125,12 +125,18 @@ def _with_spread(value: float, spread: float) -> str:
 
 
 def column_text(values: Sequence[Any]) -> list[str]:
-    """Numbers of one column, with equal decimals where that adds no more than four."""
+    """Numbers of one column, with equal decimals where that adds no more than four.
+
+    Where none is below 1, no more decimals than the largest has with five digits, but at least two.
+    """
     texts = [value_text(v) for v in values]
     floats = [k for k, v in enumerate(values) if isinstance(v, float) and math.isfinite(v)]
     decimals = max((len(texts[k].partition(".")[2]) for k in floats), default=0)
     if decimals > 4 or any("×" in texts[k] for k in floats):
         return texts
+    sizes = [abs(values[k]) for k in floats if values[k]]
+    if sizes and min(sizes) >= 1.0:
+        decimals = min(decimals, max(2, 4 - math.floor(math.log10(max(sizes)))))
     for k in floats:
         texts[k] = f"{values[k]:.{decimals}f}".replace("-", "−")
     return texts

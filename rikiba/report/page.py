@@ -15,6 +15,7 @@ from .blocks import BADGES, article, badge, headline, link
 from .store import unique_slugs
 
 REST = "More results"
+SUMMARY = "Summary"
 
 
 def write_page(
@@ -35,7 +36,8 @@ def write_page(
         title: heading of the page.
         subtitle: one sentence below it.
         sections: heading → names of records (or patterns such as 'vibrations*'), in order. Records that
-            no section names come last under 'More results'. Without sections the page has one list.
+            no section names come last under 'More results'. Without sections the page has one list. The
+            records of a section 'Summary' follow the list of verdicts at the top.
 
     Raises:
         ValueError: no records, or a section names a record that is not there.
@@ -62,7 +64,8 @@ def page(
     body = [_summary(records, anchors, order)]
     contents = ['<li><a href="#page:summary"><span class="dot" aria-hidden="true">≡</span>Summary</a></li>']
     for number, (heading, members) in enumerate(groups):
-        if heading:
+        top = heading == SUMMARY and number == 0
+        if heading and not top:
             body.append(f'<h2 class="section" id="page:section-{number}">{escape(heading)}</h2>')
             contents.append(f'<li><span class="group">{escape(heading)}</span></li>')
         body += [article(records[k], anchors[k]) for k in members]
@@ -177,17 +180,25 @@ def _counts(records: Sequence[Record]) -> str:
 
 
 def _summary(records: Sequence[Record], anchors: Sequence[str], order: Sequence[int]) -> str:
-    rows = "".join(
-        f'<tr><td>{badge(records[k].verdict)}</td><td class="wide"><a href="#{anchors[k]}">'
-        f'{escape(records[k].title)}</a></td><td class="wide">{escape(headline(records[k]))}</td></tr>'
-        for k in order
-    )
-    return (
-        '<h2 class="section" id="page:summary">Summary</h2><article class="summary"><div class="scroll">'
-        '<table><thead><tr><th scope="col">Verdict</th><th scope="col">Result</th>'
-        '<th scope="col">In short</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table></div></article>"
-    )
+    """What was judged, failures first; the rest folded below, or all where nothing was judged."""
+    judged = [k for verdict in ("fail", "undecided", "pass") for k in order if records[k].verdict == verdict]
+    rest = [k for k in order if records[k].verdict is None]
+
+    def listed(members: Sequence[int]) -> str:
+        rows = "".join(
+            f'<tr><td>{badge(records[k].verdict)}</td><td class="wide"><a href="#{anchors[k]}">'
+            f'{escape(records[k].title)}</a></td><td class="wide">{escape(headline(records[k]))}</td></tr>'
+            for k in members
+        )
+        return (
+            '<div class="scroll"><table><thead><tr><th scope="col">Verdict</th><th scope="col">Result</th>'
+            f'<th scope="col">In short</th></tr></thead><tbody>{rows}</tbody></table></div>'
+        )
+
+    inside = listed(judged or rest)
+    if judged and rest:
+        inside += f"<details><summary>{len(rest)} results without a verdict</summary>{listed(rest)}</details>"
+    return f'<h2 class="section" id="page:summary">Summary</h2><article class="summary">{inside}</article>'
 
 
 def _entry(record: Record, anchor: str) -> str:

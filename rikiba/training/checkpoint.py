@@ -103,8 +103,10 @@ def recipe(potential: Potential) -> dict[str, Any]:
 
 
 def build(of: Mapping[str, Any]) -> Potential:
-    """The potential of a recipe, with freshly initialised weights."""
+    """The potential of a recipe, with freshly initialised weights; CheckpointError for any other class."""
     cls = registry.load("potentials", of["kind"])
+    if not (isinstance(cls, type) and issubclass(cls, Potential)):
+        raise CheckpointError(f"The recipe names '{of['kind']}', which is not a potential.")
     return cls(**{name: _built(value) for name, value in of["arguments"].items()})
 
 

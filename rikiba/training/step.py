@@ -69,7 +69,11 @@ def loss_sums(potential: Potential, batch: Batch, loss: Loss) -> Tensor:
 def validate(
     potential: Potential, batches: Iterable[Batch], loss: Loss, processes: Processes
 ) -> tuple[float, Tensor, Tensor]:
-    """(loss, its terms, error sums) over all batches of all processes; frame weights count in the loss."""
+    """(loss, its terms, error sums) over all batches of all processes; frame weights count in the loss.
+
+    Raises NonFiniteLossError, in every process, where a prediction is not finite.
+    """
+    bad: Batch | None = None
     device = next(potential.parameters()).device
     total = torch.zeros(5, 3, dtype=torch.float64, device=device)
     for batch in batches:
@@ -78,8 +82,17 @@ def validate(
         )
         terms = loss.sums(predicted, batch.labels, batch.system, batch.weights)
         errors = error_sums(predicted, batch.labels, batch.system)
+        if bad is None and not bool(torch.isfinite(terms.sum() + errors.sum())):
+            bad = batch
         total += torch.cat([terms[None], label_counts(batch.labels)[None], errors])
     total = processes.sum(total).cpu()
+    if not bool(torch.isfinite(total).all()):
+        frames = "another process's frames" if bad is None else f"one of the frames {list(bad.frames)}"
+        sources = "" if bad is None else f" ({', '.join(s for s in bad.sources if s) or 'sources not named'})"
+        raise NonFiniteLossError(
+            f"The validation error is not finite at {frames}{sources}. Look at them: atoms on top of each "
+            f"other are the usual cause."
+        )
     terms = mean(total[0], total[1])
     return float(loss.combine(terms)), terms, total[2:]
 

@@ -124,9 +124,14 @@ class Trainer:
         where a state exists. `prepare` lets the potential set its scaling from the training structures (not
         wanted for one that is trained already). Under `torchrun` all processes call this alike.
 
-        Raises ValueError where a weighted label is absent from the data, `NonFiniteLossError` with the frame
+        Raises ValueError where a weighted label is absent from the data and where `patience_epochs` or the
+        plateau schedule would wait for a validation that there is not, `NonFiniteLossError` with the frame
         named, `CheckpointError` where the state belongs to another run.
         """
+        if validation is None and (self.patience_epochs is not None or self.schedule == "plateau"):
+            raise ValueError(
+                "patience_epochs and schedule = 'plateau' need validation frames; none are given."
+            )
         processes = processes or Processes.from_environment()
         notes = self._label_notes(training, validation)
         state = self._begin(potential)
@@ -138,12 +143,15 @@ class Trainer:
             state.restore(file, identity)
         else:
             if prepare:
-                state.potential.prepare((b.system, b.pairs) for b in self._whole(training, state).batches(0))
+                whole = (b.to(self.device) for b in self._whole(training, state).batches(0))
+                state.potential.prepare((b.system, b.pairs) for b in whole)
             processes.copy_from_first(list(state.potential.state_dict().values()))
             state.average.restart()
         with Interruption() as interrupted:
             loop = Loop(self, state, loader, checks, file, identity, callbacks, processes, interrupted)
             stopped = loop.run()
+        if state.step == 0:
+            notes += ("Training ended before its first step: the potential has its initial weights.",)
         state.potential.load_state_dict(state.best or state.averaged())
         return TrainingResult(
             potential=state.potential.eval(),
@@ -215,13 +223,13 @@ class Trainer:
     def _label_notes(self, training: Dataset, validation: Dataset | None) -> tuple[str, ...]:
         """Say which labels are used; raise where one that has a weight is nowhere to be found."""
         notes = []
+        sets = [(name, data) for name, data in (("training", training), ("validation", validation)) if data]
+        labels = {name: _label_counts(data) for name, data in sets}
         for term in TERMS:
             stages = (1,) if self.stage_two_start is None else (1, 2)
             weights = [self._weight(term, stage) for stage in stages]
-            for name, data in (("training", training), ("validation", validation)):
-                if data is None:
-                    continue
-                found = sum(getattr(frame.results, term) is not None for frame in data)
+            for name, data in sets:
+                found = labels[name][term]
                 if max(weights) > 0 and found == 0:
                     raise ValueError(
                         f"{term}_weight is {max(weights)}, but none of the {len(data)} {name} frames has a "
@@ -232,6 +240,15 @@ class Trainer:
                 if max(weights) == 0 and found:
                     notes.append(f"The {term} labels of the {name} frames are not used (weight 0).")
         return tuple(notes)
+
+
+def _label_counts(data: Dataset) -> dict[str, int]:
+    """How many frames have a label of each term, in one pass."""
+    found = dict.fromkeys(TERMS, 0)
+    for frame in data:
+        for term in TERMS:
+            found[term] += getattr(frame.results, term) is not None
+    return found
 
 
 _IDENTITY = ("batch_size", "optimizer", "amsgrad", "ema_decay", "seed", "dtype")

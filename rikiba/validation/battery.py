@@ -35,23 +35,35 @@ ONCE: dict[str, One] = {
     "at_cutoff": smoothness.at_cutoff,
     "along_path": smoothness.along_path,
     "precision": precision.single_against_double,
+    "hot_dynamics": short_range.hot_dynamics,
 }
 """Checks made on the first structure."""
 
 ALL = (*PER_STRUCTURE, *ONCE, "short_range", "cost")
-"""Names of all checks. 'cost' times the calculator, so it is made only where it is asked for."""
+"""Names of all checks."""
 
-DEFAULT = tuple(n for n in ALL if n != "cost")
+ASKED_FOR = ("hot_dynamics", "cost")
+"""Made only where asked for, by name or as 'all': dynamics that takes its time, and a timing."""
+
+DEFAULT = tuple(n for n in ALL if n not in ASKED_FOR)
+
+
+def chosen(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, or every name for just 'all'. Raises ValueError for a name that is not in `ALL`."""
+    wanted = tuple(names)
+    if wanted == ("all",):
+        return ALL
+    unknown = [n for n in wanted if n not in ALL]
+    if unknown:
+        raise ValueError(f"There is no check '{unknown[0]}'; known are {', '.join(ALL)}, or just 'all'.")
+    return wanted
 
 
 def run_checks(
     subject: Subject, structures: Mapping[str, Atoms], names: Iterable[str] = DEFAULT
 ) -> tuple[list[Check], list[Figure]]:
     """Every named check; a check that the calculator cannot go through fails with the error as its note."""
-    wanted = tuple(names)
-    unknown = [n for n in wanted if n not in ALL]
-    if unknown:
-        raise ValueError(f"There is no check '{unknown[0]}'; known are {', '.join(ALL)}.")
+    wanted = chosen(names)
     checks: list[Check] = []
     figures: list[Figure] = []
     first = next(iter(structures.items()))
@@ -97,7 +109,7 @@ def physics_battery(
     Args:
         model: a rikiba potential or calculator, or an ASE calculator.
         structures: what to check on, of the kind it is meant for; random ones of its elements if not given.
-        checks: names from `ALL`; all but the timing if not given.
+        checks: names from `ALL`, or just "all"; `DEFAULT`, all but hot_dynamics and cost, if not given.
         elements: needed where no structures are given and the calculator does not tell.
         cutoff: Å, for calculators that do not tell; the scan through the cutoff needs it.
         receptive_field: Å, likewise.

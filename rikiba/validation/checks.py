@@ -243,7 +243,10 @@ def default_structures(elements: Sequence[str], cutoff: float | None, seed: int 
     """
     symbols = list(elements)
     if not symbols:
-        raise ValueError("The elements are not known: give structures, or elements.")
+        raise ValueError(
+            "The calculator does not tell its elements: give structures (a table [structure]), or elements "
+            "(in the table [physics]), e.g. elements = ['Cu']."
+        )
     rng = np.random.default_rng(seed)
     radii = periodic_table.covalent_radius(periodic_table.numbers_of(symbols))
     bond = 2.0 * float(radii.max())

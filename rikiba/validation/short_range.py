@@ -7,8 +7,14 @@ from ase import Atoms
 
 from rikiba.core import elements
 from rikiba.core.record import Curve, Figure
+from rikiba.core.system import System
+from rikiba.md.ensembles.nve import NVE
+from rikiba.md.reporters.in_memory import InMemory
+from rikiba.md.simulation import Simulation, SimulationError
+from rikiba.md.state import maxwell_boltzmann
 
 from .checks import Check, Subject
+from .stability import closest_contact
 
 
 def dimer_scans(subject: Subject, symbols: list[str], *, n: int = 291) -> tuple[list[Check], Figure]:
@@ -67,3 +73,55 @@ def _finite_energies(subject: Subject, frames: list[Atoms]) -> np.ndarray | None
     first = int(np.flatnonzero(np.isfinite(out))[0])
     out[:first] = np.inf if out[first] > out[-1] else out[first]
     return np.interp(np.arange(len(out)), np.flatnonzero(np.isfinite(out)), out[np.isfinite(out)])
+
+
+def hot_dynamics(
+    subject: Subject,
+    atoms: Atoms,
+    *,
+    temperature_K: float = 5000.0,
+    timestep_fs: float = 0.25,
+    steps: int = 400,
+    replicas: int = 4,
+    contact: float = 0.4,
+) -> Check:
+    """Very hot dynamics at constant energy must not fuse atoms: no pair nearer than `contact`.
+
+    A structure that is not periodic is put in a periodic box 3 Å wider than it is, so that atoms that fly off
+    meet others. A number that is not finite fails.
+
+    Args:
+        subject: what is tested.
+        atoms: the start.
+        temperature_K: of the initial velocities.
+        timestep_fs: integration step.
+        steps: length of the run.
+        replicas: copies with their own velocities.
+        contact: distance, relative to the sum of covalent radii, below which a pair counts as fused.
+    """
+    name = f"atoms do not fuse at {temperature_K:g} K"
+    start = maxwell_boltzmann(System.from_ase([boxed(atoms)] * replicas), temperature_K, seed=0)
+    kept = InMemory(interval=2)
+    run = Simulation(subject.calculator, NVE(), start, timestep_fs=timestep_fs, reporters=[kept])
+    stopped = ""
+    try:
+        run.run(steps)
+    except SimulationError as error:
+        stopped = str(error)
+    frames = [start.system.replace(positions=x) for x in kept.positions]
+    ratio, i, j = min((closest_contact(frame) for frame in frames), default=(np.nan, 0, 0))
+    pair = "-".join(elements.symbol(int(start.system.numbers[k])) for k in (i, j))
+    near = f"closest: {pair} at {ratio:.2f} of the sum of their covalent radii"
+    note = stopped or (near if ratio < 1.0 else "no pair came within the sum of its covalent radii")
+    value = np.nan if stopped else 1.0 - min(ratio, 1.0)
+    return Check.against(name, value, 1.0 - contact, "overlap, of the covalent distance", note=note)
+
+
+def boxed(atoms: Atoms, margin: float = 3.0) -> Atoms:
+    """The structure where it is periodic; otherwise in a periodic box `margin` (Å) wider than its extent."""
+    if atoms.pbc.any():
+        return atoms
+    box = atoms.copy()
+    box.set_cell(np.ptp(atoms.positions, axis=0) + margin)
+    box.pbc = True
+    return box

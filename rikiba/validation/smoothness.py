@@ -67,16 +67,24 @@ def along_path(subject: Subject, atoms: Atoms, *, n: int = 160, seed: int = 0) -
     reach = (subject.cutoff or 6.0) + 0.5
     checks = []
     if len(cluster) > 1:
-        away = cluster.positions[1] - cluster.positions[0]
         pull = np.zeros_like(cluster.positions)
-        pull[1] = away / np.linalg.norm(away)
-        start = np.linalg.norm(away)
-        length = max(reach - float(start), 1.0)
+        pull[1] = _way_out(cluster, 1, rng)
+        length = reach + float(np.linalg.norm(cluster.positions[1] - cluster.positions[0]))
         checks.append(_roughness(subject, "smooth as an atom leaves", _line(cluster, pull), length, n))
         d = rng.normal(size=cluster.positions.shape)
         d /= np.abs(d).max()
         checks.append(_roughness(subject, "smooth along a random motion", _line(cluster, d), 0.4, n))
     return checks
+
+
+def _way_out(atoms: Atoms, leaving: int, rng: np.random.Generator) -> np.ndarray:
+    """Direction in which an atom keeps farthest from the others; a path through one shows its core only."""
+    others = np.delete(atoms.positions, leaving, axis=0) - atoms.positions[leaving]
+    directions = rng.normal(size=(200, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    along = np.maximum(directions @ others.T, 0.0)
+    nearest = np.linalg.norm(others[None] - along[..., None] * directions[:, None], axis=-1).min(1)
+    return directions[int(np.argmax(nearest))]
 
 
 def _line(atoms: Atoms, direction: np.ndarray) -> Path:

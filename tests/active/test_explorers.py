@@ -21,7 +21,9 @@ def copper() -> tuple[PotentialCalculator, Atoms]:
 
 def test_trajectories_are_groups_and_parts_are_the_whole() -> None:
     calculator, seed = copper()
-    explorer = MolecularDynamics(temperatures_K=(300.0, 900.0), trajectories=2, duration_fs=60, interval_fs=10)
+    explorer = MolecularDynamics(
+        temperatures_K=(300.0, 900.0), trajectories=2, duration_fs=60, interval_fs=10
+    )
     whole = explorer.explore(calculator, [seed])
     parts = [frame for part in explorer.parts() for frame in part.explore(calculator, [seed])]
     assert [f.info["group"] for f in whole] == [f.info["group"] for f in parts]
@@ -50,7 +52,9 @@ def test_a_calculator_that_gives_up_ends_its_trajectory() -> None:
             raise NonFiniteError("no answer")
         return calculator(system, forces=forces, stress=stress)
 
-    frames = MolecularDynamics(temperatures_K=(300.0,), trajectories=1, duration_fs=200).explore(tired, [seed])
+    frames = MolecularDynamics(temperatures_K=(300.0,), trajectories=1, duration_fs=200).explore(
+        tired, [seed]
+    )
     assert 1 <= len(frames) < 20
     assert "no answer" in frames[-1].info["stopped"]
 

@@ -5,6 +5,8 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator as AseCalculator
+from ase.calculators.calculator import all_changes
 from ase.calculators.emt import EMT
 from ase.optimize import BFGS
 
@@ -216,3 +218,52 @@ def test_non_finite_prediction_is_an_error() -> None:
     lj = LennardJones(epsilon_eV={"Ar": 1}, sigma={"Ar": 1}, cutoff=3)
     with pytest.raises(NonFiniteError, match="non-finite energy for system 1"):
         PotentialCalculator(lj)(System.from_ase([Atoms("Ar"), coincident]))
+
+
+class ReadsInfo(AseCalculator):
+    """E = charge + 10·spin + Σ moments, for seeing what reaches an ASE calculator."""
+
+    implemented_properties = ["energy", "forces"]
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):  # type: ignore[no-untyped-def]
+        super().calculate(atoms, properties, system_changes)
+        info = self.atoms.info
+        energy = info["charge"] + 10.0 * info["spin"] + self.atoms.get_initial_magnetic_moments().sum()
+        self.results = {"energy": energy, "forces": np.zeros((len(self.atoms), 3))}
+
+
+def test_charge_spin_and_moments_reach_ase_at_every_call() -> None:
+    atoms = molecule("O2")
+    answers, expected = [], []
+    calculator = FromASE(ReadsInfo())
+    frames = []
+    for charge, spin, moments in (
+        (0, 3, [1, 1]),
+        (1, 2, [1, 1]),
+        (1, 2, [2, 1]),
+        (1, 2, [2, 1]),
+        (-1, 2, [0, 1]),
+    ):
+        atoms.info = {"charge": charge, "spin": spin}
+        atoms.set_initial_magnetic_moments(moments)
+        frames.append(atoms.copy())
+        answers.append(float(calculator(System.from_ase(atoms)).need("energy")[0]))
+        expected.append(charge + 10.0 * spin + sum(moments))
+    assert answers == expected
+    assert calculator(System.from_ase(frames)).need("energy").tolist() == expected
+
+
+def test_charge_changed_in_info_is_noticed_inside_ase() -> None:
+    atoms = molecule("O2")
+    atoms.calc = as_ase(FromASE(ReadsInfo()))
+    atoms.info = {"charge": 0, "spin": 3}
+    atoms.set_initial_magnetic_moments([0.0, 0.0])
+    assert atoms.get_potential_energy() == 30.0
+    atoms.info["charge"] = 1
+    assert atoms.get_potential_energy() == 31.0
+
+
+def test_too_short_a_pair_list_is_refused() -> None:
+    potential, system = LennardJones.examples()[0], System.from_ase(crystal())
+    with pytest.raises(ValueError, match=r"needs pairs up to 4\.5 Å; these end at 4\.0 Å"):
+        evaluate(potential, system, find_pairs(system, 4.0))

@@ -250,3 +250,74 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], settings: str, words: str)
 def test_debug_shows_where(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="Did you mean"):
         main(["property", toml(ARGON + LENNARD_JONES + "[property.eoss]\n"), "--debug"])
+
+
+TRAINING = """
+[data]
+training = "cu.xyz"
+level_of_theory = "EMT"
+
+[split]
+validation_fraction = 0.25
+test_fraction = 0.0
+
+[model.small.potential]
+kind = "behler_parrinello"
+cutoff = 4.0
+n_radial = 4
+n_angular = 2
+hidden = [8]
+
+[model.small.training]
+max_epochs = 3
+"""
+
+
+def test_train_writes_a_potential_that_evaluates(capsys: pytest.CaptureFixture[str]) -> None:
+    labelled_copper("cu.xyz", n=8)
+    frames = read("cu.xyz", ":")
+    for k, atoms in enumerate(frames):
+        atoms.info["group"] = f"g{k // 2}"
+    write("cu.xyz", frames, format="extxyz")
+    assert main(["train", toml(TRAINING)]) == 0
+    file = Path("runs/job/models/small/potential.npz")
+    assert str(file) in capsys.readouterr().out and file.is_file()
+    text = f'[potential]\ncheckpoint = "{file}"\n[data]\npath = "cu.xyz"\nlevel_of_theory = "EMT"\n'
+    assert main(["evaluate", toml(text, "evaluate.toml")]) == 0
+    values = json.loads(Path("runs/evaluate/records/errors.json").read_text())["values"]
+    assert main(["train", "job.toml", "--set", "model.small.training.max_epochs=60", "--out", "long"]) == 0
+    assert (
+        main(
+            [
+                "evaluate",
+                "evaluate.toml",
+                "--set",
+                f"potential.checkpoint={str(file).replace('runs/job', 'long')}",
+                "--out",
+                "better",
+            ]
+        )
+        == 0
+    )
+    better = json.loads(Path("better/records/errors.json").read_text())["values"]
+    assert 0.0 < better["forces_rmse_meV_per_A"] < 0.5 * values["forces_rmse_meV_per_A"]
+    committee = text.replace(f'"{file}"', f'["{file}", "{file}"]')
+    assert main(["evaluate", toml(committee, "evaluate.toml")]) == 0
+    again = json.loads(Path("runs/evaluate/records/errors.json").read_text())["values"]
+    assert again["forces_rmse_meV_per_A"] == pytest.approx(values["forces_rmse_meV_per_A"], rel=1e-5)
+    assert "no file" in refused(
+        capsys, "evaluate", "evaluate.toml", "--set", "potential.checkpoint=absent.npz"
+    )
+    assert "cu.xyz is not" in refused(
+        capsys, "evaluate", "evaluate.toml", "--set", "potential.checkpoint=cu.xyz"
+    )
+
+
+def test_training_on_unlabelled_or_mistaken_input(capsys: pytest.CaptureFixture[str]) -> None:
+    write("cu.xyz", bulk("Cu"), format="extxyz")
+    file = toml(TRAINING)
+    assert "no energy under 'energy'" in refused(capsys, "train", file)
+    said = refused(capsys, "train", file, "--set", "model.small.potential.hiden=[8]")
+    assert "[model.small.potential] has no key 'hiden' for BehlerParrinello. Did you mean 'hidden'?" in said
+    assert "absent.xyz" in refused(capsys, "train", file, "--set", "data.training=absent.xyz")
+    assert not Path("runs").exists()

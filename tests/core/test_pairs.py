@@ -189,3 +189,44 @@ def test_cost_is_linear() -> None:
 def test_bad_lengths(cutoff: float, skin: float) -> None:
     with pytest.raises(ValueError, match="lengths in Å"):
         PairFinder(cutoff, skin)
+
+
+def test_a_structure_without_atoms_may_be_asked_for_again() -> None:
+    finder = PairFinder(3.0, 0.5)
+    assert [len(finder(System.from_ase(Atoms()))) for _ in range(2)] == [0, 0]
+
+
+@pytest.mark.parametrize("n", [5, 100])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_positions_that_are_not_finite_have_no_neighbours(n: int, bad: float) -> None:
+    system = System.from_ase(Atoms(f"Si{n}", positions=np.random.default_rng(0).normal(size=(n, 3)) * 3))
+    positions = system.positions.clone()
+    positions[0, 0] = bad
+    with pytest.raises(ValueError, match="not finite"):
+        find_pairs(system.replace(positions=positions), 3.0)
+
+
+def test_rounding_at_the_cutoff_does_not_depend_on_the_skin() -> None:
+    rng = np.random.default_rng(0)
+    for k in range(400):
+        system = System.from_ase(Atoms("Cu5", positions=rng.normal(size=(5, 3)) * 3 + 100 * (k % 5)))
+        squares = (find_pairs(system, 4.0).vectors(system) ** 2).sum(-1)
+        for square in squares[:3].tolist():
+            for towards in (0.0, 9.0):
+                cutoff = float(np.nextafter(np.sqrt(square), towards))
+                plain, wide = PairFinder(cutoff)(system), PairFinder(cutoff, 0.5)(system)
+                assert listed(plain) == listed(wide)
+
+
+def test_periodicity_changed_in_place_is_noticed() -> None:
+    system = System.from_ase(bulk("Si", cubic=True))
+    finder = PairFinder(3.0, 0.5)
+    assert len(finder(system)) == 32
+    system.pbc[:] = False
+    assert len(finder(system)) < 32
+
+
+def test_lists_of_different_cutoffs_do_not_mix() -> None:
+    system = System.from_ase(bulk("Si"))
+    with pytest.raises(ValueError, match="one cutoff"):
+        Pairs.cat([find_pairs(system, 3.0), find_pairs(system, 4.0)])

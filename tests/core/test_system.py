@@ -131,3 +131,15 @@ def test_results_arithmetic_and_selection() -> None:
         r + Results(energy=torch.ones(2))
     with pytest.raises(ValueError, match="'stress' is needed but these results hold energy, forces"):
         r.need("stress")
+
+
+def test_results_select_counts_from_the_end_and_may_select_nothing() -> None:
+    s = System.from_ase([molecule("H2O"), molecule("N2")])
+    r = Results(energy=torch.tensor([1.0, 2.0]), forces=torch.arange(15.0).reshape(5, 3))
+    last = r.select(s, [-1])
+    assert last.need("energy").tolist() == [2.0]
+    assert last.need("forces").tolist() == [[9, 10, 11], [12, 13, 14]]
+    none = r.select(s, [])
+    assert none.need("energy").shape == (0,) and none.need("forces").shape == (0, 3)
+    with pytest.raises(IndexError):
+        r.select(s, [2])

@@ -143,3 +143,13 @@ def test_bad_arguments_are_refused() -> None:
         Loader(dataset(), batch_size=0, cutoff=3.0)
     with pytest.raises(ValueError, match="rank 2"):
         Loader(dataset(), batch_size=1, cutoff=3.0, rank=2, world_size=2)
+
+
+def test_a_mask_of_booleans_selects_frames() -> None:
+    data = Dataset([frame(k) for k in range(4)])
+    mask = np.array([True, False, False, True])
+    for chosen in (data[mask], data[mask.tolist()]):
+        assert [f is data[k] for f, k in zip(chosen, (0, 3), strict=True)] == [True, True]
+    assert len(data[[]]) == 0
+    with pytest.raises(IndexError, match="mask"):
+        data[mask[:2]]

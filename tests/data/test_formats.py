@@ -421,3 +421,12 @@ def test_labels_that_ase_structures_carry() -> None:
     water.calc = SinglePointCalculator(water, energy=-1.0)
     with pytest.raises(ValueError, match="frame 0: no forces"):
         Dataset.from_ase([water], level_of_theory="t")
+
+
+def test_energies_of_atoms_follow_the_energy_unit(tmp_path: Path) -> None:
+    text = GOOD.replace("forces:R:3", "forces:R:3:parts:R:1").replace("0.1 0 0", "0.1 0 0 -1.0")
+    path = put(
+        tmp_path, text.replace("-0.1 0 0 -1.0", "-0.1 0 0 -0.5").replace("-0.1 0 0\n", "-0.1 0 0 -0.5\n")
+    )
+    data = formats.read(path, level_of_theory="x", energy_unit="Ha", other={"energies": "parts"})
+    torch.testing.assert_close(data[0].results.energies.sum(), data[0].results.energy[0])

@@ -1,6 +1,7 @@
 """What a dataset says about a potential's constructor."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,3 +116,9 @@ def test_all_arguments_together() -> None:
     without = Labelled(system=data[0].system, results=Results(), level_of_theory="toy")
     with pytest.raises(ValueError, match="No frame has an energy"):
         computed_arguments(Dataset([without]), 5.0)
+
+
+def test_an_ion_is_no_reference_of_its_element() -> None:
+    ion = frame("H", shift=13.6)
+    ion = replace(ion, system=ion.system.replace(charge=torch.tensor([1.0], dtype=torch.float64)))
+    assert atomic_energies(Dataset([ion, frame("H")]))["H"] == E0["H"]

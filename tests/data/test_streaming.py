@@ -2,6 +2,7 @@
 
 import multiprocessing
 import pickle
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -156,3 +157,36 @@ def test_memory_stays_bounded(tmp_path: Path, n: int) -> None:
     # 15 files with buffers and one frame, whatever n; the whole set in memory is 3 kB a frame
     assert peak_convert < 1.5e6 and peak_read < 1.5e6, (peak_convert, peak_read)
     assert peak_whole > 2e3 * n  # the negative control: reading everything would have been seen
+
+
+def test_a_store_replaced_under_a_reader_is_noticed(make_frame, tmp_path: Path) -> None:
+    store = open_store(write_store(varied(make_frame, 4), tmp_path / "a"))
+    assert store[0].system.n_atoms == 2
+    write_store(varied(make_frame, 9)[4:], tmp_path / "a")
+    with pytest.raises(ValueError, match="was replaced while it was being read"):
+        [frame.results for frame in store]
+    assert len(open_store(tmp_path / "a")) == 5
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a"]
+
+
+def _write_again_and_again(frames: list[Labelled], folder: Path) -> None:
+    for _ in range(15):
+        write_store(frames, folder)
+
+
+def test_several_may_write_one_store(make_frame, tmp_path: Path) -> None:
+    small, large = varied(make_frame, 3), varied(make_frame, 6)
+    threads = [
+        threading.Thread(target=_write_again_and_again, args=(f, tmp_path / "a")) for f in (small, large)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = open_store(tmp_path / "a")
+    expected = small if len(found) == 3 else large
+    assert len(found) == len(expected)
+    assert all(
+        torch.equal(a.system.positions, b.system.positions) for a, b in zip(found, expected, strict=True)
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a"]

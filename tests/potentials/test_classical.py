@@ -15,6 +15,7 @@ from rikiba.core.system import System
 from rikiba.potentials.buckingham import Buckingham
 from rikiba.potentials.lennard_jones import LennardJones
 from rikiba.potentials.morse import Morse
+from rikiba.potentials.pair_basis import PairBasis
 from rikiba.potentials.sum import Sum
 from rikiba.potentials.zbl import Zbl
 
@@ -162,6 +163,10 @@ def test_sum_adds_terms_with_their_own_cutoffs() -> None:
         (lambda: reduced_lj(3.0, switch_from=4.0), "switch_from must lie"),
         (lambda: reduced_lj(3.0, tail_correction=True), "plainly cut"),
         (
+            lambda: LennardJones(epsilon_eV={"Ar": -1, "Kr": 1}, sigma={"Ar": 1, "Kr": 1}, cutoff=3),
+            "epsilon_eV at least 0",
+        ),
+        (
             lambda: LennardJones(epsilon_eV={"Ar": 1}, sigma={"Kr": 1}, cutoff=3),
             "give both for every element",
         ),
@@ -183,5 +188,29 @@ def test_bad_arguments(build, message: str) -> None:  # type: ignore[no-untyped-
 
 
 def test_tail_needs_a_volume() -> None:
-    with pytest.raises(ValueError, match="needs a periodic cell"):
+    with pytest.raises(ValueError, match="needs a cell with a volume"):
         PotentialCalculator(reduced_lj(3.0, truncation="cut", tail_correction=True))(dimer(1.0))
+
+
+def test_tail_needs_periodicity() -> None:
+    boxed = Atoms("Ar2", positions=[[0, 0, 0], [1.2, 0, 0]], cell=np.eye(3) * 10, pbc=False)
+    calculator = PotentialCalculator(reduced_lj(3.0, truncation="cut", tail_correction=True))
+    with pytest.raises(ValueError, match="periodic in all directions"):
+        calculator(System.from_ase(boxed))
+
+
+def test_tail_in_single_precision() -> None:
+    atoms = bulk("Ar", "fcc", 1.6, cubic=True)
+    potential = reduced_lj(3.0, truncation="cut", tail_correction=True)
+    before = PotentialCalculator(potential)(System.from_ase(atoms)).need("energy")
+    assert torch.equal(PotentialCalculator(potential.float())(System.from_ase(atoms)).need("energy"), before)
+
+
+def test_sum_names_the_decayed_parameters_of_its_terms() -> None:
+    class Decaying(PairBasis):
+        def decayed_parameters(self) -> list[str]:
+            return ["coefficients"]
+
+    total = Sum(terms=[Zbl(elements=("O", "Si")), Decaying(elements=("O", "Si"))])
+    assert list(total.decayed_parameters()) == ["terms.1.coefficients"]
+    assert set(total.decayed_parameters()) <= set(dict(total.named_parameters()))

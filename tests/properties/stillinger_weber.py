@@ -9,7 +9,7 @@ from rikiba.potentials.base import Potential
 
 
 class StillingerWeberSilicon(Potential):
-    """E = Σ_{i<j} φ₂ + Σ_i Σ_{j<k} φ₃ with the parameters of doi:10.1103/PhysRevB.31.5262, eqs 2.3–2.6,
+    """E = Σ_{i<j} φ₂ + Σ_i Σ_{j<k} φ₃ with the parameters of doi:10.1103/PhysRevB.31.5262,
     ε = 2.1683 eV and σ = 2.0951 Å."""
 
     learned = False

@@ -18,7 +18,7 @@ from rikiba.properties.symmetry import point_group
 
 
 def test_stillinger_weber_silicon_has_its_published_constants() -> None:
-    """C11, C12, C44 = 151.4, 76.4, 56.4 GPa with relaxed ions (Cowley, doi:10.1103/PhysRevLett.60.2379)."""
+    """C11, C12, C44 = 151.4, 76.4, 56.4 GPa with relaxed ions (Cowley 1988; LAMMPS examples/ELASTIC)."""
     calculator = PotentialCalculator(StillingerWeberSilicon())
     atoms = bulk("Si", a=5.431)
     record = Elastic().compute(calculator, atoms)

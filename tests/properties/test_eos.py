@@ -29,8 +29,7 @@ def test_fit_recovers_its_own_curve_and_its_noise() -> None:
 
 
 def test_lennard_jones_fcc_matches_lattice_sums() -> None:
-    """A6 = 14.45392, A12 = 12.13188 (doi:10.1016/0031-8914(69)90088-7 sums): a₀ = 1.54174 σ, E = −8.6102 ε,
-    and B = −8 A6²/A12 · E-scale: B V = 72-fold second derivative worked out below."""
+    """fcc sums A6 = 14.45392, A12 = 12.13188 give a₀ = 1.54174 σ and E = −8.6102 ε; B from E(r) below."""
     a6, a12 = 14.45392, 12.13188
     epsilon, sigma = 0.0104, 3.40
     lj = LennardJones(epsilon_eV={"Ar": epsilon}, sigma={"Ar": sigma}, cutoff=8.0 * sigma, truncation="cut")

@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
@@ -156,3 +158,21 @@ def test_cache_over_processes(tmp_path) -> None:
     assert len(cached) == 4 and answers[3].get_potential_energy() == pytest.approx(water)
     cached.label(crystals(3))
     assert cached.n_hits == 3
+
+
+def test_a_death_while_answers_are_being_used_is_survived(monkeypatch) -> None:
+    """The pool breaks between two answers: what was not handed in yet is labelled in another one."""
+    submitted = []
+
+    class Breaks(ProcessPoolExecutor):
+        def submit(self, *arguments, **keywords):
+            submitted.append(arguments)
+            if len(submitted) == 3:
+                raise BrokenProcessPool("a process died")
+            return super().submit(*arguments, **keywords)
+
+    monkeypatch.setattr("rikiba.reference.processes.ProcessPoolExecutor", Breaks)
+    for workers in (1, 2):
+        submitted.clear()
+        answers = Parallel(reference=Deadly(), workers=workers).label(crystals(5))
+        assert [a.info["k"] for a in answers] == [0, 1, 2, 3, 4]

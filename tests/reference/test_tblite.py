@@ -199,3 +199,28 @@ def test_missing_tblite_names_the_extra() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
     assert "pip install rikiba[xtb]" in out.stdout, out.stderr
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads the Linux way")
+def test_one_thread_even_where_torch_came_first_and_nothing_was_set() -> None:
+    code = (
+        "import os, sys, torch\n"
+        "from ase.build import molecule\n"
+        "from rikiba.reference.tblite import Tblite\n"
+        "threads = lambda: len(os.listdir('/proc/self/task'))\n"
+        "reference, atoms, before = Tblite(), molecule('C6H6'), threads()\n"
+        "reference.label([atoms])\n"
+        "atoms.calc = reference.ase_calculator()\n"
+        "atoms.get_forces()\n"
+        "guarded = threads() - before\n"
+        "import contextlib, rikiba.reference.tblite as room\n"
+        "room._one_thread = contextlib.nullcontext\n"
+        "reference.label([atoms])\n"
+        "print(guarded, threads() - before, torch.get_num_threads(), os.cpu_count())\n"
+    )
+    free = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=free)
+    guarded, unguarded, torch_threads, cores = map(int, out.stdout.split())
+    assert guarded == 0, out.stdout
+    if torch_threads > 1:  # the setting was for the calls alone, and without it there are more threads
+        assert unguarded > 0, (out.stdout, cores)

@@ -1,4 +1,4 @@
-"""Makes samples.py and browser.py importable to the tests beside them."""
+"""Makes report_samples.py importable to the tests beside it."""
 
 import sys
 from pathlib import Path

@@ -81,3 +81,8 @@ def test_lists_and_columns() -> None:
     assert value_text(None) == "—"
     assert column_text([22.9, 14.21, 3]) == ["22.90", "14.21", "3"]
     assert column_text([1e-9, 2.5]) == ["1×10⁻⁹", "2.5"]
+
+
+def test_columns_of_large_numbers_keep_two_decimals() -> None:
+    assert column_text([42.1547, 3567.71]) == ["42.15", "3567.71"]
+    assert column_text([0.0021, 3567.71]) == ["0.0021", "3567.7100"]

@@ -148,3 +148,17 @@ def test_files_that_cannot_be_used_here_say_why(change: dict, message: str, tmp_
     write_archive(path, {**json.loads(json.dumps(header)), **change}, tensors)
     with pytest.raises(CheckpointError, match=message):
         load_potential(path)
+
+
+def test_a_recipe_calls_nothing_but_potentials(tmp_path: Path) -> None:
+    header, weights = read_archive(save_potential(tmp_path / "a.npz", potential()), "rikiba potential")
+    file = tmp_path / "called"
+    for kind, arguments in (
+        ("os:mkdir", {"path": str(file)}),
+        ("pathlib:Path", {}),
+        ("tests_no_module:Class", {}),
+    ):
+        header["recipe"] = {"kind": kind, "arguments": arguments}
+        with pytest.raises(CheckpointError):
+            load_potential(write_archive(tmp_path / "b.npz", header, weights))
+    assert not file.exists()

@@ -14,15 +14,16 @@ from rikiba.calculators.autograd import evaluate
 from rikiba.core.pairs import Pairs, find_pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
-from rikiba.data.batching import collate
+from rikiba.data.batching import Loader, collate
 from rikiba.data.dataset import Dataset
 from rikiba.potentials.behler_parrinello import BehlerParrinello
 from rikiba.potentials.pair_basis import PairBasis
 from rikiba.training.checkpoint import CheckpointError
+from rikiba.training.distributed import Processes
 from rikiba.training.least_squares import LeastSquares
 from rikiba.training.loop import HISTORY_FILE, STATE_FILE, Progress
 from rikiba.training.loss import Loss
-from rikiba.training.step import NonFiniteLossError
+from rikiba.training.step import NonFiniteLossError, validate
 from rikiba.training.trainer import Trainer
 
 from labelled_frames import dataset, same  # isort: skip
@@ -280,3 +281,39 @@ def test_energies_of_large_offset_keep_their_digits_in_float32() -> None:
     assert two == pytest.approx(one, rel=1e-5)
     frame = TRAIN[0].system
     assert evaluate(model(), frame, find_pairs(frame, 4.0)).energy.dtype == torch.float64
+
+
+@pytest.mark.parametrize("options", [{"patience_epochs": 2}, {"schedule": "plateau"}])
+def test_waiting_for_a_validation_that_is_not_there_is_refused(options: dict) -> None:
+    with pytest.raises(ValueError, match="need validation frames"):
+        trainer(**options).fit(model(), TRAIN)
+
+
+def test_no_time_at_all_says_so() -> None:
+    result = trainer(max_seconds=1e-9).fit(model(), TRAIN, VALID)
+    assert result.stopped == "max_seconds" and not result.history
+    assert any("before its first step" in note for note in result.notes)
+    assert result.record().values["epochs"] == 0
+
+
+def test_one_frame_and_a_batch_larger_than_the_set() -> None:
+    result = trainer(batch_size=100, max_epochs=3).fit(model(), TRAIN[:1], VALID[:1])
+    assert [row["epoch"] for row in result.history] == [1, 2, 3]
+
+
+def test_a_finished_run_resumed_is_the_same(tmp_path: Path) -> None:
+    first = trainer().fit(model(), TRAIN, VALID, folder=tmp_path)
+    again = trainer().fit(model(), TRAIN, VALID, folder=tmp_path, resume=True)
+    assert same(tensors(first), tensors(again)) and timeless(first.history) == timeless(again.history)
+    assert again.stopped == "max_epochs"
+
+
+def test_validation_that_is_not_finite_names_its_frames() -> None:
+    class Breaks(PairBasis):
+        def forward(self, system: System, pairs: Pairs) -> Results:
+            return super().forward(system, pairs) * float("nan")
+
+    potential = Breaks(elements=("O", "Si"), cutoff=4.0, n_basis=3)
+    checks = Loader(VALID, batch_size=2, cutoff=4.0, shuffle=False)
+    with pytest.raises(NonFiniteLossError, match=r"frames \[0, 1\]"):
+        validate(potential, checks.batches(0), Loss(), Processes())

@@ -33,7 +33,7 @@ class MolecularDynamics:
         first: number of the first trajectory (set where an exploration is divided into parts).
     """
 
-    temperatures_K: tuple[float, ...] = (300.0, 500.0, 700.0, 1000.0)  # noqa: N815
+    temperatures_K: tuple[float, ...] = (300.0, 500.0, 700.0, 1000.0)
     trajectories: int = 2
     duration_fs: float = 500.0
     equilibration_fs: float = 50.0
@@ -46,10 +46,14 @@ class MolecularDynamics:
     def __post_init__(self) -> None:
         if not self.temperatures_K or min(self.temperatures_K) <= 0:
             raise ValueError(f"temperatures_K must be positive; given {self.temperatures_K}.")
-        if self.trajectories < 1 or self.interval_fs < self.timestep_fs or self.duration_fs < self.interval_fs:
+        if (
+            self.trajectories < 1
+            or self.interval_fs < self.timestep_fs
+            or self.duration_fs < self.interval_fs
+        ):
             raise ValueError(
-                f"Needed: trajectories ≥ 1, timestep_fs ≤ interval_fs ≤ duration_fs; given {self.trajectories}, "
-                f"{self.timestep_fs}, {self.interval_fs}, {self.duration_fs}."
+                f"Needed: trajectories ≥ 1, timestep_fs ≤ interval_fs ≤ duration_fs; given "
+                f"{self.trajectories}, {self.timestep_fs}, {self.interval_fs}, {self.duration_fs}."
             )
 
     def parts(self) -> "list[MolecularDynamics]":

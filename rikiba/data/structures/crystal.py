@@ -33,11 +33,28 @@ class Crystal:
         """The periodic crystal. Raises ValueError where the pieces do not make one."""
         from ase.build import bulk
 
+        self._known_elements()
         can_be_cubic = self.lattice not in ("hcp", "wurtzite")
         try:
             atoms = bulk(
                 self.formula, self.lattice, a=self.a, covera=self.c_over_a, cubic=self.cubic and can_be_cubic
             )
         except (RuntimeError, KeyError, ValueError) as error:
-            raise ValueError(f"No {self.lattice} crystal of {self.formula}: {error}") from error
+            advice = " Give it as a, in Å." if "lattice constant" in str(error) else ""
+            raise ValueError(f"No {self.lattice} crystal of '{self.formula}': {error}{advice}") from error
         return atoms * self.repeat
+
+    def _known_elements(self) -> None:
+        from ase.data import atomic_numbers
+        from ase.formula import Formula
+
+        try:
+            unknown = sorted(s for s in Formula(self.formula).count() if not atomic_numbers.get(s))
+        except ValueError as error:
+            raise ValueError(
+                f"'{self.formula}' is no chemical formula; write one such as Si or NaCl."
+            ) from error
+        if unknown:
+            raise ValueError(
+                f"formula '{self.formula}' has no element {', '.join(unknown)}; write one such as Si."
+            )

@@ -1,5 +1,6 @@
 """A molecule by name."""
 
+import difflib
 from dataclasses import dataclass
 from typing import final
 
@@ -25,7 +26,12 @@ class Molecule:
         from ase.collections import g2
 
         if self.name not in g2.names:
-            raise ValueError(f"There is no molecule '{self.name}'; known are {', '.join(sorted(g2.names))}.")
+            close = difflib.get_close_matches(self.name, g2.names, n=8, cutoff=0.4)
+            like = f" Names like it: {', '.join(close)}." if close else ""
+            raise ValueError(
+                f"There is no molecule '{self.name}' among the {len(g2.names)} of ASE's G2 collection.{like} "
+                f"For any other molecule use kind = 'file' and a path."
+            )
         atoms = molecule(self.name)
         atoms.info["charge"] = self.charge
         return atoms

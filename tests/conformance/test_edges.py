@@ -1,0 +1,93 @@
+"""Structures at the edge of what can be asked for, on every registered potential."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from rikiba.calculators.autograd import PotentialCalculator, evaluate
+from rikiba.core import registry
+from rikiba.core.pairs import find_pairs
+from rikiba.core.results import Results
+from rikiba.core.system import System
+from rikiba.potentials.base import Potential
+from rikiba.potentials.pair import PairPotential
+
+CASES = [
+    (name, k)
+    for name in registry.names("potentials")
+    for k in range(len(registry.load("potentials", name).examples()))
+]
+
+
+def example(case: tuple[str, int]) -> Potential:
+    potential: Potential = registry.load("potentials", case[0]).examples()[case[1]]
+    return potential.double()
+
+
+def frames() -> list[Atoms]:
+    """One atom, none, a wire, a crystal and two atoms too far apart to feel each other."""
+    rng = np.random.default_rng(0)
+    crystal = np.array([[0, 0, 0], [2.2, 0, 0], [0, 2.2, 0], [0, 0, 2.2], [2.2, 2.2, 2.2]])
+    return [
+        Atoms("Si"),
+        Atoms(),
+        Atoms("SiO2", positions=[[0, 0, 0], [1.7, 0.2, 0], [0, 1.8, 0.3]], cell=[4, 0, 0], pbc=[1, 0, 0]),
+        Atoms(
+            "Si2O3", positions=crystal + rng.normal(scale=0.1, size=(5, 3)), cell=np.eye(3) * 4.4, pbc=True
+        ),
+        Atoms("O2", positions=[[0, 0, 0], [30, 0, 0]]),
+    ]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_mixed_batch_is_its_parts(case: tuple[str, int]) -> None:
+    potential = example(case)
+    systems = [System.from_ase(f) for f in frames()]
+    whole = System.cat(systems)
+    together = evaluate(potential, whole, find_pairs(whole, potential.cutoff))
+    apart = Results.cat([evaluate(potential, s, find_pairs(s, potential.cutoff)) for s in systems])
+    for name in ("energy", "forces"):
+        torch.testing.assert_close(together.need(name), apart.need(name), rtol=0, atol=1e-10)
+    assert together.need("energy")[1] == 0
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_calculator_takes_one_after_another(case: tuple[str, int]) -> None:
+    potential = example(case)
+    calculator = PotentialCalculator(potential)
+    for _ in range(2):
+        for atoms in frames():
+            system = System.from_ase(atoms)
+            fresh = evaluate(potential, system, find_pairs(system, potential.cutoff))
+            torch.testing.assert_close(
+                calculator(system).need("forces"), fresh.need("forces"), rtol=0, atol=1e-10
+            )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_longer_pair_list_changes_nothing(case: tuple[str, int]) -> None:
+    potential = example(case)
+    if isinstance(potential, PairPotential):
+        potential.truncation = "cut"
+    system = System.from_ase(frames()[3])
+    own, longer = (evaluate(potential, system, find_pairs(system, potential.cutoff + x)) for x in (0.0, 1.5))
+    for name in ("energy", "forces"):
+        torch.testing.assert_close(longer.need(name), own.need(name), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c[0] != "mace"])
+def test_constants_survive_single_precision(case: tuple[str, int]) -> None:
+    """Only parameters may be rounded: with them put back, the energy is what it was."""
+    potential = example(case)
+    there = copy.deepcopy(potential).float()
+    back = there.double()
+    for p, q in zip(back.parameters(), potential.parameters(), strict=True):
+        p.data = q.data.clone()
+    system = System.from_ase(frames())
+    pairs = find_pairs(system, potential.cutoff)
+    assert torch.equal(
+        evaluate(back, system, pairs).need("energy"), evaluate(potential, system, pairs).need("energy")
+    )
