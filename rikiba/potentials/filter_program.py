@@ -34,12 +34,12 @@ NO_TERMS = tuple(np.empty(0, np.int64) for _ in range(3))
 
 
 def padded(n: int) -> int:
-    """The next multiple of 16."""
-    return -(-n // LANES) * LANES
+    """The next multiple of 32."""
+    return -(-n // (2 * LANES)) * (2 * LANES)
 
 
 def widened(w: Tensor, n: int, dim: int) -> Tensor:
-    """Blocks of n along `dim`, each filled up with zeros to a multiple of 16."""
+    """Blocks of n along `dim`, each filled up with zeros to a multiple of 32."""
     blocks = w.detach().movedim(dim, -1).unflatten(-1, (-1, n))
     return pad(blocks, (0, padded(n) - n)).flatten(-2).movedim(-1, dim).contiguous()
 
@@ -251,17 +251,19 @@ class CompiledFilters(ABC):
 
     def _grouped(self, n_atoms: int, i: np.ndarray, j: np.ndarray, vectors: np.ndarray) -> Grouped | None:
         """None where a distance is below the tables."""
-        _, _, _, start, parent, sender = geometry.arrange(np.zeros(n_atoms, np.int64), 1, i, j)
         n = len(i)
+        lengths, shortest = geometry.lengths(vectors)
+        if self._tables is not None and not shortest > SHORTEST:
+            return None
+        one_type = np.zeros(n_atoms, np.int64)
+        _, _, _, start, parent, sender = geometry.arrange(one_type, 1, i, j, lengths)
         unit, r = np.empty((n, 3)), np.empty(n)
-        shortest, _ = geometry.measure(vectors, parent, unit, r)
+        geometry.unit_vectors(vectors, lengths, parent, unit, r)
         real = np.float32 if self.dtype == torch.float32 else np.float64
         if self._tables is not None:
-            if not shortest > SHORTEST:
-                return None
             row, weights, tables = np.empty(n, np.int64), np.empty((n, 12), real), self._tables
             kind = np.zeros(n, np.int64)
-            geometry.spline_rows(r, kind, self._from, self._spacing, self._rows, row, weights)
+            geometry.spline_rows(r, kind, self._from, self._spacing, 0.0, self._rows, row, weights)
         else:
             tables = self._exact_tables(torch.from_numpy(r).to(self.dtype))
             row, weights = 2 * np.arange(n), np.tile(np.array(_EXACT, real), (n, 1))
