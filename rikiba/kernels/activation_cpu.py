@@ -102,7 +102,8 @@ def activate(z, at, n, activation, slope, slope_at):  # type: ignore[no-untyped-
             rest = multiply(multiply(x, sigmoid), smaller(x, zero, share, multiply(u, share)))
             store(slope, slope_at + k, add(sigmoid, rest))
         else:
-            positive = smaller(x, zero, zero, x)
-            shifted = add(add(positive, splat(real(-_LOG2))), _logarithm(u))
-            store(z, at + k, shifted)
-            store(slope, slope_at + k, sigmoid)
+            # torch's softplus is x from 20 on, where the rest is below 3e-9
+            positive, far = smaller(x, zero, zero, x), splat(real(20.0))
+            rest = smaller(far, x, zero, _logarithm(u))
+            store(z, at + k, add(add(positive, splat(real(-_LOG2))), rest))
+            store(slope, slope_at + k, smaller(far, x, one, sigmoid))

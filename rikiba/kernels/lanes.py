@@ -3,7 +3,7 @@
     a = load(array, at)             16 consecutive elements of a flat contiguous array, from index `at`
     store(array, at, a)
     multiply_add(a, b, c)           a·b + c, rounded once where the processor can
-    multiply(a, b), add(a, b), divide(a, b)
+    multiply(a, b), add(a, b), divide(a, b), square_root(a)
     smaller(a, b, x, y)             x where a < b, otherwise y
     nearest(a)                      the nearest whole number
     power_of_two(a)                 2^a of whole numbers for which that is a normal number
@@ -173,15 +173,26 @@ def smaller(typing: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
     return a(a, a, a, a), emit
 
 
-@intrinsic
-def nearest(typing: Any, a: Any) -> Any:
+def _function(name: str, a: Any) -> Any:
+    """A function of one argument that the processor knows."""
+
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector = args[0].type
-        name = f"llvm.nearbyint.v{LANES}f{a.element.bitwidth}"
         kind = ir.FunctionType(vector, [vector])
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+        full = f"llvm.{name}.v{LANES}f{a.element.bitwidth}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, full), args)
 
     return a(a), emit
+
+
+@intrinsic
+def nearest(typing: Any, a: Any) -> Any:
+    return _function("nearbyint", a)
+
+
+@intrinsic
+def square_root(typing: Any, a: Any) -> Any:
+    return _function("sqrt", a)
 
 
 @intrinsic

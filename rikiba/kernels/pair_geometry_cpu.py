@@ -130,6 +130,21 @@ def geometry_reverse(  # type: ignore[no-untyped-def]
 
 
 @compiled
+def direction_reverse(unit, r, parent, slope, unit_slope, out):  # type: ignore[no-untyped-def]
+    """out[pair] = ∂E/∂r_ij from ∂E/∂r (`slope`) and ∂E/∂r̂ (`unit_slope`, flat; empty where that is zero)."""
+    for q in range(len(parent)):
+        p = parent[q]
+        along = 0.0
+        if len(unit_slope):
+            for k in range(3):
+                along += unit_slope[3 * q + k] * unit[q, k]
+        for k in range(3):
+            out[p, k] = (slope[q] - along / r[q]) * unit[q, k]
+            if len(unit_slope):
+                out[p, k] += unit_slope[3 * q + k] / r[q]
+
+
+@compiled
 def spline_rows(r, kind, start, spacing, offset, n_rows, row, weights):  # type: ignore[no-untyped-def]
     """First coefficient row of each pair, its six value weights and its six slope weights (per Å).
 

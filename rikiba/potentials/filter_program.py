@@ -1,4 +1,4 @@
-"""What the compiled programs of SchNet and PaiNN share: filters as tables, pair geometry, dense networks."""
+"""What the programs of SchNet and PaiNN share: filters as tables, pairs by centre, dense networks."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import pad, silu
+from torch.nn.functional import pad
 
 from rikiba.core.pairs import Pairs, find_pairs
 from rikiba.core.system import System
 from rikiba.kernels import pair_geometry_cpu as geometry
-from rikiba.kernels.lanes import LANES
-from rikiba.kernels.message_cpu import Paths, Rows, message_forward, message_reverse
-from rikiba.nn.mlp import MLP, shifted_softplus
+from rikiba.kernels.activation_cpu import SHIFTED_SOFTPLUS, SILU
+from rikiba.kernels.dense_cpu import PANEL, Network, at_cache_line, network, panels
+from rikiba.nn.mlp import MLP
 from rikiba.nn.tabulation import spline_table, value_and_slope
 
 from .base import Potential
@@ -30,12 +30,12 @@ SHORTEST = 0.2
 _MOST_INTERVALS = 4096
 _EXACT = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
 """Spline weights that read value and slope from two consecutive rows."""
-NO_TERMS = tuple(np.empty(0, np.int64) for _ in range(3))
+_ACTIVATIONS = {"silu": SILU, "shifted_softplus": SHIFTED_SOFTPLUS}
 
 
 def padded(n: int) -> int:
     """The next multiple of 32."""
-    return -(-n // (2 * LANES)) * (2 * LANES)
+    return -(-n // PANEL) * PANEL
 
 
 def widened(w: Tensor, n: int, dim: int) -> Tensor:
@@ -44,42 +44,37 @@ def widened(w: Tensor, n: int, dim: int) -> Tensor:
     return pad(blocks, (0, padded(n) - n)).flatten(-2).movedim(-1, dim).contiguous()
 
 
-_silu_back = torch.ops.aten.silu_backward
-_softplus_back = torch.ops.aten.softplus_backward
+def flat(x: Tensor) -> np.ndarray:
+    """A flat copy that starts at a cache line."""
+    return at_cache_line(x.detach().numpy())
 
 
-class Dense:
-    """A perceptron with its reverse sweep, its weights possibly widened."""
+def panelled(weights: Sequence[Tensor], real: type[np.floating]) -> np.ndarray:
+    """Panels of matrices [n_in, n_out], one after another."""
+    parts = [panels(w.detach().numpy()) for w in weights]
+    return at_cache_line(np.concatenate([np.empty(0, real), *parts]))
 
-    def __init__(self, mlp: MLP, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> None:
-        if mlp.function not in ("silu", "shifted_softplus"):
-            raise ValueError(f"A compiled program needs silu or shifted_softplus; given '{mlp.function}'.")
-        self.silu = mlp.function == "silu"
-        self.weights = [w.detach().contiguous() for w in weights]
-        self.transposed = [w.T.contiguous() for w in self.weights]
-        self.biases = [b.detach().contiguous() for b in biases]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """(y, values before each activation)."""
-        saved: list[Tensor] = []
-        for k, (w, b) in enumerate(zip(self.transposed, self.biases, strict=True)):
-            if k:
-                saved.append(x)
-                x = silu(x) if self.silu else shifted_softplus(x)
-            x = torch.addmm(b, x, w)
-        return x, saved
+def networks(mlps: Sequence[MLP], n_in: int, n_out: int) -> Network:
+    """Perceptrons of equal shape whose inputs and outputs are blocks of n_in and n_out channels.
 
-    def reverse(self, g: Tensor, saved: list[Tensor]) -> Tensor:
-        """∂E/∂x from ∂E/∂y."""
-        for k in range(len(self.weights) - 1, -1, -1):
-            g = g @ self.weights[k]
-            if k:
-                g = _silu_back(g, saved[k - 1]) if self.silu else _softplus_back(g, saved[k - 1], 1.0, 20.0)
-        return g
+    Raises ValueError for activations other than silu and shifted_softplus.
+    """
+    function = mlps[0].function
+    if function not in _ACTIVATIONS:
+        raise ValueError(f"A compiled program needs silu or shifted_softplus; given '{function}'.")
+    weights, biases = [], []
+    for mlp in mlps:
+        blocks = [n_in, *(m.out_features for m in mlp.layers)]  # type: ignore[union-attr]
+        blocks[-1] = n_out
+        pairs = list(zip(mlp.layers, blocks[:-1], blocks[1:], strict=True))
+        weights.append([widened(widened(m.weight, b, 0), a, 1).T.numpy() for m, a, b in pairs])  # type: ignore[arg-type]
+        biases.append([widened(m.bias, b, 0).numpy() for m, _, b in pairs])  # type: ignore[arg-type]
+    return network(weights, biases, _ACTIVATIONS[function])
 
 
 class Grouped(NamedTuple):
-    """The pairs of one call, grouped by centre."""
+    """The pairs of one call, grouped by centre and sorted by distance."""
 
     start: np.ndarray
     sender: np.ndarray
@@ -88,80 +83,34 @@ class Grouped(NamedTuple):
     r: np.ndarray
     row: np.ndarray
     weights: np.ndarray
-    tables: list[np.ndarray]
-    """Per layer."""
+    """[pairs·12]: spline weights of value and slope."""
+    table: np.ndarray
+    """Layer after layer."""
     slope: np.ndarray
     """∂E/∂r, to be filled."""
-
-
-class Messages(NamedTuple):
-    """The couplings of one layer as the message kernels read them."""
-
-    paths: Paths
-    rows: Rows
-    channels: int
-
-    def forward(
-        self, p: Grouped, layer: int, features: Tensor, angular: Tensor, n_atoms: int
-    ) -> Float[Tensor, "packed"]:
-        """A, packed."""
-        out = features.new_empty(n_atoms * len(self.rows.start) * self.channels)
-        message_forward(*self._given(p, layer, features, angular, n_atoms), out.numpy())
-        return out
-
-    def reverse(
-        self,
-        p: Grouped,
-        layer: int,
-        features: Tensor,
-        angular: Tensor,
-        n_atoms: int,
-        cotangent: Tensor,
-        wanted: bool,
-    ) -> tuple[Tensor, Tensor]:
-        """(∂E/∂(angular), ∂E/∂(features), empty unless wanted); adds to p.slope."""
-        angular_slope = torch.zeros_like(angular)
-        feature_slope = features.new_zeros(features.numel() if wanted else 0)
-        message_reverse(
-            *self._given(p, layer, features, angular, n_atoms), cotangent.numpy(), p.slope,
-            angular_slope.view(-1).numpy(), feature_slope.numpy(),
-        )  # fmt: skip
-        return angular_slope, feature_slope
-
-    def _given(self, p: Grouped, layer: int, features: Tensor, angular: Tensor, n_atoms: int) -> tuple:  # type: ignore[type-arg]
-        no_norm = features.view(-1).numpy()[:0]
-        flat, tau = features.view(-1).numpy(), angular.view(-1).numpy()
-        return (
-            0, n_atoms, p.start, p.sender, p.row, p.weights, p.tables[layer], flat, n_atoms, tau, 0,
-            self.paths, self.rows, self.channels, no_norm,
-        )  # fmt: skip
-
-
-def couplings(
-    paths: Sequence[tuple[int, int, int, int]], rows: Sequence[tuple[int, int, int]], channels: int
-) -> Messages:
-    """From (feature row, d2, output row, d3) of paths and (block start, width, place) of output rows."""
-    numbers, term = [], 0
-    for feature, d2, row, d3 in paths:
-        numbers.append((feature, d2, row, d3, term))
-        term += d2 * d3
-    columns = [np.array(x, np.int64) for x in zip(*numbers, strict=True)]
-    places = [np.array(x, np.int64) for x in zip(*rows, strict=True)]
-    return Messages(Paths(*columns), Rows(*places), channels)
+    unit_slope: np.ndarray
+    """∂E/∂r̂, to be filled; empty where directions are not read."""
 
 
 class CompiledFilters(ABC):
-    """A snapshot of a SchNet or PaiNN as a program of compiled kernels; see `Program`."""
+    """A snapshot of a SchNet or PaiNN as a program of compiled kernels; see `Program`.
+
+    Not to be called by several threads at once: its arrays are reused from call to call.
+    """
+
+    _directions = False
+    """Whether directions are read."""
 
     def __init__(self, potential: Union["SchNet", "PaiNN"], *, tabulate: bool, tolerance: float) -> None:
         self._exact = copy.deepcopy(potential).requires_grad_(False)
         self.dtype = potential.dtype
-        self.table_error = 0.0
+        self._real: type[np.floating] = np.float32 if self.dtype == torch.float32 else np.float64
+        self.table_error, self.intervals = 0.0, 0
         self.tabulate, self.tolerance = tabulate, tolerance
-        self._tables: list[np.ndarray] | None = None
-        n_types = len(self._exact.elements)
+        self._table: np.ndarray | None = None
+        self._space = np.empty(0, self._real)
         self._offsets = self._exact.atomic_energies.values.numpy() + self._exact.shift
-        self._alone = np.zeros(n_types)
+        self._alone = np.zeros(len(self._exact.elements))
 
     def _prepare(self) -> None:
         """Make tables that keep forces within the tolerance; note the energies of isolated atoms."""
@@ -176,24 +125,35 @@ class CompiledFilters(ABC):
                     f"Tables change forces by {error:.1e} eV/Å; allowed is {allowed:.1e}. Use "
                     "program(tabulate=False) or a larger tolerance."
                 )
-        n = len(self._exact.elements)
         if self._exact.isolated_limit:
-            empty = np.empty(0, np.int64)
-            p = self._grouped(n, empty, empty, np.empty((0, 3)))
+            types, empty = np.arange(len(self._exact.elements)), np.empty(0, np.int64)
+            p = self._grouped(len(types), empty, empty, np.empty((0, 3)))
             assert p is not None
-            self._alone = self._sweep(torch.arange(n), p)[0].double().numpy()
+            self._alone = self._energies(types, p)
 
     @abstractmethod
-    def _sweep(self, types: Tensor, p: Grouped) -> tuple[Tensor, Tensor, Tensor]:
-        """(the network's energies, harmonics, ∂E/∂(harmonics)); fills p.slope; derivatives times `scale`."""
+    def _sweep(self, types: np.ndarray, p: Grouped, space: np.ndarray, energies: np.ndarray) -> None:
+        """Fill the read-outs' energies, p.slope and p.unit_slope (derivatives times `scale`)."""
+
+    @abstractmethod
+    def _space_for(self, n_atoms: int) -> int:
+        """How many numbers a sweep needs."""
 
     @abstractmethod
     def _columns(self, filters: Float[Tensor, "layers pairs filters"]) -> list[Tensor]:
-        """Per layer, the filters [pairs, paths·channels] as the message kernels read them."""
+        """Per layer, the filters [pairs, filters·channels] as the message kernels read them."""
 
     def _function(self, r: Tensor, kind: int) -> Tensor:
         """All filters of all layers at distances r, side by side."""
         return torch.cat(self._columns(self._filters(r)), 1)
+
+    def _energies(self, types: np.ndarray, p: Grouped) -> np.ndarray:
+        needed = self._space_for(len(types))
+        if len(self._space) < needed:
+            self._space = at_cache_line(np.zeros(needed, self._real))
+        energies = np.empty(len(types))
+        self._sweep(types, p, self._space, energies)
+        return energies
 
     def _make_tables(self, intervals: int) -> int:
         """Tables with an error below a tenth of the tolerance, relative to the largest filter.
@@ -214,11 +174,14 @@ class CompiledFilters(ABC):
             error = max(table.value_error, table.slope_error)
             intervals *= 2
         self.table_error, self._from, self._spacing = error, table.start, table.spacing
-        self._rows = table.coefficients.shape[1]
-        widths = [c.shape[1] for c in self._columns(self._filters(torch.ones(1, dtype=torch.float64)))]
-        parts = table.coefficients[0].to(self.dtype).split(widths, 1)
-        self._tables = [c.contiguous().view(-1).numpy() for c in parts]
+        self._rows, self.intervals = table.coefficients.shape[1], intervals // 2
+        self._table = self._by_layer(table.coefficients[0])
         return intervals
+
+    def _by_layer(self, table: Tensor) -> np.ndarray:
+        """All layers' columns → layer after layer."""
+        widths = [c.shape[1] for c in self._columns(self._filters(table.new_empty(0)))]
+        return flat(torch.cat([c.flatten() for c in table.to(self.dtype).split(widths, 1)]))
 
     def __call__(
         self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]
@@ -233,50 +196,46 @@ class CompiledFilters(ABC):
             near, parent = pairs.with_vectors(vectors).within(system, self._exact.cutoff)
             energies, part = self(system, near, vectors[parent])
             return energies, torch.zeros_like(vectors).index_copy_(0, parent, part)
-        types = self._exact.types(system)
+        types = self._exact.types(system).numpy()
         given = vectors.detach().to(torch.float64).contiguous().numpy()
         p = self._grouped(len(types), pairs.i.numpy(), pairs.j.numpy(), given)
         if p is None:
             return differentiated(self._exact, system, pairs, vectors)
-        with torch.no_grad():
-            found, harmonics, harmonics_slope = self._sweep(types, p)
+        found = self._energies(types, p)
         gradient = np.empty((len(p.r), 3))
-        geometry.geometry_reverse(
-            p.unit, p.r, harmonics.numpy(), *NO_TERMS, np.empty(0), p.parent, p.slope,
-            harmonics_slope.numpy(), gradient,
-        )  # fmt: skip
-        kinds = types.numpy()
-        energies = self._offsets[kinds] + self._exact.scale * (found.double().numpy() - self._alone[kinds])
+        geometry.direction_reverse(p.unit, p.r, p.parent, p.slope, p.unit_slope, gradient)
+        energies = self._offsets[types] + self._exact.scale * (found - self._alone[types])
         return torch.from_numpy(energies), torch.from_numpy(gradient)
 
     def _grouped(self, n_atoms: int, i: np.ndarray, j: np.ndarray, vectors: np.ndarray) -> Grouped | None:
         """None where a distance is below the tables."""
         n = len(i)
         lengths, shortest = geometry.lengths(vectors)
-        if self._tables is not None and not shortest > SHORTEST:
+        if self._table is not None and not shortest > SHORTEST:
             return None
         one_type = np.zeros(n_atoms, np.int64)
         _, _, _, start, parent, sender = geometry.arrange(one_type, 1, i, j, lengths)
         unit, r = np.empty((n, 3)), np.empty(n)
         geometry.unit_vectors(vectors, lengths, parent, unit, r)
-        real = np.float32 if self.dtype == torch.float32 else np.float64
-        if self._tables is not None:
-            row, weights, tables = np.empty(n, np.int64), np.empty((n, 12), real), self._tables
+        if self._table is not None:
+            row, weights, table = np.empty(n, np.int64), np.empty((n, 12), self._real), self._table
             kind = np.zeros(n, np.int64)
             geometry.spline_rows(r, kind, self._from, self._spacing, 0.0, self._rows, row, weights)
         else:
-            tables = self._exact_tables(torch.from_numpy(r).to(self.dtype))
-            row, weights = 2 * np.arange(n), np.tile(np.array(_EXACT, real), (n, 1))
-        return Grouped(start, sender, parent, unit, r, row, weights.reshape(-1), tables, np.zeros(n))
+            table = self._exact_table(torch.from_numpy(r).to(self.dtype))
+            row, weights = 2 * np.arange(n), np.tile(np.array(_EXACT, self._real), (n, 1))
+        unit_slope = np.zeros(3 * n if self._directions else 0)
+        return Grouped(
+            start, sender, parent, unit, r, row, weights.reshape(-1), table, np.zeros(n), unit_slope
+        )
 
-    def _exact_tables(self, r: Tensor) -> list[np.ndarray]:
+    def _exact_table(self, r: Tensor) -> np.ndarray:
         """Value and slope of the filters at every pair, in consecutive rows."""
         self._filters = self._exact.filters
         value, slope = value_and_slope(self._function, r, 0)
         table = value.new_zeros((2 * len(r) + 4, value.shape[1]))
         table[0 : 2 * len(r) : 2], table[1 : 2 * len(r) : 2] = value, slope
-        widths = [c.shape[1] for c in self._columns(self._filters(r[:0]))]
-        return [c.contiguous().view(-1).numpy() for c in table.split(widths, 1)]
+        return self._by_layer(table)
 
     def _worst_force(self) -> tuple[float, float]:
         """Largest error of a force of trial structures, eV/Å, and what is allowed."""
