@@ -3,6 +3,7 @@
 import copy
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -145,12 +146,32 @@ def run_program(
     vectors = pairs.vectors(system).detach()
     energies, gradient = program(system, pairs, vectors)
     results = Results(energies=energies, energy=system.total(energies))
-    if forces:
-        results = results.replace(forces=forces_from_pairs(gradient, pairs, system.n_atoms))
-    if stress:
+    if not (forces or stress):
+        return results
+    if gradient.device.type == "cpu" and gradient.dtype == vectors.dtype == torch.float64:
+        total, virial = _sums(gradient, vectors, pairs, system, stress)
+    else:
+        total = forces_from_pairs(gradient, pairs, system.n_atoms)
         virial = virial_from_pairs(gradient, vectors, pairs, system)
+    if forces:
+        results = results.replace(forces=total)
+    if stress:
         results = results.replace(stress=stress_from_virial(virial, system))
     return results
+
+
+def _sums(
+    gradient: Tensor, vectors: Tensor, pairs: Pairs, system: System, stress: bool
+) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "systems 3 3"]]:
+    """Forces and virial in one go; the virial empty unless `stress`."""
+    from rikiba.kernels.pair_geometry_cpu import pair_sums
+
+    forces, virial = np.zeros((system.n_atoms, 3)), np.zeros((system.n_systems if stress else 0, 3, 3))
+    pair_sums(
+        pairs.i.numpy(), pairs.j.numpy(), system.system_index.numpy(), vectors.contiguous().numpy(),
+        gradient.contiguous().numpy(), forces, virial,
+    )  # fmt: skip
+    return torch.from_numpy(forces), torch.from_numpy(virial)
 
 
 def frozen(potential: Potential) -> Potential:
