@@ -145,19 +145,20 @@ def run_program(
     """The same results from a potential's raw-kernel program."""
     vectors = pairs.vectors(system).detach()
     energies, gradient = program(system, pairs, vectors)
-    results = Results(energies=energies, energy=system.total(energies))
+    energy = system.total(energies)
     if not (forces or stress):
-        return results
+        return Results(energies=energies, energy=energy)
     if gradient.device.type == "cpu" and gradient.dtype == vectors.dtype == torch.float64:
         total, virial = _sums(gradient, vectors, pairs, system, stress)
     else:
         total = forces_from_pairs(gradient, pairs, system.n_atoms)
         virial = virial_from_pairs(gradient, vectors, pairs, system)
-    if forces:
-        results = results.replace(forces=total)
-    if stress:
-        results = results.replace(stress=stress_from_virial(virial, system))
-    return results
+    return Results(
+        energies=energies,
+        energy=energy,
+        forces=total if forces else None,
+        stress=stress_from_virial(virial, system) if stress else None,
+    )
 
 
 def _sums(
@@ -230,15 +231,29 @@ class PotentialCalculator:
         """Detached results; see `evaluate`. Raises as the `Calculator` protocol says."""
         if stress:
             require_volume(system)
-        pairs = self.pairs(system)
         if self._weights.changed():
             self._frozen = frozen(self.potential)
             self._program = self.potential.program() if self._follow else self._program
         if self._program is not None:
+            pairs = self._with_vectors(system)
             results = run_program(self._program, system, pairs, forces=forces, stress=stress)
         else:
-            results = evaluate(self._frozen, system, pairs, forces=forces, stress=stress)
+            results = evaluate(self._frozen, system, self.pairs(system), forces=forces, stress=stress)
         return require_finite(results, system, type(self.potential).__name__)
+
+    def _with_vectors(self, system: System) -> Pairs:
+        """The pairs with their vectors, in one compiled pass on a CPU."""
+        if system.positions.device.type != "cpu":
+            return self.pairs(system)
+        from rikiba.kernels.pair_geometry_cpu import near_pairs
+
+        candidates = [x.numpy() for x in self.pairs.candidates(system)]
+        positions, cell = (x.detach().contiguous().numpy() for x in (system.positions, system.cell))
+        found = near_pairs(*candidates, positions, cell, system.system_index.numpy(), self.pairs.cutoff)
+        i, j, shift, vectors = (torch.from_numpy(x) for x in found)
+        return Pairs(
+            i=i, j=j, shift=shift, cutoff=self.pairs.cutoff, n_atoms=system.n_atoms, given_vectors=vectors
+        )
 
     def graph(self, system: System) -> Results:
         """Results with history, for Hessian-vector products and derivatives with respect to parameters.

@@ -178,6 +178,30 @@ def spline_rows(r, kind, start, spacing, offset, n_rows, row, weights):  # type:
 
 
 @compiled
+def near_pairs(i, j, shift, positions, cell, system, cutoff):  # type: ignore[no-untyped-def]
+    """(i, j, shift, r_ij) of the pairs whose r_ij = r_j + shift·cell − r_i is shorter than the cutoff."""
+    n = len(i)
+    centre, other = np.empty(n, np.int64), np.empty(n, np.int64)
+    image, vectors = np.empty((n, 3), np.int64), np.empty((n, 3))
+    found = 0
+    for q in range(n):
+        a, b = i[q], j[q]
+        box = cell[system[a]]
+        square = 0.0
+        for k in range(3):
+            # the same sums as in `core.pairs.pair_vectors`
+            move = shift[q, 0] * box[0, k] + shift[q, 1] * box[1, k] + shift[q, 2] * box[2, k]
+            x = positions[b, k] - positions[a, k] + move
+            vectors[found, k] = x
+            image[found, k] = shift[q, k]
+            square += x * x
+        centre[found], other[found] = a, b
+        if square < cutoff * cutoff:
+            found += 1
+    return centre[:found], other[:found], image[:found], vectors[:found]
+
+
+@compiled
 def pair_sums(i, j, system, vectors, gradient, forces, virial):  # type: ignore[no-untyped-def]
     """From g = ∂E/∂r_ij add g to the force on i, −g to that on j, and Σ g_a r_b to each system's virial.
 

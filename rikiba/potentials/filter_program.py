@@ -108,7 +108,8 @@ class CompiledFilters(ABC):
         self.table_error, self.intervals = 0.0, 0
         self.tabulate, self.tolerance = tabulate, tolerance
         self._table: np.ndarray | None = None
-        self._space = np.empty(0, self._real)
+        self._space, self._most_atoms = np.empty(0, self._real), -1
+        self._scale = float(potential.scale)
         self._offsets = self._exact.atomic_energies.values.numpy() + self._exact.shift
         self._alone = np.zeros(len(self._exact.elements))
 
@@ -148,9 +149,9 @@ class CompiledFilters(ABC):
         return torch.cat(self._columns(self._filters(r)), 1)
 
     def _energies(self, types: np.ndarray, p: Grouped) -> np.ndarray:
-        needed = self._space_for(len(types))
-        if len(self._space) < needed:
-            self._space = at_cache_line(np.zeros(needed, self._real))
+        if len(types) > self._most_atoms:
+            self._space = at_cache_line(np.zeros(self._space_for(len(types)), self._real))
+            self._most_atoms = len(types)
         energies = np.empty(len(types))
         self._sweep(types, p, self._space, energies)
         return energies
@@ -204,7 +205,7 @@ class CompiledFilters(ABC):
         found = self._energies(types, p)
         gradient = np.empty((len(p.r), 3))
         geometry.direction_reverse(p.unit, p.r, p.parent, p.slope, p.unit_slope, gradient)
-        energies = self._offsets[types] + self._exact.scale * (found - self._alone[types])
+        energies = self._offsets[types] + self._scale * (found - self._alone[types])
         return torch.from_numpy(energies), torch.from_numpy(gradient)
 
     def _grouped(self, n_atoms: int, i: np.ndarray, j: np.ndarray, vectors: np.ndarray) -> Grouped | None:

@@ -52,5 +52,5 @@ class CompiledPaiNN(CompiledFilters):
         directions = p.unit.astype(self._real).reshape(-1)
         painn_sweep(
             types, p.start, p.sender, p.row, p.weights, p.table, self._layers, directions, self._weights,
-            space, float(self._exact.scale), energies, p.slope, p.unit_slope,
+            space, self._scale, energies, p.slope, p.unit_slope,
         )  # fmt: skip

@@ -43,5 +43,5 @@ class CompiledSchNet(CompiledFilters):
     def _sweep(self, types: np.ndarray, p: Grouped, space: np.ndarray, energies: np.ndarray) -> None:
         schnet_sweep(
             types, p.start, p.sender, p.row, p.weights, p.table, self._layers, self._weights, space,
-            float(self._exact.scale), energies, p.slope,
+            self._scale, energies, p.slope,
         )  # fmt: skip
