@@ -157,12 +157,12 @@ class CompiledFilters(ABC):
         return energies
 
     def _make_tables(self, intervals: int) -> int:
-        """Tables with an error below a tenth of the tolerance, relative to the largest filter.
+        """Tables with an error below half the tolerance, relative to the largest filter.
 
-        Begins with so many intervals; returns twice as many as it took. Raises ValueError beyond the most.
+        Begins with so many intervals; returns a quarter more than it took. Raises ValueError beyond the most.
         """
         self._filters = copy.deepcopy(self._exact.filters).double()
-        error, tolerance = float("inf"), 0.1 * self.tolerance
+        error, tolerance = float("inf"), 0.5 * self.tolerance
         # at the cutoff itself the second derivative of a C¹ envelope is that from outside
         stop = self._exact.cutoff * (1.0 - 1e-12)
         while error > tolerance:
@@ -173,9 +173,10 @@ class CompiledFilters(ABC):
                 )
             table = spline_table(self._function, n_kinds=1, start=SHORTEST, stop=stop, intervals=intervals)
             error = max(table.value_error, table.slope_error)
-            intervals *= 2
+            intervals = 5 * intervals // 4
         self.table_error, self._from, self._spacing = error, table.start, table.spacing
-        self._rows, self.intervals = table.coefficients.shape[1], intervals // 2
+        self._rows = table.coefficients.shape[1]
+        self.intervals = self._rows - 5
         self._table = self._by_layer(table.coefficients[0])
         return intervals
 
