@@ -10,8 +10,8 @@ Energies, forces and stress of both are compared in float64 first. What is timed
     search      the same with a new pair list at every step
     training    one step of Adam on a loss of energies and forces, pair lists at hand
 
-The least of all repeats is given beside the median: on a busy machine the least is the better measure. Prints
-JSON.
+Times are of the processor (one thread), which other work on the machine disturbs less, and of the wall; of
+each the least of all repeats and the median. `ratio` is that of the least processor times. Prints JSON.
 """
 
 import argparse
@@ -117,13 +117,13 @@ def structures(name: str) -> list[Atoms]:
     return frames
 
 
-def seconds(task: Callable[[], Any], calls: int) -> list[float]:
-    """Wall time of each call."""
+def seconds(task: Callable[[], Any], calls: int) -> list[tuple[float, float]]:
+    """Wall and processor time of each call."""
     found = []
     for _ in range(calls):
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         task()
-        found.append(time.perf_counter() - start)
+        found.append((time.perf_counter() - start, time.process_time() - used))
     return found
 
 
@@ -332,7 +332,7 @@ def measure(
         raise ValueError(f"{structure}: {built['pairs']} pairs there, {len(ours.pairs)} here.")
     rows = []
     for kind in kinds:
-        once = max(min(peer.ask(do="prepare", kind=kind)), 1e-4)
+        once = max(min(wall for wall, _ in peer.ask(do="prepare", kind=kind)), 1e-4)
         task = ours.task(kind)
         seconds(task, STEPS)
         rounds = max(3, min(20, int(budget / once)))
@@ -342,17 +342,25 @@ def measure(
             theirs += peer.ask(do="time", calls=calls)
             here += seconds(task, calls)
         times = {"schnetpack": theirs, "rikiba": here}
-        row = {**given, "kind": kind, "atoms": ours.system.n_atoms, "pairs": len(ours.pairs), **difference}
+        row: dict[str, Any] = {
+            **given,
+            "kind": kind,
+            "atoms": ours.system.n_atoms,
+            "pairs": len(ours.pairs),
+            **difference,
+        }
         row["calls"] = len(here)
         for side, found in times.items():
-            row[f"{side}_ms"] = 1e3 * min(found)
-            row[f"{side}_median_ms"] = 1e3 * statistics.median(found)
-        row["ratio"] = min(theirs) / min(here)
-        row["median_ratio"] = statistics.median(theirs) / statistics.median(here)
+            for clock, values in zip(("wall", "cpu"), zip(*found, strict=True), strict=True):
+                row[f"{side}_{clock}_ms"] = 1e3 * min(values)
+                row[f"{side}_{clock}_median_ms"] = 1e3 * statistics.median(values)
+        row["ratio"] = row["schnetpack_cpu_ms"] / row["rikiba_cpu_ms"]
+        row["median_ratio"] = row["schnetpack_cpu_median_ms"] / row["rikiba_cpu_median_ms"]
+        row["wall_ratio"] = row["schnetpack_wall_ms"] / row["rikiba_wall_ms"]
         rows.append(row)
         short = (
-            "{model} {channels} {structure} {kind}: {schnetpack_ms:.2f} ms there, {rikiba_ms:.3f} here, "
-            "{ratio:.1f}x; medians {median_ratio:.1f}x"
+            "{model} {channels} {structure} {kind}: {schnetpack_cpu_ms:.2f} ms there, {rikiba_cpu_ms:.3f} "
+            "here, {ratio:.1f}x; medians {median_ratio:.1f}x; wall {wall_ratio:.1f}x"
         )
         print(short.format(**row), file=sys.stderr, flush=True)
     return rows
