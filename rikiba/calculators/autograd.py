@@ -146,11 +146,22 @@ def run_program(
     energies, gradient = program(system, pairs, vectors)
     results = Results(energies=energies, energy=system.total(energies))
     if forces:
-        results = results.replace(forces=forces_from_pairs(gradient, pairs, system.n_atoms))
+        results = results.replace(forces=_compiled_forces(gradient, pairs, system.n_atoms))
     if stress:
         virial = virial_from_pairs(gradient, vectors, pairs, system)
         results = results.replace(stress=stress_from_virial(virial, system))
     return results
+
+
+def _compiled_forces(gradient: Tensor, pairs: Pairs, n_atoms: int) -> Tensor:
+    """`forces_from_pairs` by a compiled loop on the CPU, where torch's scattered sums are slow."""
+    if gradient.device.type != "cpu" or gradient.dtype != torch.float64:
+        return forces_from_pairs(gradient, pairs, n_atoms)
+    from rikiba.kernels.pair_forces_cpu import add_pair_forces
+
+    total = gradient.new_zeros((n_atoms, 3))
+    add_pair_forces(pairs.i.numpy(), pairs.j.numpy(), gradient.contiguous().numpy(), total.numpy())
+    return total
 
 
 def frozen(potential: Potential) -> Potential:
