@@ -94,7 +94,7 @@ def roofline() -> list[str]:
     out = [
         "## MACE inference against the limits of a core",
         "",
-        "Silicon, float32, one thread (`python benchmarks/mace_inference/roofline.py`). Measured limits of the "
+        "Silicon, float32, one thread (`python benchmarks/mace_inference/roofline.py`). Limits measured on the "
         f"core: {best['multiply_add_GFLOPs']:.0f} GFLOP/s of multiply-adds on registers, "
         f"{best['matrix_product_GFLOPs']:.0f} in matrix products of cache size, {best['cache_GBs']:.0f} GB/s "
         f"from the second-level cache, {best['memory_GBs']:.0f} from memory. Operations are those that the "
@@ -105,7 +105,7 @@ def roofline() -> list[str]:
             "",
             f"### {r['model']}: {r['us_per_atom']:.0f} µs an atom, {r['GFLOPs']:.0f} GFLOP/s in all",
             "",
-            "| part | µs an atom | share of the time | GFLOP/s | of the arithmetic | GB/s | of the bandwidth |",
+            "| part | µs an atom | share of time | GFLOP/s | of the arithmetic | GB/s | of the bandwidth |",
             "|---|---|---|---|---|---|---|",
         ]
         for p in r["parts"]:

@@ -6,8 +6,8 @@ The core's limits are measured in the same process: multiply-adds on registers, 
 reading from the second-level cache and from memory. Of each part this counts the floating-point operations
 that its algorithm asks for (a multiply-add is two) and the bytes that it must load from beyond the
 first-level cache at least once (the rows of the radial table and the neighbour's features for each pair;
-weights for each chunk of atoms). The larger of the two fractions says what bounds it; where both are small, it
-is loads and stores of the first-level cache and latency.
+weights for each chunk of atoms). The larger of the two fractions says what bounds it; where both are small,
+it is loads and stores of the first-level cache and latency.
 Times are CPU seconds of the least of several rounds.
 """
 
