@@ -94,8 +94,8 @@ def roofline() -> list[str]:
     out = [
         "## MACE inference against the limits of a core",
         "",
-        "Silicon, float32, one thread (`python benchmarks/mace_inference/roofline.py`). Limits measured on the "
-        f"core: {best['multiply_add_GFLOPs']:.0f} GFLOP/s of multiply-adds on registers, "
+        "Silicon, float32, one thread (`python benchmarks/mace_inference/roofline.py`). Limits measured on "
+        f"it: {best['multiply_add_GFLOPs']:.0f} GFLOP/s of multiply-adds on registers, "
         f"{best['matrix_product_GFLOPs']:.0f} in matrix products of cache size, {best['cache_GBs']:.0f} GB/s "
         f"from the second-level cache, {best['memory_GBs']:.0f} from memory. Operations are those that the "
         "algorithm asks for; bytes are those that must come from beyond the first-level cache.",
