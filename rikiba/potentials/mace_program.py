@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _FOLDED_BYTES = 2**24
 """The first layer's table holds its matrix products for every pair of types if it stays below this size."""
+_EXACT = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+"""Spline weights that read value and slope from two consecutive rows."""
 _PAIRS_A_THREAD = 400
 """Fewer pairs of 128 channels are not worth another thread."""
 _ACTIVATIONS = {"silu": ends.SILU, "tanh": ends.TANH}
@@ -184,16 +186,20 @@ class CompiledMACE:
 
         def fill(a: int, b: int) -> None:
             geometry.harmonics(unit[a:b], *self._terms, y[a:b])
-            if self._tables is not None:
+            if self._tables is None:
+                weights[a:b] = _EXACT
+            else:
                 spline = (self._start, self._spacing, self._offset, self._rows)
                 geometry.spline_rows(r[a:b], kind[a:b], *spline, row[a:b], weights[a:b])
 
         over_slices(fill, n, threads)
         typed_row = row if self._tables is None else row + (pair_type - kind) * self._rows
         slope, y_slope = np.zeros(n), torch.zeros_like(harmonics)
+        flat, back = y.reshape(-1), y_slope.view(-1).numpy()
         return SweepPairs(
-            start, sender, kind, sender_type, r, harmonics, row, typed_row, weights, slope, y_slope
-        )
+            start, sender, kind, sender_type, r, harmonics, flat, row, typed_row, weights, slope,
+            y_slope, back,
+        )  # fmt: skip
 
     def _repel(self, p: SweepPairs, types: np.ndarray, energies: np.ndarray) -> None:
         m = self._exact

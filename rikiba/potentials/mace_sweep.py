@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +17,6 @@ from .mace_workspace import Chunk, LayerSpace
 if TYPE_CHECKING:
     from .mace_program import CompiledMACE
 
-_EXACT = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
-"""Spline weights that read value and slope from two consecutive rows."""
-
 
 @dataclass
 class SweepPairs:
@@ -33,6 +29,8 @@ class SweepPairs:
     sender_type: np.ndarray
     r: np.ndarray
     harmonics: Tensor
+    angular: np.ndarray
+    """The same, flat."""
     row: np.ndarray
     typed_row: np.ndarray
     """The row in a table with one kind per pair of types."""
@@ -40,6 +38,8 @@ class SweepPairs:
     slope: np.ndarray
     """∂E/∂r."""
     harmonics_slope: Tensor
+    angular_slope: np.ndarray
+    """The same, flat."""
 
 
 class LayerRun:
@@ -51,12 +51,12 @@ class LayerRun:
         self.program, self.number, self.space, self.p, self.energies = program, number, space, p, energies
         self.layer, self.channels = space.layer, program.channels
         self.sender = p.sender if number else p.sender_type
-        self.norm = p.harmonics.numpy()[:0, 0]
+        self.norm = p.angular[:0]
         self.share_slope = p.slope
         self.array = space.features.array if number else self.layer.up[0].numpy().reshape(-1)
         self.n_senders = space.features.n if number else len(self.layer.up[0])
-        self.degrees, self.l_out = round(sqrt(len(self.layer.product_rows.start))), len(self.layer.linear)
         self.tables = program._tables
+        self._row = np.empty(0 if self.tables is not None else len(p.r), np.int64)
         self._kept: dict[int, tuple[tuple[int, int], tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
         """The network's values for each worker's last chunk: in the last layer its reverse comes next."""
 
@@ -83,7 +83,7 @@ class LayerRun:
         elif len(p.r):
             value, slope = self._network(0, len(p.r))
             share[:], self.share_slope[:] = value[:, -1].double().numpy(), slope[:, -1].double().numpy()
-        self.norm = np.empty(len(p.start) - 1, p.harmonics.numpy().dtype)
+        self.norm = np.empty(len(p.start) - 1, p.angular.dtype)
         ends.density_forward(p.start, share, self.norm)
 
     def _network(self, q0: int, q1: int) -> tuple[Tensor, Tensor]:
@@ -108,20 +108,19 @@ class LayerRun:
         kept = self._kept.get(worker)
         if kept is not None and kept[0] == (q0, q1):
             return kept[1]
+        self._row[q0:q1] = 2 * np.arange(q1 - q0)
         n = len(self.layer.paths.d3) * self.channels
         table = torch.zeros((2 * (q1 - q0) + 4, n), dtype=self.program.dtype)
         if q1 > q0:
             value, slope = self._network(q0, q1)
             table[0 : 2 * (q1 - q0) : 2], table[1 : 2 * (q1 - q0) : 2] = value[:, :n], slope[:, :n]
-        row = 2 * (np.arange(len(p.r)) - q0)
-        weights = np.tile(np.array(_EXACT, p.weights.dtype), (len(p.r), 1))
-        found = row, weights.reshape(-1), table.flatten().numpy()
+        found = self._row, p.weights.reshape(-1), table.flatten().numpy()
         self._kept[worker] = ((q0, q1), found)
         return found
 
     def _angular(self, q0: int, q1: int) -> tuple[np.ndarray, int]:
         if self.layer.coupling is None:
-            return self.p.harmonics.numpy().reshape(-1), 0
+            return self.p.angular, 0
         return torch.mm(self.p.harmonics[q0:q1], self.layer.coupling).numpy().reshape(-1), q0
 
     def _message(self, kernel: Callable[..., None], chunk: Chunk, *rest: np.ndarray) -> None:
@@ -139,15 +138,13 @@ class LayerRun:
         """Messages, their mixture, products, and the layer's linear maps."""
         chunk, layer = self.space.chunks[number], self.layer
         n, a = chunk.last - chunk.first, chunk.first
-        product = self.space.product(number, chunk.worker, self.degrees)
-        output = self.space.scratch("output", chunk.worker, n, self.l_out)
-        self._message(message_forward, chunk, chunk.message.numpy() if layer.mix else product.array)
+        self._message(message_forward, chunk, chunk.message)
         for left, right, out in chunk.mix:
             torch.mm(left, right, out=out)
         for kind, first, last in chunk.spans:
             contraction_forward(
-                layer.tree, layer.product[kind].numpy(), product.array, layer.product_rows, a, n,
-                output.array, layer.output_rows, a, n, first, last, self.channels,
+                layer.tree, self.space.product_weights[kind], chunk.product.array, layer.product_rows, a, n,
+                chunk.output.array, layer.output_rows, a, n, first, last, self.channels,
             )  # fmt: skip
         for left, right, out in chunk.product_to:
             torch.mm(left, right, out=out)
@@ -159,17 +156,17 @@ class LayerRun:
 
     def read(self, number: int) -> None:
         """Energy read from a layer before the last."""
-        if self.layer.readout is None:
+        if self.space.readout is None:
             return
         chunk = self.space.chunks[number]
         rows = self.space.out.rows(0, chunk.first, chunk.last)
-        ends.linear_readout(rows.numpy(), self.layer.readout.numpy(), self.energies, chunk.first)
+        ends.linear_readout(rows.numpy(), self.space.readout, self.energies, chunk.first)
 
     def read_last(self, number: int) -> None:
         """Energy read from the last layer; `hidden` becomes its derivative."""
         chunk = self.space.chunks[number]
         weights, activation = self.program._head
-        ends.hidden_readout(chunk.hidden.numpy(), weights, activation, self.energies, chunk.first)
+        ends.hidden_readout(chunk.hidden, weights, activation, self.energies, chunk.first)
 
     def gather(self, number: int, space: LayerSpace) -> None:
         """∂E/∂h of a chunk's atoms, once the next layer (with its `space`) has been reversed."""
@@ -184,39 +181,36 @@ class LayerRun:
 
     def reverse(self, number: int) -> None:
         """From ∂E/∂(output) of a chunk to the derivatives of its pairs and of the layer before."""
-        chunk, layer, space = self.space.chunks[number], self.layer, self.space
+        chunk, layer = self.space.chunks[number], self.layer
         for left, right, out in chunk.product_from:
             torch.mm(left, right, out=out)
         for left, right, out in chunk.unconnect:
             out.addmm_(left, right)
         n, a = chunk.last - chunk.first, chunk.first
-        product = space.product(number, chunk.worker, self.degrees)
-        slope = space.scratch("product_slope", chunk.worker, n, self.degrees)
-        cotangent = space.scratch("output_slope", chunk.worker, n, self.l_out)
         for kind, first, last in chunk.spans:
             contraction_reverse(
-                layer.tree, layer.product[kind].numpy(), product.array, layer.product_rows, a, n,
-                cotangent.array, layer.output_rows, a, n, first, last, self.channels, slope.array, a, n,
+                layer.tree, self.space.product_weights[kind], chunk.product.array, layer.product_rows, a, n,
+                chunk.output_slope.array, layer.output_rows, a, n, first, last, self.channels,
+                chunk.product_slope.array, a, n,
             )  # fmt: skip
         if layer.n_density:
-            for value, gradient in zip(product.blocks, slope.blocks, strict=True):
+            for value, gradient in zip(chunk.product.blocks, chunk.product_slope.blocks, strict=True):
                 ends.density_reverse(
                     a, chunk.last, self.p.start, self.norm, value.numpy(), gradient.numpy(),
                     self.share_slope, self.p.slope,
                 )  # fmt: skip
         for left, right, out in chunk.unmix:
             torch.mm(left, right, out=out)
-        self._reverse_messages(chunk, chunk.message.numpy() if layer.mix else slope.array)
+        self._reverse_messages(chunk, chunk.message_slope)
 
     def _reverse_messages(self, chunk: Chunk, cotangent: np.ndarray) -> None:
         p, coupling = self.p, self.layer.coupling
         feature_slope = self.space.feature_slopes[chunk.worker].array
         if coupling is None:
-            angular_slope = p.harmonics_slope
-        else:
-            q0, q1 = int(p.start[chunk.first]), int(p.start[chunk.last])
-            angular_slope = torch.zeros((q1 - q0, coupling.shape[1]), dtype=coupling.dtype)
+            self._message(message_reverse, chunk, cotangent, p.slope, p.angular_slope, feature_slope)
+            return
+        q0, q1 = int(p.start[chunk.first]), int(p.start[chunk.last])
+        angular_slope = torch.zeros((q1 - q0, coupling.shape[1]), dtype=coupling.dtype)
         flat = angular_slope.view(-1).numpy()
         self._message(message_reverse, chunk, cotangent, p.slope, flat, feature_slope)
-        if coupling is not None:
-            p.harmonics_slope[q0:q1].addmm_(angular_slope, coupling.T)
+        p.harmonics_slope[q0:q1].addmm_(angular_slope, coupling.T)

@@ -6,6 +6,7 @@ Made once and kept from call to call: a sweep then is a walk through lists.
 from dataclasses import dataclass, field
 from math import sqrt
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,7 +32,7 @@ class Packed:
         return self.blocks[l][first:last].view(-1, self.channels)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Chunk:
     """Atoms first … last − 1 with the matrix products of their sweeps as (left, right, out)."""
 
@@ -39,10 +40,19 @@ class Chunk:
     last: int
     spans: list[tuple[int, int, int]]
     """(type, first, last), types that share weights together."""
-    message: Tensor
     worker: int
     """The thread that computes it, which has scratch arrays of its own."""
-    hidden: Tensor
+    message: np.ndarray
+    """A where products take it mixed, otherwise the products' input itself …"""
+    message_slope: np.ndarray
+    """… and ∂E/∂A."""
+    product: Packed
+    """The products' input …"""
+    product_slope: Packed
+    """… and its derivative."""
+    output: Packed
+    output_slope: Packed
+    hidden: np.ndarray
     """Of the last layer."""
     mix: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
     unmix: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
@@ -78,6 +88,8 @@ class LayerSpace:
         """Chunks of each worker."""
         most = max(b - a for a, b in ranges)
         self.layer, self.before = layer, before
+        self.product_weights = [w.numpy() for w in layer.product]
+        self.readout = None if layer.readout is None else layer.readout.numpy()
         self.degrees_out: int = l_out
         self.ranges, self.spans = ranges, spans
         l_in = before.degrees_out if before else 1
@@ -95,18 +107,13 @@ class LayerSpace:
             self._chunk(k, w, last, degrees, l_out) for w, part in enumerate(self.parts) for k in part
         ]
 
-    def scratch(self, name: str, worker: int, n: int, degrees: int) -> Packed:
+    def _packed(self, name: str, worker: int, n: int, degrees: int) -> Packed:
         """A packed array that a worker's chunks of equal size share."""
         key = (name, worker, n)
         if key not in self._scratch:
             like = self.features
             self._scratch[key] = Packed(n, degrees, like.channels, like.flat.dtype)
         return self._scratch[key]
-
-    def product(self, chunk: int, worker: int, degrees: int) -> Packed:
-        """Where the input of a chunk's products stands."""
-        a, b = self.ranges[chunk]
-        return self.products[chunk] if self.products else self.scratch("product", worker, b - a, degrees)
 
     def _within(self, a: int, b: int, shared: bool) -> list[tuple[int, int, int]]:
         if shared:
@@ -117,13 +124,16 @@ class LayerSpace:
         a, b = self.ranges[number]
         layer, n = self.layer, b - a
         messages, hidden = self._messages[worker], self._hidden[worker, :n]
-        chunk = Chunk(a, b, self._within(a, b, len(layer.product) == 1), messages, worker, hidden)
-        product, slope = (
-            self.product(number, worker, degrees),
-            self.scratch("product_slope", worker, n, degrees),
-        )
-        output = self.scratch("output", worker, n, l_out)
-        output_slope = self.scratch("output_slope", worker, n, l_out)
+        product = self.products[number] if self.products else self._packed("product", worker, n, degrees)
+        slope = self._packed("product_slope", worker, n, degrees)
+        output = self._packed("output", worker, n, l_out)
+        output_slope = self._packed("output_slope", worker, n, l_out)
+        mixed = messages.numpy()
+        chunk = Chunk(
+            a, b, self._within(a, b, len(layer.product) == 1), worker,
+            mixed if layer.mix else product.array, mixed if layer.mix else slope.array,
+            product, slope, output, output_slope, hidden.numpy(),
+        )  # fmt: skip
         at = 0
         for l in range(degrees if layer.mix else 0):
             inputs = layer.mix[0][l].shape[0]
