@@ -67,7 +67,7 @@ def _command(r: dict[str, Any], n: int) -> str:
     frames = f" --frames {n}" if r["data"].startswith("rmd17") else ""
     return (
         f"python benchmarks/accuracy/learn.py {r['data']}{frames} --potential {r['potential']} "
-        f"--seconds {r['seconds']:.0f}"
+        f"--seconds {r.get('seconds', r['training_wall_s']):.0f}"  # older files hold the time that it took
     )
 
 
