@@ -220,7 +220,7 @@ def test_a_repulsive_core_costs_little() -> None:
     calculators = [PotentialCalculator(p) for p in (network, whole)]
     for _ in range(12):
         for k, calculator in enumerate(calculators):
-            start = time.perf_counter()
+            start = time.process_time()
             calculator(system)
-            best[k] = min(best[k], time.perf_counter() - start)
+            best[k] = min(best[k], time.process_time() - start)
     assert best[1] < 2.0 * best[0]
