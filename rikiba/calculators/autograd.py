@@ -1,6 +1,7 @@
 """Energies, forces and stress of a `Potential`, from ∂E/∂r_ij once for every architecture."""
 
 import copy
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,13 @@ from torch import Tensor
 from rikiba.core.pairs import PairFinder, Pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
+from rikiba.kernels.threads import one_torch_thread
 from rikiba.potentials.base import Potential, Program
 
 from .base import require_finite, require_volume
+
+_FEW_ATOMS = 2000
+"""Below, arrays of pairs are too small for torch's threads; a program's own threads are not concerned."""
 
 
 def forces_from_pairs(
@@ -234,11 +239,12 @@ class PotentialCalculator:
         if self._weights.changed():
             self._frozen = frozen(self.potential)
             self._program = self.potential.program() if self._follow else self._program
-        if self._program is not None:
-            pairs = self._with_vectors(system)
-            results = run_program(self._program, system, pairs, forces=forces, stress=stress)
-        else:
+        if self._program is None:
             results = evaluate(self._frozen, system, self.pairs(system), forces=forces, stress=stress)
+        else:
+            with one_torch_thread() if system.n_atoms < _FEW_ATOMS else nullcontext():
+                pairs = self._with_vectors(system)
+                results = run_program(self._program, system, pairs, forces=forces, stress=stress)
         return require_finite(results, system, type(self.potential).__name__)
 
     def _with_vectors(self, system: System) -> Pairs:
