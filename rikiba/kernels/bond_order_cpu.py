@@ -34,7 +34,7 @@ def _angular(form, cosine, p):  # type: ignore[no-untyped-def]
     if form == TERSOFF:
         c2, d2, x = p[4] * p[4], p[5] * p[5], cosine - p[6]
         below = 1.0 / (d2 + x * x)
-        value, slope = p[7] * (1.0 + c2 / d2 - c2 * below), 2.0 * p[7] * c2 * x * below * below
+        value, slope = p[7] * (1.0 + c2 / d2 * x * x * below), 2.0 * p[7] * c2 * x * below * below
     else:
         x = cosine - p[9]
         x2 = x * x

@@ -63,7 +63,7 @@ class BondOrder(DoubleBuffers, Potential):
         if taper not in ("smooth", "sine"):
             raise ValueError(f"taper must be smooth or sine; given '{taper}'.")
         if bool((t["D"] <= 0).any() or (t["R"] < t["D"]).any()):
-            raise ValueError("R and D must satisfy 0 < D ≤ R for every triplet.")
+            raise ValueError("R and D must satisfy 0 < D ≤ R for every triplet: f_C must not jump.")
         if not bool(((t["m"] == 1) | (t["m"] == 3)).all()):
             raise ValueError("m must be 1 or 3 for every triplet.")
         first = {name: torch.einsum("ijj->ij", table) for name, table in t.items()}

@@ -20,9 +20,9 @@ def triplet_tables(
 ) -> tuple[tuple[str, ...], dict[str, Float[Tensor, "types types types"]]]:
     """Tables [centre, first, second] of every name from a table by triplet of elements.
 
-    With `symmetric` an entry 'a-b-c' serves 'a-c-b' too. Returns (elements, {name: table}). Raises ValueError
-    where a triplet of the elements named, or one of its values, is missing, unknown or not finite, and where
-    two entries that must agree do not.
+    With `symmetric` an entry 'a-b-c' serves 'a-c-b' where that is not given. Returns (elements, {name: table}).
+    Raises ValueError where a triplet of the elements named, or one of its values, is missing, unknown or not
+    finite.
     """
     names = tuple(names)
     keys = {key: _split(key) for key in parameters}
@@ -32,14 +32,11 @@ def triplet_tables(
     index = {s: k for k, s in enumerate(elements)}
     n = len(elements)
     found = torch.full((n, n, n, len(names)), torch.nan, dtype=torch.float64)
-    for key, (a, b, c) in keys.items():
-        values = _values(key, parameters[key], names)
-        places = [(a, b, c), (a, c, b)] if symmetric else [(a, b, c)]
-        for place in dict.fromkeys(places):
-            at = tuple(index[s] for s in place)
-            if not torch.isnan(found[at]).any() and not torch.equal(found[at], values):
-                raise ValueError(f"{key} differs from {a}-{c}-{b}; the order of the neighbours must not matter.")
-            found[at] = values
+    for key, parts in keys.items():
+        a, b, c = (index[s] for s in parts)
+        found[a, b, c] = _values(key, parameters[key], names)
+    if symmetric:
+        found = torch.where(torch.isnan(found), found.transpose(1, 2), found)
     missing = torch.isnan(found).any(-1).nonzero().tolist()
     if missing:
         text = ", ".join("-".join(elements[k] for k in triplet) for triplet in missing)

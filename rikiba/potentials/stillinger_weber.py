@@ -80,6 +80,10 @@ class StillingerWeber(DoubleBuffers, Potential):
         self.cutoff = float(reach.max())
         self.register_buffer("pair_parameters", torch.stack(columns, -1), persistent=False)
         triplet = torch.stack([t["lambda"] * t["epsilon_eV"], t["cos_theta0"]], -1)
+        swapped = triplet.transpose(1, 2)
+        if not torch.allclose(triplet, swapped, rtol=1e-5, atol=1e-9):
+            raise ValueError("epsilon_eV · lambda and cos_theta0 of i-j-k and i-k-j must be equal.")
+        triplet = 0.5 * (triplet + swapped)  # files round the two differently
         self.register_buffer("triplet_parameters", triplet, persistent=False)
         self.register_buffer("reach", reach, persistent=False)
 

@@ -75,7 +75,9 @@ class Tersoff(BondOrder):
 
     def angular(self, cosine: Float[Tensor, "*n"], parameters: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
         c, d, cosine0, gamma = parameters.unbind(-1)
-        return gamma * (1.0 + (c / d) ** 2 - c**2 / (d**2 + (cosine - cosine0) ** 2))
+        x2 = (cosine - cosine0) ** 2
+        # the published 1 + c²/d² − c²/(d² + x²) loses digits where c ≫ d
+        return gamma * (1.0 + (c / d) ** 2 * x2 / (d**2 + x2))
 
     @classmethod
     def examples(cls) -> "list[Tersoff]":
