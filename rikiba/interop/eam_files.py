@@ -92,21 +92,25 @@ def _multi_element(text: str, symbols: list[str], path: Path) -> dict[str, Any]:
     n = len(symbols)
     functions = sum(len(line.split()) for line in lines[1:]) - n * n_rho - n * (n + 1) // 2 * n_r
     per_element = n if functions > (n + 1) // 2 * n * n_r else 1
-    at = 1
+    words = [(word, k) for k, line in enumerate(lines[1:]) for word in line.split()]
+    at = 0
 
     def take(count: int) -> list[float]:
         nonlocal at
-        words: list[str] = []
-        while len(words) < count and at < len(lines):
-            words += lines[at].split()
-            at += 1
-        if len(words) != count:
-            raise EamFileError(f"{path}: a table of {count} numbers has {len(words)}; the file is damaged.")
-        return _numbers(words, path).tolist()
+        at += count
+        if at > len(words):
+            raise EamFileError(f"{path} ends {at - len(words)} numbers too early.")
+        return _numbers([word for word, _ in words[at - count : at]], path).tolist()
+
+    def skip_title() -> None:
+        """Atomic number, mass, lattice constant and (in most files) lattice, on one line."""
+        nonlocal at
+        line = words[at][1] if at < len(words) else -1
+        at += sum(k == line for _, k in words[at : at + 4])
 
     embedding, density, pair = {}, {}, {}
     for a in symbols:
-        at += 1  # atomic number, mass, lattice constant, lattice
+        skip_title()
         embedding[a] = take(n_rho)
         for b in symbols[:per_element]:
             density[a if per_element == 1 else f"{a}-{b}"] = take(n_r)
