@@ -91,7 +91,7 @@ def _multi_element(text: str, symbols: list[str], path: Path) -> dict[str, Any]:
     n_rho, d_rho, n_r, d_r, cutoff = _grid(lines[0].split(), path)
     n = len(symbols)
     functions = sum(len(line.split()) for line in lines[1:]) - n * n_rho - n * (n + 1) // 2 * n_r
-    per_element = n if functions > (n + 1) // 2 * n * n_r else 1
+    per_element = n if functions > 0.5 * (n + 1) * n * n_r else 1  # n·n_r or n²·n_r, and the titles
     words = [(word, k) for k, line in enumerate(lines[1:]) for word in line.split()]
     at = 0
 

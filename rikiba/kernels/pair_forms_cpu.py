@@ -6,13 +6,14 @@ import numpy as np
 
 from .compiled import compiled, inlined
 
-LENNARD_JONES, MORSE, BUCKINGHAM, ZBL, CHEBYSHEV = range(5)
+LENNARD_JONES, MORSE, BUCKINGHAM, ZBL, CHEBYSHEV, BUCKINGHAM_CORE = range(6)
 FORMS = {
     "lennard_jones": LENNARD_JONES,
     "morse": MORSE,
     "buckingham": BUCKINGHAM,
     "zbl": ZBL,
     "chebyshev": CHEBYSHEV,
+    "buckingham_core": BUCKINGHAM_CORE,
 }
 _ZBL_C = (0.1818, 0.5099, 0.2802, 0.02817)
 _ZBL_E = (3.2, 0.9423, 0.4029, 0.2016)
@@ -38,6 +39,15 @@ def _buckingham(r, p):  # type: ignore[no-untyped-def]
     """p = (A, ρ, C)."""
     repulsion, dispersion = p[0] * math.exp(-r / p[1]), p[2] / (r * r * r * r * r * r)
     return repulsion - dispersion, 6.0 * dispersion / r - repulsion / p[1]
+
+
+@inlined
+def _core(r, p):  # type: ignore[no-untyped-def]
+    """p[3:] = (4ε, σ) of a 30-6 term."""
+    x = p[4] / r
+    s6 = x * x * x * x * x * x
+    s30 = s6 * s6 * s6 * s6 * s6
+    return p[3] * (s30 - s6), p[3] * (6.0 * s6 - 30.0 * s30) / r
 
 
 @inlined
@@ -101,6 +111,10 @@ def pair_sum(form, vectors, i, j, types, parameters, ends, energies, gradient): 
             value, slope = _zbl(r, p)
         elif form == CHEBYSHEV:
             value, slope = _chebyshev(r, p)
+        elif form == BUCKINGHAM_CORE:
+            value, slope = _buckingham(r, p)
+            core, core_slope = _core(r, p)
+            value, slope = value + core, slope + core_slope
         if r > start:
             u = (r - start) / (stop - start)
             switch = 1.0 - u * u * u * (10.0 - 15.0 * u + 6.0 * u * u)
