@@ -10,7 +10,7 @@ from torch import Tensor
 from rikiba.core.pairs import PairFinder, Pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
-from rikiba.potentials.base import Potential, Program
+from rikiba.potentials.base import Potential, Program, SweepingProgram
 
 from .base import require_finite, require_volume
 
@@ -153,6 +153,20 @@ def run_program(
     return results
 
 
+def run_sweep(
+    program: SweepingProgram, system: System, pairs: Pairs, *, forces: bool = True, stress: bool = False
+) -> Results:
+    """The same results from a program that goes from positions to forces itself; pairs may be candidates."""
+    energies, found, outer = program.sweep(system, pairs)
+    results = Results(energies=energies, energy=system.total(energies))
+    if forces:
+        results = results.replace(forces=found)
+    if stress:
+        virial = 0.5 * (outer + outer.transpose(1, 2))
+        results = results.replace(stress=stress_from_virial(virial, system))
+    return results
+
+
 def frozen(potential: Potential) -> Potential:
     """The same potential, weights shared, that keeps no history for derivatives of the weights.
 
@@ -209,14 +223,16 @@ class PotentialCalculator:
         """Detached results; see `evaluate`. Raises as the `Calculator` protocol says."""
         if stress:
             require_volume(system)
-        pairs = self.pairs(system)
         if self._weights.changed():
             self._frozen = frozen(self.potential)
             self._program = self.potential.program() if self._follow else self._program
-        if self._program is not None:
-            results = run_program(self._program, system, pairs, forces=forces, stress=stress)
+        if isinstance(self._program, SweepingProgram):
+            pairs = self.pairs.candidates(system)
+            results = run_sweep(self._program, system, pairs, forces=forces, stress=stress)
+        elif self._program is not None:
+            results = run_program(self._program, system, self.pairs(system), forces=forces, stress=stress)
         else:
-            results = evaluate(self._frozen, system, pairs, forces=forces, stress=stress)
+            results = evaluate(self._frozen, system, self.pairs(system), forces=forces, stress=stress)
         return require_finite(results, system, type(self.potential).__name__)
 
     def graph(self, system: System) -> Results:

@@ -43,11 +43,16 @@ def embedded_atom(  # type: ignore[no-untyped-def]
                 p, inside = scaled - row, inverse_step
                 if p > 1.0:
                     p, inside = 1.0, 0.0
-                c = pair_table[ti, types[j[stop]], row]
-                f = c[0] + p * (c[1] + p * (c[2] + p * c[3]))
-                f_slope = inside * (c[1] + p * (2.0 * c[2] + p * 3.0 * c[3]))
-                half = 0.5 * inverse * (c[4] + p * (c[5] + p * (c[6] + p * c[7])))
-                half_slope = inverse * (0.5 * inside * (c[5] + p * (2.0 * c[6] + p * 3.0 * c[7])) - half)
+                tj = types[j[stop]]
+                c0, c1, c2, c3, c4, c5, c6, c7 = (
+                    pair_table[ti, tj, row, 0], pair_table[ti, tj, row, 1], pair_table[ti, tj, row, 2],
+                    pair_table[ti, tj, row, 3], pair_table[ti, tj, row, 4], pair_table[ti, tj, row, 5],
+                    pair_table[ti, tj, row, 6], pair_table[ti, tj, row, 7],
+                )  # fmt: skip
+                f = c0 + p * (c1 + p * (c2 + p * c3))
+                f_slope = inside * (c1 + p * (2.0 * c2 + p * 3.0 * c3))
+                half = 0.5 * inverse * (c4 + p * (c5 + p * (c6 + p * c7)))
+                half_slope = inverse * (0.5 * inside * (c5 + p * (2.0 * c6 + p * 3.0 * c7)) - half)
                 if r > switch_from:
                     u = (r - switch_from) / (cutoff - switch_from)
                     switch = 1.0 - u * u * u * (10.0 - 15.0 * u + 6.0 * u * u)

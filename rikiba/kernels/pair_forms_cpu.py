@@ -92,11 +92,23 @@ def pair_sum(form, vectors, i, j, types, parameters, ends, energies, gradient): 
     """
     for q in range(len(i)):
         x, y, z = vectors[q, 0], vectors[q, 1], vectors[q, 2]
-        r = math.sqrt(x * x + y * y + z * z)
+        r2 = x * x + y * y + z * z
         ti, tj = types[i[q]], types[j[q]]
         start, stop = ends[ti, tj, 0], ends[ti, tj, 1]
-        if r >= stop:
+        if r2 >= stop * stop:
             continue
+        if form == LENNARD_JONES and ends[ti, tj, 3] == 0.0 and 0.0 < r2 <= start * start:
+            # even in r: no square root
+            inverse = 1.0 / r2
+            s2 = parameters[ti, tj, 1] * parameters[ti, tj, 1] * inverse
+            s6 = s2 * s2 * s2
+            energies[i[q]] += 0.5 * (parameters[ti, tj, 0] * (s6 * s6 - s6) - ends[ti, tj, 2])
+            along = parameters[ti, tj, 0] * s6 * (3.0 - 6.0 * s6) * inverse
+            gradient[q, 0] += along * x
+            gradient[q, 1] += along * y
+            gradient[q, 2] += along * z
+            continue
+        r = math.sqrt(r2)
         value, slope = math.nan, math.nan
         p = parameters[ti, tj]
         if not r > 0.0:

@@ -10,6 +10,7 @@ from rikiba.core.pairs import Pairs
 from rikiba.core.system import System
 
 from .base import Potential
+from .pair_sweep import sweep
 
 
 class ManyBodyProgram:
@@ -40,3 +41,15 @@ class ManyBodyProgram:
             energies.numpy(), gradient.numpy(),
         )  # fmt: skip
         return energies, gradient
+
+    def sweep(
+        self, system: System, pairs: Pairs
+    ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms 3"], Float[Tensor, "systems 3 3"]]:
+        """(energies per atom, forces, ∂E/∂ε before symmetrisation); pairs may reach beyond the cutoff."""
+        types = self._types(system)
+        known, constants = types.numpy(), self._constants
+
+        def block(vectors: Any, i: Any, j: Any, energies: Any, gradient: Any) -> None:
+            self._kernel(vectors, i, j, known, *constants, energies, gradient)
+
+        return sweep(block, system, pairs, torch.zeros(len(types), dtype=torch.float64))

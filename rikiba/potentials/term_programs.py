@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from rikiba.core.system import System
 from rikiba.kernels.pair_forms_cpu import FORMS, pair_sum
 
 from .base import Potential, Program
+from .pair_sweep import sweep
 
 Answer = tuple[Float[Tensor, "atoms"], Float[Tensor, "pairs 3"]]
 
@@ -55,6 +57,23 @@ class PairProgram:
             self._ends, energies.numpy(), gradient.numpy(),
         )  # fmt: skip
         return energies, gradient
+
+    def sweep(
+        self, system: System, pairs: Pairs
+    ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms 3"], Float[Tensor, "systems 3 3"]]:
+        """(energies per atom, forces, ∂E/∂ε before symmetrisation); pairs may reach beyond the cutoff."""
+        types = self._types(system)
+        known = types.numpy()
+        start = torch.zeros(len(types), dtype=torch.float64)
+        if self._one_body is not None:
+            start = self._one_body[types]
+
+        def block(vectors: Any, i: Any, j: Any, energies: Any, gradient: Any) -> None:
+            pair_sum(
+                self._form, vectors, i, j, known, self._parameters, self._ends, energies, gradient
+            )
+
+        return sweep(block, system, pairs, start)
 
 
 class AutogradProgram:
