@@ -30,8 +30,16 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 EXPECTED: dict[str, dict[str, Any]] = json.loads((HERE / "lammps/reference/files.json").read_text())["files"]
 CLASSES = {c.__name__: c for c in (EAM, StillingerWeber, Tersoff, TersoffMod)}
-ROUNDED = {"CdTe.sw": 1e-6, "CdTeZnSeHgS0.sw": 1e-6}
-"""Files whose λε of i-j-k and i-k-j differ in the last digit: LAMMPS takes one of them, we their mean."""
+LOOSER = {
+    # the file rounds what must be equal for i-j and j-i differently: LAMMPS takes one, we the mean
+    "CdTe.sw": 1e-6,
+    "CdTeZnSeHgS0.sw": 1e-6,
+    "SiC_1989.tersoff": 1e-6,
+    "SiC_1994.tersoff": 1e-5,
+    # the cutoff lies past the last row that LAMMPS keeps; its forces there are no derivative of its energy
+    "Ni_smf7.eam": 1e-3,
+}
+"""Relative deviation allowed where it is not 1e-9."""
 
 
 def find(name: str, request: pytest.FixtureRequest) -> Path:
@@ -80,7 +88,7 @@ def test_file_gives_the_numbers_of_lammps(name: str, request: pytest.FixtureRequ
         plain, compiled = both(potential, structure)
         for found in (plain, compiled):
             differences = deviations(found, structure)
-            assert max(differences.values()) < ROUNDED.get(name, 1e-9), differences
+            assert max(differences.values()) < LOOSER.get(name, 1e-9), differences
         assert abs(float(plain.need("energy") - compiled.need("energy"))) < 1e-12 * max(
             1.0, float(plain.need("energies").abs().sum())
         )

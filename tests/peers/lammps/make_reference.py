@@ -94,6 +94,7 @@ BUCK = {
     "rho": (0.3, 0.205205, 0.362319),
     "C_eV_A6": (0.0, 133.5381, 175.0),
 }
+BKS_CORE = (("1 1", 0.0, 1.0), ("1 2", 3.097948e-3, 1.313635), ("2 2", 1.051050e-3, 1.779239))
 MORSE_COEFF, MORSE_NAMED = _coeffs(*MORSE.values()), _named(**MORSE)
 BUCK_COEFF, BUCK_NAMED = _coeffs(*BUCK.values()), _named(**BUCK)
 
@@ -143,6 +144,20 @@ def cases() -> dict[str, dict[str, dict[str, Any]]]:
         ["pair_style morse/smooth/linear 5.0", *MORSE_COEFF],
         MORSE_NAMED | {"cutoff": 5.0, "truncation": "force_shift"},
     )
+    buck = ["1 1 buck 0.0 1.0 0.0", f"1 2 buck 18003.7572 {1 / 4.87318!r} 133.5381"]
+    buck += [f"2 2 buck 1388.7730 {1 / 2.76!r} 175.0"]
+    # 4ε of the 30-6 term is 1.25·5^(1/4) of Mie's ε
+    mie = [f"{ids} mie/cut {4 * e / (1.25 * 5**0.25)!r} {s} 30 6" for ids, e, s in BKS_CORE]
+    found["bks_short_range"] = {
+        "cut": _case(
+            ["pair_style hybrid/overlay buck 5.5 mie/cut 5.5", *(f"pair_coeff {c}" for c in buck + mie)],
+            {"cutoff": 5.5, "truncation": "cut"},
+        ),
+        "without_core": _case(
+            ["pair_style buck 5.5", *(f"pair_coeff {c.replace('buck ', '')}" for c in buck)],
+            {"cutoff": 5.5, "truncation": "cut", "core": False},
+        ),
+    }
     charges = ["pair_coeff 1 1 14 14", "pair_coeff 2 2 8 8", "pair_coeff 1 2 14 8"]
     for inner, outer in ((1.5, 2.5), (0.9, 2.0)):
         found["zbl"][f"inner_{inner}_outer_{outer}"] = _case(
