@@ -1,7 +1,7 @@
 """Read embedded-atom tables (funcfl, setfl, eam/fs) into what `potentials.eam.EAM` is built from.
 
-Formats: S. M. Foiles, M. I. Baskes & M. S. Daw, Phys. Rev. B 33, 7983 (1986), doi:10.1103/PhysRevB.33.7983, as
-LAMMPS' documentation of `pair_style eam` describes them.
+Formats: S. M. Foiles, M. I. Baskes & M. S. Daw, Phys. Rev. B 33, 7983 (1986), doi:10.1103/PhysRevB.33.7983,
+as LAMMPS' documentation of `pair_style eam` describes them.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,7 @@ def read_eam(path: str | Path | Sequence[str | Path], **options: Any) -> Weights
     """Arguments of `EAM` from one setfl or eam/fs file, or from one funcfl file for each element.
 
     The format is told by how many numbers there are. Several funcfl files are brought to one grid, the
-    coarsest and longest, by cubic Lagrange polynomials through four points; the density and embedding functions
-    stay, r·φ of unlike elements is 27.2 · 0.529 · Z_a Z_b.
+    coarsest and longest, by cubic Lagrange polynomials through four points; the other functions stay, r·φ of unlike elements is 27.2 · 0.529 · Z_a Z_b.
 
     Args:
         path: the file, or several funcfl files.

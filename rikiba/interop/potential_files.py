@@ -32,7 +32,7 @@ def with_files(table: Any, folder: Path) -> Any:
         return table
     if "file" not in table:
         return {key: with_files(value, folder) for key, value in table.items()}
-    kind, given = table.get("kind"), table["file"]
+    kind, given = str(table.get("kind")), table["file"]
     if kind not in READERS:
         raise ValueError(f"A potential of kind '{kind}' has no 'file'; {', '.join(READERS)} have.")
     names = [given] if isinstance(given, str) else given

@@ -106,7 +106,9 @@ def _entries(
         try:
             values = [float(w) for w in words[k + 3 : k + length]]
         except ValueError as error:
-            raise ThreeBodyFileError(f"{path}: the entry {words[k : k + length]} is damaged: {error}.") from error
+            raise ThreeBodyFileError(
+                f"{path}: the entry {words[k : k + length]} is damaged: {error}."
+            ) from error
         named = dict(zip(columns, values, strict=True))
         a, b, c = (symbols.get(w, []) for w in words[k : k + 3])
         for key in (f"{x}-{y}-{z}" for x in a for y in b for z in c):

@@ -9,7 +9,18 @@ from .compiled import compiled
 
 @compiled
 def embedded_atom(  # type: ignore[no-untyped-def]
-    vectors, i, j, types, pair_table, embedding_table, step, density_step, switch_from, cutoff, energies, gradient
+    vectors,
+    i,
+    j,
+    types,
+    pair_table,
+    embedding_table,
+    step,
+    density_step,
+    switch_from,
+    cutoff,
+    energies,
+    gradient,
 ):
     """Add each centre's energy to `energies` and ∂E/∂r_ij to `gradient`.
 

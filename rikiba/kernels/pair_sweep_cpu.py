@@ -1,4 +1,4 @@
-"""Compiled ends of a sweep over pairs: vectors from positions before, forces and virial behind. All float64."""
+"""Compiled ends of a sweep over pairs: vectors from positions before, forces and virial behind."""
 
 from .compiled import compiled
 
@@ -21,7 +21,7 @@ def pair_vectors(positions, cell, system_index, i, j, shift, out):  # type: igno
 
 @compiled
 def collect(vectors, gradient, i, j, system_index, forces, virial):  # type: ignore[no-untyped-def]
-    """Add g to forces[i], −g to forces[j] and g ⊗ r to the virial [systems, 3, 3] of each pair, g = ∂E/∂r_ij."""
+    """Add g to forces[i], −g to forces[j] and g ⊗ r to the virial [systems, 3, 3] ; g = ∂E/∂r_ij."""
     for q in range(len(i)):
         g, h, k = gradient[q, 0], gradient[q, 1], gradient[q, 2]
         if g == 0.0 and h == 0.0 and k == 0.0:

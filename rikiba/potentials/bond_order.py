@@ -33,7 +33,7 @@ def taper_value(
     return 0.5 - (9.0 * torch.sin(x) + torch.sin(3.0 * x)) / 16.0
 
 
-class BondOrder(DoubleBuffers, Potential):
+class BondOrderPotential(DoubleBuffers, Potential):
     """E = ½ Σ_i Σ_{j≠i} f_C(r_ij) [A e^{−λ₁ r_ij} − b_ij B e^{−λ₂ r_ij}],
 
     b_ij = [1 + (β ζ_ij)^η]^{−1/2n}, ζ_ij = Σ_{k≠i,j} f_C(r_ik) g(θ_jik) exp{[λ₃(r_ij − r_ik)]^m}.
@@ -51,9 +51,7 @@ class BondOrder(DoubleBuffers, Potential):
     reach: Tensor
 
     @abstractmethod
-    def angular(
-        self, cosine: Float[Tensor, "*n"], parameters: Float[Tensor, "*n k"]
-    ) -> Float[Tensor, "*n"]:
+    def angular(self, cosine: Float[Tensor, "*n"], parameters: Float[Tensor, "*n k"]) -> Float[Tensor, "*n"]:
         """g(cos θ) with its own parameters."""
 
     def set_parameters(

@@ -1,7 +1,7 @@
 """The embedded-atom method from tabulated functions."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -126,7 +126,7 @@ class EAM(DoubleBuffers, Potential):
             s: (r * k * tail * np.exp(-2.0 * r)).tolist()
             for s, k in (("Ni-Ni", 9.0), ("Cu-Ni", 10.0), ("Cu-Cu", 11.0))
         }
-        steps = {"density_step": 0.05, "distance_step": 0.015, "cutoff": 4.4}
+        steps: dict[str, Any] = {"density_step": 0.05, "distance_step": 0.015, "cutoff": 4.4}
         crossed = {f"{a}-{b}": [x * (1.0 + 0.1 * (a != b)) for x in f[a]] for a in f for b in f}
         return [
             cls(embedding=root, density=f, pair=core, **steps),
@@ -191,9 +191,7 @@ def _five_point_pieces(values: np.ndarray) -> Float[Tensor, "tables rows 4"]:
     return torch.from_numpy(np.stack(pieces, -1))
 
 
-def _place(
-    x: Float[Tensor, "*n"], step: float, n_rows: int
-) -> tuple[Float[Tensor, "*n"], Int[Tensor, "*n"]]:
+def _place(x: Float[Tensor, "*n"], step: float, n_rows: int) -> tuple[Float[Tensor, "*n"], Int[Tensor, "*n"]]:
     """Place within its interval and interval; a value past the table stands at its end."""
     scaled = x / step
     row = scaled.detach().clamp(0, n_rows - 1).long()

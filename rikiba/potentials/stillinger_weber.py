@@ -27,7 +27,7 @@ SILICON = {
     "p": 4.0,
     "q": 0.0,
 }
-"""Table I of doi:10.1103/PhysRevB.31.5262; ε = 50 kcal/mol, which gives the diamond lattice −4.3366 eV/atom."""
+"""Table I of doi:10.1103/PhysRevB.31.5262; ε = 50 kcal/mol, which gives diamond −4.3366 eV/atom."""
 
 SETS = {"silicon": {"Si-Si-Si": SILICON}}
 

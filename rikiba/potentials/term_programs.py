@@ -69,9 +69,7 @@ class PairProgram:
             start = self._one_body[types]
 
         def block(vectors: Any, i: Any, j: Any, energies: Any, gradient: Any) -> None:
-            pair_sum(
-                self._form, vectors, i, j, known, self._parameters, self._ends, energies, gradient
-            )
+            pair_sum(self._form, vectors, i, j, known, self._parameters, self._ends, energies, gradient)
 
         return sweep(block, system, pairs, start)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from jaxtyping import Float
 from torch import Tensor
 
-from .bond_order import BondOrder, Taper
+from .bond_order import BondOrderPotential, Taper
 from .many_body import triplet_tables
 
 NAMES = (
@@ -30,7 +30,7 @@ SETS = {"silicon_B": {"Si-Si-Si": SILICON_B}, "silicon_C": {"Si-Si-Si": SILICON_
 _SOURCES = {"silicon_B": "10.1103/PhysRevB.37.6991", "silicon_C": "10.1103/PhysRevB.38.9902"}
 
 
-class Tersoff(BondOrder):
+class Tersoff(BondOrderPotential):
     """Bond-order potential for covalent solids.
 
     E = ½ Σ_i Σ_{j≠i} f_C(r_ij) [A e^{−λ₁ r_ij} − b_ij B e^{−λ₂ r_ij}], b_ij = [1 + (β ζ_ij)^n]^{−1/2n},
@@ -38,20 +38,20 @@ class Tersoff(BondOrder):
     g(θ) = γ {1 + c²/d² − c²/[d² + (cos θ − cos θ₀)²]}.
 
     Source: J. Tersoff, Phys. Rev. B 37, 6991 (1988), doi:10.1103/PhysRevB.37.6991, eqs. 2–4; several elements
-    as in LAMMPS' `pair_style tersoff`: an entry i-j-j holds what belongs to the bond, i-j-k its R, D, m, λ₃, γ,
-    c, d and θ₀ for k beside it.
+    as in LAMMPS' `pair_style tersoff`: an entry i-j-j holds what belongs to the bond, i-j-k its R, D, m, λ₃,
+    γ, c, d and θ₀ for k beside it.
 
     Args:
         parameters: "silicon_B" (the 1988 surface-oriented set), "silicon_C" (the elastic-constants set); or a
             table by centre, bonded and further neighbour like {"Si-Si-Si" = {A_eV = 3264.7, B_eV = 95.373,
-            lambda1_per_A = 3.2394, lambda2_per_A = 1.3258, lambda3_per_A = 1.3258, beta = 0.33675, n = 22.956,
-            m = 3.0, c = 4.8381, d = 2.0417, cos_theta0 = 0.0, gamma = 1.0, R = 3.0, D = 0.2}}, for every
-            triplet of elements in every order.
+            lambda1_per_A = 3.2394, lambda2_per_A = 1.3258, lambda3_per_A = 1.3258, beta = 0.33675,
+            n = 22.956, m = 3.0, c = 4.8381, d = 2.0417, cos_theta0 = 0.0, gamma = 1.0, R = 3.0, D = 0.2}}, for
+            every triplet of elements in every order.
         taper: how f_C falls from R − D to R + D: smooth, three times differentiable (Murty & Atwater), or
             sine, the published one, whose second derivative jumps.
     """
 
-    references = ("10.1103/PhysRevB.37.6991",)
+    references: tuple[str, ...] = ("10.1103/PhysRevB.37.6991",)  # type: ignore[misc]
     angular_form = 0
 
     def __init__(
@@ -64,10 +64,10 @@ class Tersoff(BondOrder):
                     f"There are no published parameters '{parameters}' here; known are {', '.join(SETS)}. "
                     f"Give a table of values otherwise."
                 )
-            self.references = tuple(dict.fromkeys((*self.references, _SOURCES[parameters])))  # type: ignore[misc]
+            self.references = tuple(dict.fromkeys((*self.references, _SOURCES[parameters])))
             parameters = SETS[parameters]
         if taper == "smooth":
-            self.references = (*self.references, "10.1103/PhysRevB.51.4889")  # type: ignore[misc]
+            self.references = (*self.references, "10.1103/PhysRevB.51.4889")
         self.elements, tables = triplet_tables(parameters, NAMES, symmetric=False)
         if bool((tables["d"] == 0).any()):
             raise ValueError("d must not be zero.")

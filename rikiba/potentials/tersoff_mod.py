@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .bond_order import BondOrder, Taper
+from .bond_order import BondOrderPotential, Taper
 from .many_body import triplet_tables
 
 NAMES = (
@@ -25,7 +25,7 @@ SILICON = {
 SETS = {"silicon": {"Si-Si-Si": SILICON}}
 
 
-class TersoffMod(BondOrder):
+class TersoffMod(BondOrderPotential):
     """Tersoff's potential with a better angular function: elastic constants and melting of silicon.
 
     As `tersoff`, with b_ij = [1 + (β ζ_ij)^η]^{−1/2n}, λ₃ called α, and

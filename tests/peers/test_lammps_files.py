@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_lammps import deviations, frame
 
 from rikiba.calculators.autograd import evaluate, run_program
 from rikiba.core.pairs import find_pairs
@@ -23,8 +24,6 @@ from rikiba.potentials.eam import EAM
 from rikiba.potentials.stillinger_weber import StillingerWeber
 from rikiba.potentials.tersoff import Tersoff
 from rikiba.potentials.tersoff_mod import TersoffMod
-
-from test_lammps import deviations, frame
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

