@@ -26,7 +26,8 @@ def read_eam(path: str | Path | Sequence[str | Path], **options: Any) -> Weights
     """Arguments of `EAM` from one setfl or eam/fs file, or from one funcfl file for each element.
 
     The format is told by how many numbers there are. Several funcfl files are brought to one grid, the
-    coarsest and longest, by cubic Lagrange polynomials through four points; the other functions stay, r·φ of unlike elements is 27.2 · 0.529 · Z_a Z_b.
+    coarsest and longest, by cubic Lagrange polynomials through four points; r·φ of two elements is
+    27.2 · 0.529 · Z_a Z_b.
 
     Args:
         path: the file, or several funcfl files.

@@ -22,8 +22,8 @@ class BksShortRange(PairPotential):
     The model is complete only with the Coulomb energy of q_Si = 2.4 e, q_O = −1.2 e, which this class does
     not add: alone it does not hold silica together. Sources: B. W. H. van Beest, G. J. Kramer & R. A. van
     Santen, Phys. Rev. Lett. 64, 1955 (1990), doi:10.1103/PhysRevLett.64.1955; the 30-6 term, which keeps
-    atoms from falling into the attraction at short range, is that of I. Saika-Voivod, F. Sciortino & P. H. Poole, Phys.
-    Rev. E 63, 011202 (2000), doi:10.1103/PhysRevE.63.011202.
+    atoms from falling into the attraction at short range, is that of I. Saika-Voivod, F. Sciortino & P. H.
+    Poole, Phys. Rev. E 63, 011202 (2000), doi:10.1103/PhysRevE.63.011202.
 
     Args:
         cutoff: pairs beyond this distance do not interact, Å.

@@ -21,8 +21,8 @@ def triplet_tables(
     """Tables [centre, first, second] of every name from a table by triplet of elements.
 
     With `symmetric` an entry 'a-b-c' serves 'a-c-b' where that is not given. Returns (elements, {name:
-    table}). Raises ValueError where a triplet of the elements named, or one of its values, is missing, unknown or not
-    finite.
+    table}). Raises ValueError where a triplet of the elements named, or one of its values, is missing,
+    unknown or not finite.
     """
     names = tuple(names)
     keys = {key: _split(key) for key in parameters}

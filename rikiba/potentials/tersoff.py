@@ -45,8 +45,8 @@ class Tersoff(BondOrderPotential):
         parameters: "silicon_B" (the 1988 surface-oriented set), "silicon_C" (the elastic-constants set); or a
             table by centre, bonded and further neighbour like {"Si-Si-Si" = {A_eV = 3264.7, B_eV = 95.373,
             lambda1_per_A = 3.2394, lambda2_per_A = 1.3258, lambda3_per_A = 1.3258, beta = 0.33675,
-            n = 22.956, m = 3.0, c = 4.8381, d = 2.0417, cos_theta0 = 0.0, gamma = 1.0, R = 3.0, D = 0.2}}, for
-            every triplet of elements in every order.
+            n = 22.956, m = 3.0, c = 4.8381, d = 2.0417, cos_theta0 = 0.0, gamma = 1.0, R = 3.0, D = 0.2}},
+            for every triplet of elements in every order.
         taper: how f_C falls from R − D to R + D: smooth, three times differentiable (Murty & Atwater), or
             sine, the published one, whose second derivative jumps.
     """
