@@ -83,12 +83,14 @@ def _chebyshev(r, p):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def pair_sum(form, vectors, i, j, types, parameters, ends, energies, gradient):  # type: ignore[no-untyped-def]
+def pair_sum(  # type: ignore[no-untyped-def]
+    form, vectors, i, j, types, parameters, ends, both, energies, gradient
+):
     """Add ½w(r_ij) to energies[i] and ∂/∂r_ij of it to `gradient`, w(r) = v(r)·S(r) − a − (r − stop)·b.
 
     `parameters` [types, types, …] are those of the form, `ends` [types, types, 4] hold (start, stop, a, b): S
     is the quintic switch from start to stop, 1 where start = stop; w = 0 from stop on. Atoms at one place
-    give NaN.
+    give NaN. With `both` the energy goes to energies[j] too: for a list that has each pair once.
     """
     for q in range(len(i)):
         x, y, z = vectors[q, 0], vectors[q, 1], vectors[q, 2]
@@ -102,7 +104,10 @@ def pair_sum(form, vectors, i, j, types, parameters, ends, energies, gradient): 
             inverse = 1.0 / r2
             s2 = parameters[ti, tj, 1] * parameters[ti, tj, 1] * inverse
             s6 = s2 * s2 * s2
-            energies[i[q]] += 0.5 * (parameters[ti, tj, 0] * (s6 * s6 - s6) - ends[ti, tj, 2])
+            half = 0.5 * (parameters[ti, tj, 0] * (s6 * s6 - s6) - ends[ti, tj, 2])
+            energies[i[q]] += half
+            if both:
+                energies[j[q]] += half
             along = parameters[ti, tj, 0] * s6 * (3.0 - 6.0 * s6) * inverse
             gradient[q, 0] += along * x
             gradient[q, 1] += along * y
@@ -135,6 +140,8 @@ def pair_sum(form, vectors, i, j, types, parameters, ends, energies, gradient): 
         value -= ends[ti, tj, 2] + (r - stop) * ends[ti, tj, 3]
         slope -= ends[ti, tj, 3]
         energies[i[q]] += 0.5 * value
+        if both:
+            energies[j[q]] += 0.5 * value
         along = 0.5 * slope / r if r > 0.0 else np.nan
         gradient[q, 0] += along * x
         gradient[q, 1] += along * y

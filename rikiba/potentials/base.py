@@ -41,7 +41,7 @@ class SweepingProgram(Program, Protocol):
     ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms 3"], Float[Tensor, "systems 3 3"]]:
         """(energies per atom in eV, forces in eV/Å, Σ ∂E/∂r_ij ⊗ r_ij in eV), float64.
 
-        `pairs` may be candidates: all that lie within the cutoff, and others.
+        `pairs` may be candidates: all that lie within the cutoff, and others, each in both directions.
         """
         ...
 
