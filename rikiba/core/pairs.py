@@ -299,16 +299,16 @@ class PairFinder:
 
     def __call__(self, system: System) -> Pairs:
         """Pairs of the current configuration, exactly r < cutoff, in canonical order."""
-        self._update(system)
+        self._follow(system)
         return self._current().pairs(system)
 
     def candidates(self, system: System) -> Pairs:
         """Pairs among which all with r < cutoff are, in canonical order: the list as it was last searched."""
-        self._update(system)
+        self._follow(system)
         return self._current().all()
 
-    def _update(self, system: System) -> None:
-        """Search where the list does not serve this configuration."""
+    def _follow(self, system: System) -> None:
+        """Search again where pairs may have been missed."""
         self.n_calls += 1
         if self.cutoff == 0.0 or not self._same_structure(system) or not self._current().still_good(system):
             self.n_builds += 1
