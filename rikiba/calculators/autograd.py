@@ -13,7 +13,7 @@ from rikiba.core.pairs import PairFinder, Pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
 from rikiba.kernels.threads import one_torch_thread
-from rikiba.potentials.base import Potential, Program
+from rikiba.potentials.base import Potential, Program, SweepingProgram
 
 from .base import require_finite, require_volume
 
@@ -180,6 +180,20 @@ def _sums(
     return torch.from_numpy(forces), torch.from_numpy(virial)
 
 
+def run_sweep(
+    program: SweepingProgram, system: System, pairs: Pairs, *, forces: bool = True, stress: bool = False
+) -> Results:
+    """The same results from a program that goes from positions to forces itself; pairs may be candidates."""
+    energies, found, outer = program.sweep(system, pairs)
+    results = Results(energies=energies, energy=system.total(energies))
+    if forces:
+        results = results.replace(forces=found)
+    if stress:
+        virial = 0.5 * (outer + outer.transpose(1, 2))
+        results = results.replace(stress=stress_from_virial(virial, system))
+    return results
+
+
 def frozen(potential: Potential) -> Potential:
     """The same potential, weights shared, that keeps no history for derivatives of the weights.
 
@@ -243,9 +257,13 @@ class PotentialCalculator:
             results = evaluate(self._frozen, system, self.pairs(system), forces=forces, stress=stress)
         else:
             with one_torch_thread() if system.n_atoms < _FEW_ATOMS else nullcontext():
-                pairs = self._with_vectors(system)
-                results = run_program(self._program, system, pairs, forces=forces, stress=stress)
+                results = self._run(self._program, system, forces, stress)
         return require_finite(results, system, type(self.potential).__name__)
+
+    def _run(self, program: Program, system: System, forces: bool, stress: bool) -> Results:
+        if isinstance(program, SweepingProgram):
+            return run_sweep(program, system, self.pairs.candidates(system), forces=forces, stress=stress)
+        return run_program(program, system, self._with_vectors(system), forces=forces, stress=stress)
 
     def _with_vectors(self, system: System) -> Pairs:
         """The pairs with their vectors, in one compiled pass on a CPU."""

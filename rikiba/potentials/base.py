@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -29,6 +29,20 @@ class Program(Protocol):
         self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]
     ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "pairs 3"]]:
         """(energies per atom in eV, ∂E/∂r_ij in eV/Å), both float64."""
+        ...
+
+
+@runtime_checkable
+class SweepingProgram(Program, Protocol):
+    """A program that also goes from positions to forces itself, and leaves out pairs beyond its cutoff."""
+
+    def sweep(
+        self, system: System, pairs: Pairs
+    ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms 3"], Float[Tensor, "systems 3 3"]]:
+        """(energies per atom in eV, forces in eV/Å, Σ ∂E/∂r_ij ⊗ r_ij in eV), float64.
+
+        `pairs` may be candidates: all that lie within the cutoff, and others, each in both directions.
+        """
         ...
 
 
