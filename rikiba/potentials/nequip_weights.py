@@ -124,7 +124,7 @@ def _layer(model: "NequIP", layer: "NequIPLayer", irreps_in: Irreps, first: bool
     if first:  # one coupling for each representation, its columns those of the linear map
         inputs = message = ungated
     return Layer(
-        couplings=_couplings(s, inputs, dtype, first),
+        couplings=_couplings(s, inputs, model, first),
         places=_places(s, message, first),
         inputs=inputs,
         message=message,
@@ -139,9 +139,9 @@ def _layer(model: "NequIP", layer: "NequIPLayer", irreps_in: Irreps, first: bool
     )
 
 
-def _couplings(s: Shapes, inputs: list[Block], dtype: torch.dtype, first: bool) -> Couplings:
+def _couplings(s: Shapes, inputs: list[Block], model: "NequIP", first: bool) -> Couplings:
     starts = np.cumsum([0] + [b.d * b.channels for b in inputs])
-    n_lm = (max(p.harmonics for _, p in s.order) + 1) ** 2
+    n_lm, dtype = (model.l_max + 1) ** 2, model.embedding.dtype
     numbers: list[tuple[int, int, int, int, int]] = []
     terms, targets, columns = [0], [], []
     column = at = 0
