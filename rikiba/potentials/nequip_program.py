@@ -2,7 +2,7 @@
 
 import copy
 from itertools import pairwise
-from math import sqrt
+from math import exp
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ from rikiba.nn.repulsion import LAMMPS_ZBL
 
 from .equivariant_program import EXACT, EquivariantProgram, Grouped, by_kind, check_tables, exact_table, trial
 from .nequip_readout import Readout
-from .nequip_weights import SHORTEST, Radial, Tables, layers_of, tables_of
+from .nequip_weights import OFFSET, Radial, Tables, layers_of, tables_of
 from .nequip_workspace import Chunk, LayerSpace, layer_spaces
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class CompiledNequIP(EquivariantProgram):
         self.tables = tables_of(double, tolerance)
         self._double = Radial(double, 0)
         self.table_error, self.intervals = self.tables.error, sum(self.tables.pieces)
-        self.shortest = max(_CLOSE, self.tables.start)
+        self.shortest = exp(self.tables.start) - OFFSET
         self.flat = [np.zeros(0)]
         for c, radial in zip(self.tables.coefficients[1:], self.radial[1:], strict=True):
             self.flat.append(radial.arranged(c, 0).to(self.dtype).flatten().numpy())
@@ -116,7 +116,7 @@ class _Run:
         kind = np.zeros(n, np.int64)
         n_rows = sum(tables.pieces) + 5
         geometry.spline_rows(
-            p.r, kind, tables.start, tables.spacing, 0.0, n_rows, self.row, weights
+            p.r, kind, tables.start, tables.spacing, OFFSET, n_rows, self.row, weights
         )
         if len(tables.pieces) > 1:
             self.row += 5 * (self.row >= tables.pieces[0])

@@ -6,7 +6,7 @@ each element of the neighbour, and no matrix product is left.
 """
 
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import exp, floor, log, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from .nequip import NequIP, NequIPLayer
 
 SHORTEST = 0.2
-"""Where tables start at the latest, Å."""
+"""Where tables start, Å (or a little beyond)."""
+OFFSET = 0.2
+"""Tables have equal steps in ln(r + OFFSET): what networks make of 1/r changes fastest at small r. Å."""
+_SIDE = 1e-12
 _MOST_INTERVALS = 4096
 _CODES = {"silu": SILU, "tanh": TANH, "sigmoid": SIGMOID}
 
@@ -345,13 +348,15 @@ class Radial:
 class Tables:
     """Splines of all layers' radial functions on common knots, in one piece or two that meet at a knot.
 
-    A piece of n intervals has n + 5 rows.
+    Knots are equally spaced in x = ln(r + OFFSET). A piece of n intervals has n + 5 rows.
     """
 
     coefficients: list[Tensor]
     """[rows, columns] of each layer."""
     start: float
+    """In x."""
     spacing: float
+    """In x."""
     pieces: tuple[int, ...]
     """Intervals of each piece."""
     error: float
@@ -359,32 +364,24 @@ class Tables:
 
 
 def tables_of(model: "NequIP", tolerance: float) -> Tables:
-    """Tables of every layer with relative errors in value and slope below `tolerance`.
+    """Tables of every layer with relative errors in value and slope (per Å) below `tolerance`.
 
     `model` is a float64 copy. Where the envelope begins with a kink in its second derivative (xplor), so does
     a new piece. Raises ValueError where 4096 intervals do not suffice.
     """
-    functions: list[RadialFunction] = [Radial(model, t) for t in range(len(model.layers))]
+    functions = [_of_logarithm(Radial(model, t)) for t in range(model.n_layers)]
     intervals, found = 64, 0.0
     while intervals <= _MOST_INTERVALS:
         pieces, start, spacing = _pieces(model, intervals)
-        coefficients, found = [], 0.0
+        coefficients, worst = [], 0.0
         for f in functions:
-            tables, at = [], start
-            for n in pieces:
-                # one-sided at the ends, where the second derivative may jump
-                ends = {"start": at * (1.0 + 1e-12), "stop": (at + n * spacing) * (1.0 - 1e-12)}
-                tables.append(spline_table(f, n_kinds=1, intervals=n, **ends))
-                at += n * spacing
-            sizes = [float(t.coefficients.abs().max()) for t in tables]
-            errors = [max(t.value_error, t.slope_error) * n for t, n in zip(tables, sizes, strict=True)]
-            error = float(torch.tensor(errors).max()) / (max(sizes) or 1.0)
-            found = error if not error <= found else found  # NaN stays
+            c, found = _spline(f, pieces, start, spacing)
             if not found <= tolerance:
                 break
-            coefficients.append(torch.cat([t.coefficients[0] for t in tables]))
+            worst = max(worst, found)
+            coefficients.append(c)
         else:
-            return Tables(coefficients, start, spacing, pieces, found)
+            return Tables(coefficients, start, spacing, pieces, worst)
         intervals *= 2
     raise ValueError(
         f"The radial networks cannot be tabulated: {_MOST_INTERVALS} intervals leave a relative error of "
@@ -392,15 +389,33 @@ def tables_of(model: "NequIP", tolerance: float) -> Tables:
     )
 
 
+def _of_logarithm(f: RadialFunction) -> RadialFunction:
+    return lambda x, kind: f(torch.exp(x) - OFFSET, kind)
+
+
+def _spline(
+    f: RadialFunction, pieces: tuple[int, ...], start: float, spacing: float
+) -> tuple[Tensor, float]:
+    """Coefficients of all pieces, and the largest relative error."""
+    tables, at = [], start
+    for n in pieces:
+        # one-sided at the ends, where the second derivative may jump
+        tables.append(spline_table(f, n_kinds=1, start=at + _SIDE, stop=at + n * spacing - _SIDE, intervals=n))
+        at += n * spacing
+    steepest = exp(-start)
+    sizes = [float(t.coefficients.abs().max()) for t in tables]
+    errors = [max(t.value_error, t.slope_error * steepest) * n for t, n in zip(tables, sizes, strict=True)]
+    error = float(torch.tensor(errors).max()) / (max(sizes) or 1.0)  # NaN stays
+    return torch.cat([t.coefficients[0] for t in tables]), error
+
+
 def _pieces(model: "NequIP", intervals: int) -> tuple[tuple[int, ...], float, float]:
     """(intervals of each piece, start, spacing)."""
-    width = model.cutoff - SHORTEST
-    kink = model.xplor_start
-    if kink is None or kink <= SHORTEST:
-        return (intervals,), SHORTEST, width / intervals
-    outer = max(6, round(intervals * (model.cutoff - kink) / width))
-    spacing = (model.cutoff - kink) / outer
-    inner = max(6, ceil((kink - SHORTEST) / spacing - 1e-9))
-    if kink - inner * spacing < 0.02:
-        inner -= 1
+    start, stop = log(SHORTEST + OFFSET), log(model.cutoff + OFFSET)
+    if model.xplor_start is None or model.xplor_start <= SHORTEST:
+        return (intervals,), start, (stop - start) / intervals
+    kink = log(model.xplor_start + OFFSET)
+    outer = max(6, round(intervals * (stop - kink) / (stop - start)))
+    spacing = (stop - kink) / outer
+    inner = max(6, floor((kink - start) / spacing + 1e-9))
     return (inner, outer), kink - inner * spacing, spacing
