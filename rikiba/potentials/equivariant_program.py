@@ -97,9 +97,7 @@ class EquivariantProgram(ABC):
         harmonics = torch.empty((len(r), self._n_lm), dtype=self.dtype)
         geometry.harmonics(unit, *self._terms, harmonics.numpy())
         slope, y_slope = np.zeros(len(r)), torch.zeros_like(harmonics)
-        found = Grouped(
-            sorted_types, start, sender, sorted_types[sender], r, harmonics, slope, y_slope
-        )
+        found = Grouped(sorted_types, start, sender, sorted_types[sender], r, harmonics, slope, y_slope)
         atoms = np.zeros(len(types))
         if len(types):
             self.sweep(tuple(spans.tolist()), found, atoms)
@@ -127,8 +125,8 @@ def by_kind(
 ) -> tuple[Tensor, Tensor]:
     """A radial function and its slope at pairs of several kinds."""
     parts = [(torch.from_numpy(np.flatnonzero(kinds == k)), int(k)) for k in np.unique(kinds)]
-    if len(parts) == 1:
-        return function(r, parts[0][1])
+    if len(parts) < 2:
+        return function(r, parts[0][1] if parts else 0)
     found = [function(r[which], kind) for which, kind in parts]
     back = torch.argsort(torch.cat([which for which, _ in parts]))
     value, slope = (torch.cat(x)[back] for x in zip(*found, strict=True))

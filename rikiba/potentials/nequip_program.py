@@ -41,7 +41,7 @@ class CompiledNequIP(EquivariantProgram):
         self.shortest = _CLOSE
         self.tables: Tables | None = None
         self.flat: list[np.ndarray] = []
-        self._first = np.zeros(0, self._real)
+        self._first: np.ndarray = np.zeros(0, self._real)
         """Tables of the first layer for the elements met so far."""
         self._slots = np.full(len(model.elements), -1)
         self._spaces: tuple[tuple[int, ...], list[LayerSpace]] | None = None
@@ -115,9 +115,7 @@ class _Run:
         self.row, weights = np.empty(n, np.int64), np.empty((n, 12), self.harmonics.dtype)
         kind = np.zeros(n, np.int64)
         n_rows = sum(tables.pieces) + 5
-        geometry.spline_rows(
-            p.r, kind, tables.start, tables.spacing, OFFSET, n_rows, self.row, weights
-        )
+        geometry.spline_rows(p.r, kind, tables.start, tables.spacing, OFFSET, n_rows, self.row, weights)
         if len(tables.pieces) > 1:
             self.row += 5 * (self.row >= tables.pieces[0])
         self.weights = weights.reshape(-1)

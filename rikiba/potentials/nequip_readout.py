@@ -41,7 +41,9 @@ class Readout:
             for k, w in enumerate(network.weights)
         ]
         if self.name == "identity":
-            self.matrices = [torch.linalg.multi_dot(self.matrices) if len(self.matrices) > 1 else self.matrices[0]]
+            self.matrices = [
+                torch.linalg.multi_dot(self.matrices) if len(self.matrices) > 1 else self.matrices[0]
+            ]
         first = self.matrices[0]
         self.matrices[0] = pad(first, (0, 0, 0, padded(first.shape[0]) - first.shape[0])).contiguous()
         *self.matrices, last = self.matrices
@@ -49,7 +51,7 @@ class Readout:
         self.scale = model.scale.double().numpy()
 
     def __call__(self, h: Tensor, types: np.ndarray, energies: np.ndarray, first: int, slope: Tensor) -> None:
-        """Add to the energies of atoms `first` … and set `slope` = ∂E/∂h; h and slope are [atoms, channels]."""
+        """Add to the energies of atoms `first` … and set `slope` = ∂E/∂h [atoms, channels], like h."""
         scale = self.scale[types[first : first + len(h)]]
         if not self.matrices:
             scaled_readout(h.numpy(), self.last, scale, energies, first, slope.numpy())

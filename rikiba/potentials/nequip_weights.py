@@ -166,15 +166,12 @@ def _couplings(s: Shapes, inputs: list[Block], model: "NequIP", first: bool) -> 
     entries = [matrix[k].nonzero().flatten() for k in range(n_lm)]
     values = torch.cat([matrix[k][e] for k, e in enumerate(entries)]).to(dtype)
     wide = pad(matrix, (0, -matrix.shape[1] % LANES)).to(dtype)
+    feature, size, channel, column_of, line = (np.array(x, np.int64) for x in zip(*numbers, strict=True))
+    first_entry = np.cumsum([0, *map(len, entries)]).astype(np.int64)
     return Couplings(
-        *(np.array(x, np.int64) for x in zip(*numbers, strict=True)),
-        np.array(terms, np.int64),
-        np.array(targets, np.int64),
-        wide.flatten().numpy(),
-        np.cumsum([0, *map(len, entries)]).astype(np.int64),
-        torch.cat(entries).numpy(),
-        values.numpy(),
-    )
+        feature, size, channel, column_of, line, np.array(terms, np.int64), np.array(targets, np.int64),
+        wide.flatten().numpy(), first_entry, torch.cat(entries).numpy(), values.numpy(),
+    )  # fmt: skip
 
 
 def _index(irreps: Irreps, ir: Irrep) -> int:
@@ -202,9 +199,7 @@ def _places(s: Shapes, message: list[Block], first: bool) -> Places:
         block = message[o]
         channels = block.channels if first else padded(s.channels(path))
         for m in range(block.d):
-            rows.append(
-                (at, channels, int(blocks[o]), block.d * block.channels, m * block.channels + k)
-            )
+            rows.append((at, channels, int(blocks[o]), block.d * block.channels, m * block.channels + k))
             at += channels
     return Places(*(np.array(x, np.int64) for x in zip(*rows, strict=True)))
 
@@ -224,8 +219,9 @@ def _gates(s: Shapes, ungated: list[Block], outputs: list[Block], dtype: torch.d
         rows.append((out.d, out.channels, before[k], width, gate, after[k], _CODES[name], given))
         given += 0 if ir.l else width
         factors.append(unit_variance_factor(name))
-    columns = [np.array(x, np.int64) for x in zip(*rows, strict=True)]
-    return Gates(*columns, torch.tensor(factors, dtype=torch.float64).to(dtype).numpy())
+    d, channels, start, row, gates, after, code, aux = (np.array(x) for x in zip(*rows, strict=True))
+    factor = torch.tensor(factors, dtype=torch.float64).to(dtype).numpy()
+    return Gates(d, channels, start, row, gates, after, code, aux, factor)
 
 
 def _normalisation(model: "NequIP") -> list[float]:
@@ -323,7 +319,9 @@ class Radial:
 
     def _columns(self, numbers: list[int]) -> Tensor:
         dtype = self.model.embedding.dtype
-        return torch.cat([torch.full((n,), float(k), dtype=dtype) for n, k in zip(self.sizes, numbers, strict=True)])
+        return torch.cat(
+            [torch.full((n,), float(k), dtype=dtype) for n, k in zip(self.sizes, numbers, strict=True)]
+        )
 
     def arranged(self, x: Tensor, kind: int) -> Tensor:
         """Columns as the kernels read them."""
@@ -393,14 +391,14 @@ def _of_logarithm(f: RadialFunction) -> RadialFunction:
     return lambda x, kind: f(torch.exp(x) - OFFSET, kind)
 
 
-def _spline(
-    f: RadialFunction, pieces: tuple[int, ...], start: float, spacing: float
-) -> tuple[Tensor, float]:
+def _spline(f: RadialFunction, pieces: tuple[int, ...], start: float, spacing: float) -> tuple[Tensor, float]:
     """Coefficients of all pieces, and the largest relative error."""
     tables, at = [], start
     for n in pieces:
         # one-sided at the ends, where the second derivative may jump
-        tables.append(spline_table(f, n_kinds=1, start=at + _SIDE, stop=at + n * spacing - _SIDE, intervals=n))
+        tables.append(
+            spline_table(f, n_kinds=1, start=at + _SIDE, stop=at + n * spacing - _SIDE, intervals=n)
+        )
         at += n * spacing
     steepest = exp(-start)
     sizes = [float(t.coefficients.abs().max()) for t in tables]
