@@ -18,20 +18,23 @@ _TILE = 4
 
 
 class Couplings(NamedTuple):
-    """The couplings of a layer and their terms (m2, m3), in the order coupling, m2, m3."""
+    """The couplings of a layer, line by line, and their terms (m2, m3).
+
+    A line is one component m2 of the features and at most four components m3 of the message.
+    """
 
     feature: np.ndarray
-    """Of each coupling: numbers per sender before the block of features that it reads …"""
-    d2: np.ndarray
-    """… the components of that block …"""
+    """Of each line: numbers per sender before the block of features that it reads …"""
+    size: np.ndarray
+    """… numbers per sender in this block …"""
+    shift: np.ndarray
+    """… the component's place in it …"""
     channels: np.ndarray
     """… and its channels …"""
     column: np.ndarray
     """… its first column of R …"""
-    line: np.ndarray
-    """… and the place of its first component in `term`."""
     term: np.ndarray
-    """Of each coupling and m2: the first term (one more entry: the number of terms)."""
+    """… and its first term (one more entry: the number of terms)."""
     target: np.ndarray
     """Of each term: where its row of the centre's messages starts."""
     matrix: np.ndarray
@@ -42,6 +45,10 @@ class Couplings(NamedTuple):
     """… the terms of these …"""
     coefficient: np.ndarray
     """… and they themselves."""
+
+
+MOST_TERMS = 4
+"""Of a line."""
 
 
 class Places(NamedTuple):
@@ -107,6 +114,33 @@ def _terms(harmonics, at, n_lm, matrix, n_terms, out, to):  # type: ignore[no-un
         store(out, to + t, x)
 
 
+@inlined
+def _spread_tile(tau, t, n_terms):  # type: ignore[no-untyped-def]
+    """The angular factors of a term for the four pairs of a tile."""
+    return (
+        spread(tau, t), spread(tau, t + n_terms), spread(tau, t + 2 * n_terms), spread(tau, t + 3 * n_terms)
+    )  # fmt: skip
+
+
+@inlined
+def _products(radial, at, stride, features, f0, f1, f2, f3, v):  # type: ignore[no-untyped-def]
+    """R·h of the four pairs of a tile."""
+    return (
+        multiply(load(radial, at), load(features, f0 + v)),
+        multiply(load(radial, at + stride), load(features, f1 + v)),
+        multiply(load(radial, at + 2 * stride), load(features, f2 + v)),
+        multiply(load(radial, at + 3 * stride), load(features, f3 + v)),
+    )
+
+
+@inlined
+def _add_tile(acc, k, y0, y1, y2, y3, m0, m1, m2, m3):  # type: ignore[no-untyped-def]
+    x = multiply_add(y0, m0, load(acc, k))
+    x = multiply_add(y1, m1, x)
+    x = multiply_add(y2, m2, x)
+    store(acc, k, multiply_add(y3, m3, x))
+
+
 @compiled
 def irrep_message_forward(  # type: ignore[no-untyped-def]
     first, last, start, sender, row, weights, table, stride, features, n_senders, harmonics, n_lm,
@@ -116,50 +150,65 @@ def irrep_message_forward(  # type: ignore[no-untyped-def]
 
     `row` and `weights` [pairs·12] address the table [rows·stride]; `harmonics` is [pairs·n_lm].
     """
-    n_terms = len(couplings.matrix) // n_lm
-    size = 0
-    for k in range(len(places.at)):
-        size = max(size, places.at[k] + places.channels[k])
-    acc = aligned(size, out)
+    feature, shift, size, channels = couplings.feature, couplings.shift, couplings.size, couplings.channels
+    column, term, target, matrix = couplings.column, couplings.term, couplings.target, couplings.matrix
+    n_lines, n_terms = len(feature), len(matrix) // n_lm
+    width = places.at[-1] + places.channels[-1]
+    acc = aligned(width, out)
     radial = aligned(_TILE * stride, out)
     tau = aligned(_TILE * n_terms, out)
     zero = splat(acc.dtype.type(0))
-    n_paths = len(couplings.feature)
     for a in range(first, last):
-        for at in range(0, size, LANES):
+        for at in range(0, len(acc), LANES):
             store(acc, at, zero)
         end = start[a + 1]
         for tile in range(start[a], end, _TILE):
-            p0 = tile
-            p1, p2, p3 = min(tile + 1, end - 1), min(tile + 2, end - 1), min(tile + 3, end - 1)
+            s0, s1 = sender[tile], sender[min(tile + 1, end - 1)]
+            s2, s3 = sender[min(tile + 2, end - 1)], sender[min(tile + 3, end - 1)]
             for n in range(_TILE):
                 if tile + n < end:
                     q = tile + n
                     _values(table, row[q] * stride, stride, weights, q * 12, radial, n * stride)
-                    _terms(harmonics, q * n_lm, n_lm, couplings.matrix, n_terms, tau, n * n_terms)
+                    _terms(harmonics, q * n_lm, n_lm, matrix, n_terms, tau, n * n_terms)
                 else:
                     for at in range(0, stride, LANES):
                         store(radial, n * stride + at, zero)
                     for at in range(0, n_terms, LANES):
                         store(tau, n * n_terms + at, zero)
-            for p in range(n_paths):
-                d2, channels, column = couplings.d2[p], couplings.channels[p], couplings.column[p]
-                base, size2, line = couplings.feature[p] * n_senders, d2 * channels, couplings.line[p]
-                f0, f1 = base + sender[p0] * size2, base + sender[p1] * size2
-                f2, f3 = base + sender[p2] * size2, base + sender[p3] * size2
-                for v in range(0, channels, LANES):
-                    r0, r1 = load(radial, column + v), load(radial, column + stride + v)
-                    r2, r3 = load(radial, column + 2 * stride + v), load(radial, column + 3 * stride + v)
-                    for m2 in range(d2):
-                        at = m2 * channels + v
-                        m0, m1 = multiply(r0, load(features, f0 + at)), multiply(r1, load(features, f1 + at))
-                        w2, w3 = multiply(r2, load(features, f2 + at)), multiply(r3, load(features, f3 + at))
-                        for t in range(couplings.term[line + m2], couplings.term[line + m2 + 1]):
-                            k = couplings.target[t] + v
-                            x = multiply_add(spread(tau, t), m0, load(acc, k))
-                            x = multiply_add(spread(tau, t + n_terms), m1, x)
-                            x = multiply_add(spread(tau, t + 2 * n_terms), w2, x)
-                            store(acc, k, multiply_add(spread(tau, t + 3 * n_terms), w3, x))
+            for line in range(n_lines):
+                base, d, t = feature[line] * n_senders + shift[line], size[line], term[line]
+                f0, f1, f2, f3 = base + s0 * d, base + s1 * d, base + s2 * d, base + s3 * d
+                n, at, width = term[line + 1] - t, column[line], channels[line]
+                k0, k1 = target[t], target[t + min(1, n - 1)]
+                k2, k3 = target[t + min(2, n - 1)], target[t + n - 1]
+                a0, a1, a2, a3 = _spread_tile(tau, t, n_terms)
+                b0, b1, b2, b3 = _spread_tile(tau, t + min(1, n - 1), n_terms)
+                if n == 1:
+                    for v in range(0, width, LANES):
+                        m0, m1, m2, m3 = _products(radial, at + v, stride, features, f0, f1, f2, f3, v)
+                        _add_tile(acc, k0 + v, a0, a1, a2, a3, m0, m1, m2, m3)
+                    continue
+                if n == 2:
+                    for v in range(0, width, LANES):
+                        m0, m1, m2, m3 = _products(radial, at + v, stride, features, f0, f1, f2, f3, v)
+                        _add_tile(acc, k0 + v, a0, a1, a2, a3, m0, m1, m2, m3)
+                        _add_tile(acc, k1 + v, b0, b1, b2, b3, m0, m1, m2, m3)
+                    continue
+                c0, c1, c2, c3 = _spread_tile(tau, t + 2, n_terms)
+                if n == 3:
+                    for v in range(0, width, LANES):
+                        m0, m1, m2, m3 = _products(radial, at + v, stride, features, f0, f1, f2, f3, v)
+                        _add_tile(acc, k0 + v, a0, a1, a2, a3, m0, m1, m2, m3)
+                        _add_tile(acc, k1 + v, b0, b1, b2, b3, m0, m1, m2, m3)
+                        _add_tile(acc, k2 + v, c0, c1, c2, c3, m0, m1, m2, m3)
+                    continue
+                d0, d1, d2, d3 = _spread_tile(tau, t + 3, n_terms)
+                for v in range(0, width, LANES):
+                    m0, m1, m2, m3 = _products(radial, at + v, stride, features, f0, f1, f2, f3, v)
+                    _add_tile(acc, k0 + v, a0, a1, a2, a3, m0, m1, m2, m3)
+                    _add_tile(acc, k1 + v, b0, b1, b2, b3, m0, m1, m2, m3)
+                    _add_tile(acc, k2 + v, c0, c1, c2, c3, m0, m1, m2, m3)
+                    _add_tile(acc, k3 + v, d0, d1, d2, d3, m0, m1, m2, m3)
         for k in range(len(places.at)):
             to = places.block[k] * count + (a - origin) * places.width[k] + places.inner[k]
             at = places.at[k]
@@ -167,23 +216,30 @@ def irrep_message_forward(  # type: ignore[no-untyped-def]
                 store(out, to + v, load(acc, at + v))
 
 
+@inlined
+def _receive(both, at, stride, features, feature_slope, f, b, part):  # type: ignore[no-untyped-def]
+    """Add R·b to ∂E/∂h; returns R·h and `part` + R′·h·b."""
+    h, r = load(features, f), load(both, at)
+    store(feature_slope, f, multiply_add(r, b, load(feature_slope, f)))
+    return multiply(r, h), multiply_add(multiply(load(both, at + stride), h), b, part)
+
+
 @compiled
 def irrep_message_reverse(  # type: ignore[no-untyped-def]
     first, last, start, sender, row, weights, table, stride, features, n_senders, harmonics, n_lm,
     couplings, places, cotangent, origin, count, slope, harmonics_slope, feature_slope
 ):  # fmt: skip
-    """From `cotangent` = ∂E/∂A (packed) add to ∂E/∂r and ∂E/∂Y of the pairs and, unless empty, ∂E/∂h."""
-    n_terms = len(couplings.matrix) // n_lm
-    size = 0
-    for k in range(len(places.at)):
-        size = max(size, places.at[k] + places.channels[k])
-    g = aligned(size, cotangent)
+    """From `cotangent` = ∂E/∂A (packed) add to ∂E/∂r and ∂E/∂Y of the pairs and to ∂E/∂h."""
+    feature, shift, size, channels = couplings.feature, couplings.shift, couplings.size, couplings.channels
+    column, term, target, matrix = couplings.column, couplings.term, couplings.target, couplings.matrix
+    n_lines, n_terms = len(feature), len(matrix) // n_lm
+    width = places.at[-1] + places.channels[-1]
+    entry, of_term, coefficient = couplings.entry, couplings.of_term, couplings.coefficient
+    g = aligned(width, cotangent)
     both = aligned(2 * stride, cotangent)
     tau = aligned(n_terms, cotangent)
     sums = aligned(n_terms * LANES, cotangent)
     zero = splat(g.dtype.type(0))
-    wanted = len(feature_slope) > 0
-    n_paths, used = len(couplings.feature), couplings.term[-1]
     for a in range(first, last):
         for k in range(len(places.at)):
             to = places.block[k] * count + (a - origin) * places.width[k] + places.inner[k]
@@ -192,41 +248,58 @@ def irrep_message_reverse(  # type: ignore[no-untyped-def]
                 store(g, at + v, load(cotangent, to + v))
         for q in range(start[a], start[a + 1]):
             _values_and_slopes(table, row[q] * stride, stride, weights, q * 12, both)
-            _terms(harmonics, q * n_lm, n_lm, couplings.matrix, n_terms, tau, 0)
-            for t in range(used):
-                store(sums, t * LANES, zero)
+            _terms(harmonics, q * n_lm, n_lm, matrix, n_terms, tau, 0)
             radial = zero
-            for p in range(n_paths):
-                d2, channels, column = couplings.d2[p], couplings.channels[p], couplings.column[p]
-                line = couplings.line[p]
-                f = couplings.feature[p] * n_senders + sender[q] * d2 * channels
-                for v in range(0, channels, 2 * LANES):
-                    at = column + v
-                    r0, r1 = load(both, at), load(both, at + LANES)
-                    s0, s1 = load(both, at + stride), load(both, at + stride + LANES)
-                    for m2 in range(d2):
-                        to = f + m2 * channels + v
-                        h0, h1 = load(features, to), load(features, to + LANES)
-                        f0, f1 = multiply(r0, h0), multiply(r1, h1)
-                        b0, b1 = zero, zero
-                        for t in range(couplings.term[line + m2], couplings.term[line + m2 + 1]):
-                            k = couplings.target[t] + v
-                            y = spread(tau, t)
-                            x0, x1 = load(g, k), load(g, k + LANES)
-                            b0, b1 = multiply_add(y, x0, b0), multiply_add(y, x1, b1)
-                            x0 = multiply_add(x0, f0, load(sums, t * LANES))
-                            store(sums, t * LANES, multiply_add(x1, f1, x0))
-                        radial = multiply_add(multiply(s0, h0), b0, radial)
-                        radial = multiply_add(multiply(s1, h1), b1, radial)
-                        if wanted:
-                            store(feature_slope, to, multiply_add(r0, b0, load(feature_slope, to)))
-                            to += LANES
-                            store(feature_slope, to, multiply_add(r1, b1, load(feature_slope, to)))
+            for line in range(n_lines):
+                f = feature[line] * n_senders + shift[line] + sender[q] * size[line]
+                t, at, width = term[line], column[line], channels[line]
+                n = term[line + 1] - t
+                k0, k1 = target[t], target[t + min(1, n - 1)]
+                k2, k3 = target[t + min(2, n - 1)], target[t + n - 1]
+                y0, y1 = spread(tau, t), spread(tau, t + min(1, n - 1))
+                y2, y3 = spread(tau, t + min(2, n - 1)), spread(tau, t + n - 1)
+                s0, s1, s2, s3, part = zero, zero, zero, zero, zero
+                if n == 1:
+                    for v in range(0, width, LANES):
+                        x0 = load(g, k0 + v)
+                        b = multiply(y0, x0)
+                        m, part = _receive(both, at + v, stride, features, feature_slope, f + v, b, part)
+                        s0 = multiply_add(m, x0, s0)
+                    store(sums, t * LANES, s0)
+                elif n == 2:
+                    for v in range(0, width, LANES):
+                        x0, x1 = load(g, k0 + v), load(g, k1 + v)
+                        b = multiply_add(y1, x1, multiply(y0, x0))
+                        m, part = _receive(both, at + v, stride, features, feature_slope, f + v, b, part)
+                        s0, s1 = multiply_add(m, x0, s0), multiply_add(m, x1, s1)
+                    store(sums, t * LANES, s0)
+                    store(sums, (t + 1) * LANES, s1)
+                elif n == 3:
+                    for v in range(0, width, LANES):
+                        x0, x1, x2 = load(g, k0 + v), load(g, k1 + v), load(g, k2 + v)
+                        b = multiply_add(y2, x2, multiply_add(y1, x1, multiply(y0, x0)))
+                        m, part = _receive(both, at + v, stride, features, feature_slope, f + v, b, part)
+                        s0, s1 = multiply_add(m, x0, s0), multiply_add(m, x1, s1)
+                        s2 = multiply_add(m, x2, s2)
+                    store(sums, t * LANES, s0)
+                    store(sums, (t + 1) * LANES, s1)
+                    store(sums, (t + 2) * LANES, s2)
+                else:
+                    for v in range(0, width, LANES):
+                        x0, x1, x2, x3 = load(g, k0 + v), load(g, k1 + v), load(g, k2 + v), load(g, k3 + v)
+                        b = multiply_add(y1, x1, multiply(y0, x0))
+                        b = multiply_add(y3, x3, multiply_add(y2, x2, b))
+                        m, part = _receive(both, at + v, stride, features, feature_slope, f + v, b, part)
+                        s0, s1 = multiply_add(m, x0, s0), multiply_add(m, x1, s1)
+                        s2, s3 = multiply_add(m, x2, s2), multiply_add(m, x3, s3)
+                    store(sums, t * LANES, s0)
+                    store(sums, (t + 1) * LANES, s1)
+                    store(sums, (t + 2) * LANES, s2)
+                    store(sums, (t + 3) * LANES, s3)
+                radial = add(radial, part)
             slope[q] += total(radial)
             for k in range(1, n_lm):  # Y_0 is constant
                 x = zero
-                for e in range(couplings.entry[k], couplings.entry[k + 1]):
-                    x = multiply_add(
-                        spread(couplings.coefficient, e), load(sums, couplings.of_term[e] * LANES), x
-                    )
+                for e in range(entry[k], entry[k + 1]):
+                    x = multiply_add(spread(coefficient, e), load(sums, of_term[e] * LANES), x)
                 harmonics_slope[q * n_lm + k] += total(x)

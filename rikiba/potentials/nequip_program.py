@@ -100,8 +100,7 @@ class _Run:
         self.program, self.spaces, self.p, self.energies = program, spaces, p, energies
         self.harmonics = p.harmonics.view(-1).numpy()
         self.harmonics_slope = p.harmonics_slope.view(-1).numpy()
-        self.no_features = np.ones(max(layer_width(s) for s in spaces[:1]), self.harmonics.dtype)
-        self.nothing = self.harmonics[:0]
+        self.no_features = np.ones(int(max(spaces[0].layer.couplings.channels)), self.harmonics.dtype)
         self.one_sender = np.zeros_like(p.sender)
         self._kept: tuple[tuple[int, int, int], np.ndarray] | None = None
         self._prepare()
@@ -167,7 +166,7 @@ class _Run:
         layer = space.layer
         q0, q1 = int(p.start[chunk.first]), int(p.start[chunk.last])
         row, table = self._radial(t, q0, q1)
-        width = sum(int(n) for n in layer.couplings.channels)
+        width = layer.columns
         features, n, sender = space.features.array, space.n, p.sender
         if t == 0:
             features, n, sender = self.no_features, 1, self.one_sender
@@ -216,13 +215,8 @@ class _Run:
             torch.mm(left, right, out=out)
         irrep_message_reverse(
             *self._message(t, chunk), self.p.slope, self.harmonics_slope,
-            space.feature_slope.array if t else self.nothing,
+            space.feature_slope.array if t else np.zeros_like(self.no_features),
         )  # fmt: skip
-
-
-def layer_width(space: LayerSpace) -> int:
-    """The most channels that a coupling of a layer has."""
-    return int(max(space.layer.couplings.channels))
 
 
 def compiled_nequip(potential: "NequIP", *, tabulate: bool, tolerance: float) -> CompiledNequIP:

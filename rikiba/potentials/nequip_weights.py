@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from rikiba.kernels.gate_cpu import SIGMOID, SILU, TANH, Gates
-from rikiba.kernels.irrep_message_cpu import Couplings, Places
+from rikiba.kernels.irrep_message_cpu import MOST_TERMS, Couplings, Places
 from rikiba.kernels.lanes import LANES
 from rikiba.nn.cutoff import polynomial, xplor
 from rikiba.nn.irrep_layers import IrrepLinear, Path, SelfConnection
@@ -49,6 +49,8 @@ class Layer:
     """One layer. A list over types has one entry where all types share it."""
 
     couplings: Couplings
+    columns: int
+    """Of R."""
     places: Places
     inputs: list[Block]
     """Features."""
@@ -93,7 +95,7 @@ class Shapes:
         """For each representation before the gate, its parts."""
         self.widths = [sum(padded(n) for n in parts) for parts in self.ungated]
         self.irreps = [ir for _, ir in layer.irreps_out.terms]
-        self.order = [(s, p) for s in layer.convolution.streams for p in s.paths]
+        self.order = [p for s in layer.convolution.streams for p in s.paths]
         """Couplings in the order of the columns of R."""
 
     def channels(self, path: Path) -> int:
@@ -128,6 +130,7 @@ def _layer(model: "NequIP", layer: "NequIPLayer", irreps_in: Irreps, first: bool
         inputs = message = ungated
     return Layer(
         couplings=_couplings(s, inputs, model, first),
+        columns=sum(s.widths) if first else sum(padded(s.channels(p)) for p in s.order),
         places=_places(s, message, first),
         inputs=inputs,
         message=message,
@@ -145,31 +148,34 @@ def _layer(model: "NequIP", layer: "NequIPLayer", irreps_in: Irreps, first: bool
 def _couplings(s: Shapes, inputs: list[Block], model: "NequIP", first: bool) -> Couplings:
     starts = np.cumsum([0] + [b.d * b.channels for b in inputs])
     n_lm, dtype = (model.l_max + 1) ** 2, model.embedding.dtype
-    numbers: list[tuple[int, int, int, int, int]] = []
-    terms, targets, columns = [0], [], []
+    lines: list[tuple[int, int, int, int, int, int]] = []
+    targets: list[int] = []
+    columns: list[Tensor] = []
     column = at = 0
-    for _, path in _ordered(s, first):
+    for path in _ordered(s, first):
         block = s.irreps.index(path.output) if first else _index(s.irreps_in, path.features)
         channels, d2, d3 = inputs[block].channels, path.features.dim, path.output.dim
         c = clebsch_gordan(path.features.l, path.harmonics, path.output.l) * sqrt(d3)
-        numbers.append((int(starts[block]) if not first else 0, d2, channels, column, len(terms) - 1))
         for m2 in range(d2):
-            for m3 in range(d3):
-                if bool(c[m2, :, m3].any()):
+            found = [m3 for m3 in range(d3) if bool(c[m2, :, m3].any())]
+            parts = -(-len(found) // MOST_TERMS)
+            for part in (found[k::parts] for k in range(parts)):
+                start = 0 if first else int(starts[block])
+                lines.append((start, d2 * channels, m2 * channels, channels, column, len(targets)))
+                for m3 in part:
                     full = torch.zeros(n_lm, dtype=torch.float64)
                     full[path.harmonics**2 : (path.harmonics + 1) ** 2] = c[m2, :, m3]
                     columns.append(full)
                     targets.append(at + m3 * channels)
-            terms.append(len(targets))
         column, at = column + channels, at + d3 * channels
     matrix = torch.stack(columns, 1)
     entries = [matrix[k].nonzero().flatten() for k in range(n_lm)]
     values = torch.cat([matrix[k][e] for k, e in enumerate(entries)]).to(dtype)
     wide = pad(matrix, (0, -matrix.shape[1] % LANES)).to(dtype)
-    feature, size, channel, column_of, line = (np.array(x, np.int64) for x in zip(*numbers, strict=True))
+    feature, size, shift, width, column_of, terms = (np.array(x) for x in zip(*lines, strict=True))
     first_entry = np.cumsum([0, *map(len, entries)]).astype(np.int64)
     return Couplings(
-        feature, size, channel, column_of, line, np.array(terms, np.int64), np.array(targets, np.int64),
+        feature, size, shift, width, column_of, np.append(terms, len(targets)), np.array(targets),
         wide.flatten().numpy(), first_entry, torch.cat(entries).numpy(), values.numpy(),
     )  # fmt: skip
 
@@ -178,11 +184,9 @@ def _index(irreps: Irreps, ir: Irrep) -> int:
     return [x for _, x in irreps.terms].index(ir)
 
 
-def _ordered(s: Shapes, first: bool) -> list[tuple[object, Path]]:
+def _ordered(s: Shapes, first: bool) -> list[Path]:
     """The first layer's couplings in the order of its outputs, of which each has one."""
-    if not first:
-        return list(s.order)
-    return [(None, p) for ir in s.irreps for p in s.into(ir)]
+    return [p for ir in s.irreps for p in s.into(ir)] if first else s.order
 
 
 def _places(s: Shapes, message: list[Block], first: bool) -> Places:
@@ -194,7 +198,7 @@ def _places(s: Shapes, message: list[Block], first: bool) -> Places:
             inner[path] = (o, k)
             k += message[o].channels if first else padded(s.channels(path))
     rows, at = [], 0
-    for _, path in _ordered(s, first):
+    for path in _ordered(s, first):
         o, k = inner[path]
         block = message[o]
         channels = block.channels if first else padded(s.channels(path))
@@ -286,8 +290,8 @@ class Radial:
         self.model, self.number = model, number
         self.layer: NequIPLayer = model.layers[number]  # type: ignore[assignment]
         self.shapes = Shapes(self.layer, model.hidden[number])
-        self.sizes = [self.shapes.channels(p) for _, p in self.shapes.order]
-        self.powers = [p.harmonics if model.solid_harmonics else 0 for _, p in self.shapes.order]
+        self.sizes = [self.shapes.channels(p) for p in self.shapes.order]
+        self.powers = [p.harmonics if model.solid_harmonics else 0 for p in self.shapes.order]
 
     def features(self, r: Tensor, kind: int) -> Tensor:
         """What the network reads."""
@@ -333,7 +337,7 @@ class Radial:
         if self.layer.bias_in is not None:
             vector = vector + self.layer.factor * self.layer.bias_in
         vector = vector.detach() * norm[kind if len(norm) > 1 else 0]
-        parts = dict(zip([p for _, p in s.order], x.split(self.sizes, 1), strict=True))
+        parts = dict(zip(s.order, x.split(self.sizes, 1), strict=True))
         out = []
         for k, (ir, w) in enumerate(zip(s.irreps, self.layer.convolution.mix, strict=True)):
             (path,) = s.into(ir)
