@@ -295,12 +295,24 @@ class PairFinder:
 
     def __call__(self, system: System) -> Pairs:
         """Pairs of the current configuration, exactly r < cutoff, in canonical order."""
+        self._follow(system)
+        return self._current().pairs(system)
+
+    def candidates(
+        self, system: System
+    ) -> tuple[Int[Tensor, "candidates"], Int[Tensor, "candidates"], Int[Tensor, "candidates 3"]]:
+        """(i, j, shift) of all pairs with r < cutoff and of some that are farther, in canonical order."""
+        self._follow(system)
+        found = self._current()
+        return found.i, found.j, found.shift
+
+    def _follow(self, system: System) -> None:
+        """Search again where pairs may have been missed."""
         self.n_calls += 1
         if self.cutoff == 0.0 or not self._same_structure(system) or not self._current().still_good(system):
             self.n_builds += 1
             self._candidates = _Candidates.build(system, self.cutoff, self.skin)
             self._key = (system.system_index, system.pbc.clone())
-        return self._current().pairs(system)
 
     def reset(self) -> None:
         """Forget the list, so that the next call searches."""
