@@ -207,6 +207,39 @@ def plot() -> str:
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 
+def roofline() -> list[str]:
+    """What the parts of MACE's compiled program reach of the core's limits."""
+    found = json.loads((HERE / "mace_inference" / "roofline.json").read_text())
+    best = found["limits"]
+    out = [
+        "## MACE inference against the limits of a core",
+        "",
+        "Silicon, float32, one thread (`python benchmarks/mace_inference/roofline.py`). Limits measured on "
+        f"it: {best['multiply_add_GFLOPs']:.0f} GFLOP/s of multiply-adds on registers, "
+        f"{best['matrix_product_GFLOPs']:.0f} in matrix products of cache size, {best['cache_GBs']:.0f} GB/s "
+        f"from the second-level cache, {best['memory_GBs']:.0f} from memory. Operations are those that the "
+        "algorithm asks for; bytes are those that must come from beyond the first-level cache.",
+    ]
+    for r in found["results"]:
+        out += [
+            "",
+            f"### {r['model']}: {r['us_per_atom']:.0f} µs an atom, {r['GFLOPs']:.0f} GFLOP/s in all",
+            "",
+            "| part | µs an atom | share of time | GFLOP/s | of the arithmetic | GB/s | of the bandwidth |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for p in r["parts"]:
+            out.append(
+                f"| {p['part'].replace('_', ' ')} | {p['us_per_atom']:.1f} | {100 * p['share']:.0f} % | "
+                f"{p['GFLOPs']:.0f} | {100 * p['of_arithmetic']:.0f} % | {p['GBs']:.0f} | "
+                f"{100 * p['of_cache_bandwidth']:.0f} % |"
+            )
+        out.append(
+            f"| pair list, geometry, read-outs, calls | | {100 * r['share_of_the_rest']:.0f} % | | | | |"
+        )
+    return out
+
+
 INTRODUCTION = """# Benchmarks
 
 Every number here stands in a results file under `benchmarks/` and was put on this page by
@@ -248,7 +281,7 @@ neighbour lists is set against one of rikiba.
 
 def page() -> str:
     """The whole page."""
-    return "\n".join([INTRODUCTION, *peers(), "", *accuracy(), "", *overhead(), ""])
+    return "\n".join([INTRODUCTION, *peers(), "", *accuracy(), "", *overhead(), "", *roofline(), ""])
 
 
 if __name__ == "__main__":

@@ -247,7 +247,8 @@ class PotentialCalculator:
             return self.pairs(system)
         from rikiba.kernels.pair_geometry_cpu import near_pairs
 
-        candidates = [x.numpy() for x in self.pairs.candidates(system)]
+        listed = self.pairs.candidates(system)
+        candidates = [x.numpy() for x in (listed.i, listed.j, listed.shift)]
         positions, cell = (x.detach().contiguous().numpy() for x in (system.positions, system.cell))
         found = near_pairs(*candidates, positions, cell, system.system_index.numpy(), self.pairs.cutoff)
         i, j, shift, vectors = (torch.from_numpy(x) for x in found)

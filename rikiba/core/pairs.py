@@ -216,6 +216,10 @@ class _Candidates:
             i, j, shift = i[keep], j[keep], shift[keep]
         return Pairs(i=i, j=j, shift=shift, cutoff=self.cutoff, n_atoms=system.n_atoms)
 
+    def all(self) -> Pairs:
+        reach = self.cutoff + self.skin
+        return Pairs(i=self.i, j=self.j, shift=self.shift, cutoff=reach, n_atoms=len(self.positions))
+
     def still_good(self, system: System) -> bool:
         """True while no pair can have come within the cutoff unseen.
 
@@ -298,13 +302,10 @@ class PairFinder:
         self._follow(system)
         return self._current().pairs(system)
 
-    def candidates(
-        self, system: System
-    ) -> tuple[Int[Tensor, "candidates"], Int[Tensor, "candidates"], Int[Tensor, "candidates 3"]]:
-        """(i, j, shift) of all pairs with r < cutoff and of some that are farther, in canonical order."""
+    def candidates(self, system: System) -> Pairs:
+        """Pairs among which all with r < cutoff are, in canonical order: the list as it was last searched."""
         self._follow(system)
-        found = self._current()
-        return found.i, found.j, found.shift
+        return self._current().all()
 
     def _follow(self, system: System) -> None:
         """Search again where pairs may have been missed."""
