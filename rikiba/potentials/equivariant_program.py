@@ -19,6 +19,7 @@ from rikiba.core.elements import numbers_of
 from rikiba.core.pairs import Pairs, find_pairs
 from rikiba.core.system import System
 from rikiba.kernels import pair_geometry_cpu as geometry
+from rikiba.kernels.threads import one_torch_thread, over_slices
 from rikiba.nn.so3 import raising_terms
 
 from .base import Potential
@@ -63,11 +64,15 @@ class EquivariantProgram(ABC):
         self.intervals = 0
 
     @abstractmethod
-    def sweep(self, spans: tuple[int, ...], pairs: Grouped, energies: np.ndarray) -> None:
+    def sweep(self, spans: tuple[int, ...], pairs: Grouped, energies: np.ndarray, threads: int) -> None:
         """Add to energies of the sorted atoms and to the derivatives of the pairs.
 
         Atoms spans[k] … spans[k + 1] − 1 are of type k.
         """
+
+    def worth(self, pairs: int) -> int:
+        """How many threads so many pairs are worth."""
+        return 1
 
     def __call__(
         self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]
@@ -88,25 +93,45 @@ class EquivariantProgram(ABC):
         lengths, shortest = geometry.lengths(given)
         if not shortest > self.shortest:
             return self.by_autograd(system, pairs, vectors)
-        order, _, spans, start, parent, sender = geometry.arrange(
-            types, len(self._exact.elements), i, j, lengths
-        )
-        unit, r = np.empty((len(i), 3)), np.empty(len(i))
-        geometry.unit_vectors(given, lengths, parent, unit, r)
-        sorted_types = types[order]
-        harmonics = torch.empty((len(r), self._n_lm), dtype=self.dtype)
-        geometry.harmonics(unit, *self._terms, harmonics.numpy())
-        slope, y_slope = np.zeros(len(r)), torch.zeros_like(harmonics)
-        found = Grouped(sorted_types, start, sender, sorted_types[sender], r, harmonics, slope, y_slope)
-        atoms = np.zeros(len(types))
+        with one_torch_thread() as available:
+            threads = max(1, min(available, self.worth(len(i))))
+            return self._evaluate(types, i, j, given, lengths, threads)
+
+    def _evaluate(
+        self,
+        types: np.ndarray,
+        i: np.ndarray,
+        j: np.ndarray,
+        vectors: np.ndarray,
+        lengths: np.ndarray,
+        threads: int,
+    ) -> tuple[Tensor, Tensor]:
+        n = len(i)
+        found = geometry.arrange(types, len(self._exact.elements), i, j, lengths)
+        order, _, spans, start, parent, sender = found
+        unit, r = np.empty((n, 3)), np.empty(n)
+        geometry.unit_vectors(vectors, lengths, parent, unit, r)
+        kinds = types[order]
+        harmonics = torch.empty((n, self._n_lm), dtype=self.dtype)
+        slope, harmonics_slope = np.zeros(n), torch.zeros_like(harmonics)
+        y, y_slope, gradient = harmonics.numpy(), harmonics_slope.numpy(), np.empty((n, 3))
+
+        def there(a: int, b: int) -> None:
+            geometry.harmonics(unit[a:b], *self._terms, y[a:b])
+
+        def back(a: int, b: int) -> None:
+            geometry.geometry_reverse(
+                unit[a:b], r[a:b], y[a:b], *self._terms, parent[a:b], slope[a:b], y_slope[a:b], gradient
+            )
+
+        over_slices(there, n, threads)
+        energies = np.zeros(len(types))
         if len(types):
-            self.sweep(tuple(spans.tolist()), found, atoms)
-        gradient = np.empty((len(i), 3))
-        geometry.geometry_reverse(
-            unit, r, harmonics.numpy(), *self._terms, parent, slope, y_slope.numpy(), gradient
-        )
+            pairs = Grouped(kinds, start, sender, kinds[sender], r, harmonics, slope, harmonics_slope)
+            self.sweep(tuple(spans.tolist()), pairs, energies, threads)
+        over_slices(back, n, threads)
         out = np.empty(len(types))
-        out[order] = atoms + self.energies[sorted_types]
+        out[order] = energies + self.energies[kinds]
         return torch.from_numpy(out), torch.from_numpy(gradient)
 
     def by_autograd(self, system: System, pairs: Pairs, vectors: Tensor) -> tuple[Tensor, Tensor]:
