@@ -1,8 +1,10 @@
 """Which implementation of an operation runs: the plain-torch definition or a faster one for the device."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -10,6 +12,10 @@ from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
 _FASTER: dict[tuple[str, str], str] = {
+    ("pair_convolution", "cuda"): "rikiba.kernels.pair_convolution_triton:evaluate",
+    ("symmetric_contraction", "cuda"): "rikiba.kernels.symmetric_contraction_triton:evaluate",
+    ("radial_table", "cuda"): "rikiba.kernels.radial_table_triton:evaluate",
+    ("segment_sum", "cuda"): "rikiba.kernels.grouping_triton:sum_rows",
     ("normals", "cpu"): "rikiba.kernels.random_cpu:normals",
     ("ornstein_uhlenbeck", "cpu"): "rikiba.kernels.random_cpu:ornstein_uhlenbeck",
 }
@@ -24,8 +30,24 @@ def choose(operation: str, reference: Callable[..., Any], example: Tensor) -> Ca
     if where is None or _ONLY_REFERENCE.get():
         return reference
     module, function = where.split(":")
-    chosen: Callable[..., Any] = getattr(import_module(module), function)
+    try:
+        chosen: Callable[..., Any] = getattr(import_module(module), function)
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.split(".")[0] != "triton":
+            raise
+        _say_without_triton()
+        return reference
     return chosen
+
+
+@cache
+def _say_without_triton() -> None:
+    warnings.warn(
+        "Triton is not installed: operations on the GPU run their plain-torch definitions, which are slower "
+        "and need more memory. Install it with: pip install 'rikiba[gpu]'.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 @contextmanager
