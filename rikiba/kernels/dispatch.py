@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -21,13 +20,17 @@ _FASTER: dict[tuple[str, str], str] = {
 }
 """(operation, device type) → "module:function". The module is imported when it is first needed."""
 
-_ONLY_REFERENCE: ContextVar[bool] = ContextVar("rikiba_only_reference_kernels", default=False)
+
+class _Forced:
+    """How many `only_reference` blocks are open in all threads: a GPU's backward pass runs in its own."""
+
+    blocks = 0
 
 
 def choose(operation: str, reference: Callable[..., Any], example: Tensor) -> Callable[..., Any]:
     """The implementation of an operation for the device of `example`."""
     where = _FASTER.get((operation, example.device.type))
-    if where is None or _ONLY_REFERENCE.get():
+    if where is None or _Forced.blocks:
         return reference
     module, function = where.split(":")
     try:
@@ -52,12 +55,12 @@ def _say_without_triton() -> None:
 
 @contextmanager
 def only_reference() -> Iterator[None]:
-    """Within this block every operation runs its plain-torch definition."""
-    token = _ONLY_REFERENCE.set(True)
+    """Within this block every operation of the process runs its plain-torch definition."""
+    _Forced.blocks += 1
     try:
         yield
     finally:
-        _ONLY_REFERENCE.reset(token)
+        _Forced.blocks -= 1
 
 
 def forbid_forward_mode(operation: str, *tensors: Tensor) -> None:

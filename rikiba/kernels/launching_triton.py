@@ -60,6 +60,8 @@ _KNOWN: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 def segments_of(index: Int[Tensor, "rows"], n: int) -> Segments:
     """The rows of every index 0 … n − 1. Remembered while the index tensor lives and is not written to."""
+    if index.is_inference():  # nothing tells when such a tensor is written to
+        return _segments(index, n)
     known = _KNOWN.get(index)
     if known is None or known[:2] != (index._version, n):
         known = (index._version, n, _segments(index, n))

@@ -19,7 +19,14 @@ from torch import Tensor
 from rikiba.calculators.autograd import evaluate as energy_and_forces
 from rikiba.core.pairs import find_pairs
 from rikiba.core.system import System
-from rikiba.kernels import dispatch, grouping, pair_convolution, radial_table, symmetric_contraction
+from rikiba.kernels import (
+    dispatch,
+    grouping,
+    launching_triton,
+    pair_convolution,
+    radial_table,
+    symmetric_contraction,
+)
 from rikiba.kernels import pair_convolution_triton as pair_kernels
 from rikiba.kernels.grouping import group_by_type, segment_sum
 from rikiba.potentials.base import Potential
@@ -118,6 +125,22 @@ def test_pair_convolution_to_third_order() -> None:
         assert_equal(x, y)
 
 
+def test_pairs_are_sorted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pair list is put in order once for a step, forward and reverse."""
+    made = []
+    sort = launching_triton._segments
+    monkeypatch.setattr(launching_triton, "_segments", lambda *a: made.append(a) or sort(*a))
+    p = pair_plan(1, 1, 1)
+    i, j, *leaves = pair_inputs(p, 5, 3, 2)
+    for _ in range(2):
+        out = pair_convolution.pair_convolution(p, i, j, *leaves, 3)
+        first = torch.autograd.grad(out.square().sum(), leaves, create_graph=True)
+        torch.autograd.grad(sum(x.square().sum() for x in first), leaves)
+    assert len(made) == 2  # by centre and by sender
+    pair_convolution.pair_convolution(p, i.clone(), j, *leaves, 3)
+    assert len(made) == 3  # negative control: another tensor
+
+
 def test_pair_convolution_under_vmap() -> None:
     p = pair_plan(1, 1, 1)
     i, j, r, y, h = (x.detach() for x in pair_inputs(p, 7, 3, 2))
@@ -183,6 +206,9 @@ def test_segment_sum(rest: tuple[int, ...]) -> None:
         values = torch.randn((6, *rest), generator=g, dtype=torch.float64).requires_grad_()
         found = segment_sum(values, index, 6)
         assert_equal(found, grouping.sum_rows(values, index, 6))
+    with torch.inference_mode():
+        frozen = torch.tensor([2, 0, 0, 4, 2, 2])
+        assert_equal(segment_sum(values.detach(), frozen, 6), grouping.sum_rows(values, frozen, 6))
     if rest == (3,):
         assert torch.autograd.gradcheck(lambda v: segment_sum(v, index, 6), values)
         assert torch.autograd.gradgradcheck(lambda v: segment_sum(v, index, 6).sin(), values)

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ from rikiba.kernels import (  # noqa: E402
 
 
 @pytest.mark.parametrize(
-    ("which", "count"), [("not slow", 18), pytest.param("slow", 3, marks=pytest.mark.slow)]
+    ("which", "count"), [("not slow", 19), pytest.param("slow", 3, marks=pytest.mark.slow)]
 )
 def test_numbers_through_the_interpreter(which: str, count: int) -> None:
     here = Path(__file__).parent
@@ -130,6 +131,18 @@ def test_the_checks_can_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert atomics(kernel.made[0])
     with pytest.raises(triton.compiler.errors.CompilationError):
         Compiler(_mixes_shapes)[(1,)](torch.zeros(8), n=8)
+
+
+def test_the_definition_is_forced_in_every_thread() -> None:
+    """Autograd runs the backward pass of a GPU in a thread of its own."""
+
+    def choice() -> object:
+        return dispatch.choose("normals", int, torch.zeros(1))
+
+    with ThreadPoolExecutor(1) as other:
+        with dispatch.only_reference():
+            assert other.submit(choice).result() is int
+        assert other.submit(choice).result() is not int
 
 
 def test_without_triton_the_definition_runs(monkeypatch: pytest.MonkeyPatch) -> None:
