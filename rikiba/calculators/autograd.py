@@ -251,6 +251,8 @@ class PotentialCalculator:
         device = self.potential.device
         if device is not None and device != system.positions.device:
             return self(system.to(device), forces=forces, stress=stress).to(system.positions.device)
+        if self.precision == "full" and (device is None or device.type == "cpu"):
+            return self._on_device(system, forces, stress)
         with matmul_precision(self.precision, device, self.potential.dtype):
             return self._on_device(system, forces, stress)
 
@@ -285,7 +287,10 @@ class PotentialCalculator:
     def graph(self, system: System) -> Results:
         """Results with history, for Hessian-vector products and derivatives with respect to parameters.
 
-        `system.positions` may require a gradient: the energy is then a function of it.
+        `system.positions` may require a gradient: the energy is then a function of it. Results are on the
+        potential's device.
         """
+        device = self.potential.device
+        system = system if device is None or device == system.positions.device else system.to(device)
         with torch.enable_grad():
             return _with_energy(self.potential(system, self.pairs(system)), system)

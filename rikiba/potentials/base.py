@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -96,7 +97,7 @@ class Potential(nn.Module, ABC):
     @property
     def device(self) -> torch.device | None:
         """Where its parameters and constants lie; None where it has none, and runs where the structure is."""
-        for t in (*self.parameters(), *self.buffers()):
+        for t in chain(self.parameters(), self.buffers()):
             return t.device
         return None
 

@@ -86,6 +86,10 @@ def test_results_come_back_to_the_structure(there: Pretend) -> None:
     for name in ("energy", "forces", "stress"):
         assert found.need(name).device.type == "cpu" and not isinstance(found.need(name), There)
         torch.testing.assert_close(found.need(name), exact.need(name), rtol=1e-10, atol=1e-11)
+    graph = PotentialCalculator(moved[0]).graph
+    leaf = system.positions.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(graph(system.replace(positions=leaf)).need("energy").sum(), leaf)
+    torch.testing.assert_close(-slope, exact.need("forces"), rtol=1e-9, atol=1e-10)
     atoms = system.to_ase()[0]
     atoms.calc = as_ase(PotentialCalculator(moved[0]))
     torch.testing.assert_close(torch.from_numpy(atoms.get_forces()), exact.need("forces"))
