@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -107,13 +108,21 @@ class Potential(nn.Module, ABC):
             return p.dtype
         return torch.float64
 
+    @property
+    def device(self) -> torch.device | None:
+        """Where its parameters and constants lie; None where it has none, and runs where the structure is."""
+        for t in chain(self.parameters(), self.buffers()):
+            return t.device
+        return None
+
     def types(self, system: System) -> Int[Tensor, "atoms"]:
         """Index of each atom's element in `self.elements`.
 
         Raises ValueError for an element that the potential does not know or a System field it needs.
         """
         if not hasattr(self, "_type_table"):
-            self.register_buffer("_type_table", periodic_table.type_table(self.elements), persistent=False)
+            table = periodic_table.type_table(self.elements).to(system.numbers.device)
+            self.register_buffer("_type_table", table, persistent=False)
         types = self._type_table.to(system.numbers.device)[system.numbers]
         if bool((types < 0).any()):
             unknown = [s for s in system.symbols if s not in self.elements]
