@@ -1,17 +1,20 @@
 """Which implementation of an operation runs: the plain-torch definition or a faster one for the device."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
 _FASTER: dict[tuple[str, str], str] = {
     ("normals", "cpu"): "rikiba.kernels.random_cpu:normals",
     ("ornstein_uhlenbeck", "cpu"): "rikiba.kernels.random_cpu:ornstein_uhlenbeck",
+    ("pair_convolution", "cpu"): "rikiba.kernels.pair_convolution_cpu:evaluate",
+    ("pair_convolution_second", "cpu"): "rikiba.kernels.pair_convolution_cpu:second",
 }
 """(operation, device type) → "module:function". The module is imported when it is first needed."""
 
@@ -46,3 +49,27 @@ def forbid_forward_mode(operation: str, *tensors: Tensor) -> None:
                 f"{operation} has no forward-mode derivative; use reverse mode (torch.autograd.grad, "
                 "twice for Hessian-vector products)."
             )
+
+
+def needed_inputs(ctx: Any, inputs: Sequence[Any]) -> tuple[bool, ...]:
+    """Of each input of an autograd.Function, whether this backward pass goes on to ask for its gradient.
+
+    `ctx.needs_input_grad` says whether anyone could ask: with the gradient by positions alone, a function of
+    positions and weights would compute that by weights too. `inputs` are those that `forward` was given.
+    """
+    possible: tuple[bool, ...] = ctx.needs_input_grad
+    tensors = [k for k, x in enumerate(inputs) if isinstance(x, Tensor)]
+    following = getattr(ctx, "next_functions", ())
+    if len(following) != len(tensors):
+        return possible
+    wanted = list(possible)
+    for k, (node, _) in zip(tensors, following, strict=True):
+        wanted[k] = possible[k] and node is not None and _will_run(node)
+    return tuple(wanted)
+
+
+def _will_run(node: Any) -> bool:
+    try:
+        return bool(torch._C._will_engine_execute_node(node))
+    except (AttributeError, RuntimeError):  # a leaf that autograd.grad asks for; a torch without the function
+        return True
