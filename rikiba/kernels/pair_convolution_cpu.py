@@ -1,7 +1,6 @@
 """The pair convolution and its derivatives on the CPU, from and to tensors; kernels in `convolution_cpu`."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from . import convolution_cpu as kernels
 from .lanes import LANES
 from .pair_convolution import ConvolutionPlan, _Shape
 from .pair_convolution import evaluate as evaluate_in_torch
+from .parallel import each
 
 _GROUP = 64
 """Channels of a group, which one thread takes; part of the result, as sums over channels end there."""
@@ -72,19 +72,6 @@ def plain(*tensors: Tensor | None) -> bool:
     return right and all(t.dtype == given[0].dtype and not wrapped(t) for t in given)
 
 
-def each_group(channels: int, work: Callable[[int, int, int], None]) -> None:
-    """work(number, first channel, end) for every group of channels, on torch's number of threads."""
-    starts = range(0, channels, _GROUP)
-    jobs = [(k, v, min(v + _GROUP, channels)) for k, v in enumerate(starts)]
-    threads = min(torch.get_num_threads(), len(jobs))
-    if threads == 1:
-        for job in jobs:
-            work(*job)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda job: work(*job), jobs))
-
-
 class Operation:
     """One plan on one set of pairs and one number of channels: what every sweep reads."""
 
@@ -118,6 +105,10 @@ class Operation:
     def narrow(self, x: Tensor) -> Tensor:
         return x[..., : self.given] if self.extra else x
 
+    def _each(self, work: Callable[[int, int, int], None]) -> None:
+        """work(number, first channel, end) for every group of channels."""
+        each(self.groups, lambda k: work(k, k * _GROUP, min((k + 1) * _GROUP, self.channels)))
+
     def _common(self, radial: Radial, harmonics: Tensor | None, features: Tensor | None) -> tuple:  # type: ignore[type-arg]
         weights = self.like.new_ones(self.pairs) if radial.weights is None else radial.weights.detach()
         return (
@@ -130,9 +121,7 @@ class Operation:
         """A."""
         out = self.like.new_empty((self.shape.n_centres, self.plan.n_rows, self.channels))
         common, flat = self._common(radial, harmonics, features), out.view(-1).numpy()
-        each_group(
-            self.channels, lambda k, v0, v1: kernels.convolution_forward(v0, v1, *common, flat) or None
-        )
+        self._each(lambda k, v0, v1: kernels.convolution_forward(v0, v1, *common, flat))
         return self.narrow(out)
 
     def reverse(
@@ -160,7 +149,7 @@ class Operation:
             part = [self.none if s is None else s[k].view(-1).numpy() for s in sums]
             kernels.convolution_reverse(v0, v1, *common, g, part[0], slopes[0], part[1], slopes[1])
 
-        each_group(self.channels, work)
+        self._each(work)
         w, y = (None if s is None else (s[0] if len(s) == 1 else s.sum(0)) for s in sums)
         return [
             w,
@@ -197,10 +186,7 @@ class Operation:
         table = self.zeros(radial.table.shape[0], self.plan.n_couplings) if wanted[1] else None
         h = self.zeros(self.shape.n_senders, self.plan.n_features) if wanted[2] else None
         slopes = [self.none if x is None else x.view(-1).numpy() for x in (out, table, h)]
-        each_group(
-            self.channels,
-            lambda k, v0, v1: kernels.convolution_second(v0, v1, *common, *given, *slopes) or None,
-        )
+        self._each(lambda k, v0, v1: kernels.convolution_second(v0, v1, *common, *given, *slopes))
         return [None if x is None else self.narrow(x) for x in (out, table, h)]
 
 
