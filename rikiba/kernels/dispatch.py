@@ -14,6 +14,7 @@ _FASTER: dict[tuple[str, str], str] = {
     ("normals", "cpu"): "rikiba.kernels.random_cpu:normals",
     ("ornstein_uhlenbeck", "cpu"): "rikiba.kernels.random_cpu:ornstein_uhlenbeck",
     ("pair_convolution", "cpu"): "rikiba.kernels.pair_convolution_cpu:evaluate",
+    ("tabulated_convolution", "cpu"): "rikiba.kernels.tabulated_convolution_cpu:evaluate",
     ("symmetric_contraction", "cpu"): "rikiba.kernels.symmetric_contraction_cpu:evaluate",
     ("pair_convolution_second", "cpu"): "rikiba.kernels.pair_convolution_cpu:second",
 }
