@@ -20,6 +20,7 @@ from rikiba.core.system import System
 from rikiba.kernels.grouping import TypeGroups, group_by_type, segment_sum
 from rikiba.nn.atomic_energies import AtomicEnergies
 from rikiba.nn.cutoff import agnesi, polynomial
+from rikiba.nn.double_buffers import DoubleBuffers
 from rikiba.nn.equivariant import Convolution, DegreeLinear, ProductBasis, TypedDegreeLinear
 from rikiba.nn.mlp import NormalisedMLP
 from rikiba.nn.radial import Bessel
@@ -44,7 +45,7 @@ class _Edges(NamedTuple):
     harmonics: Float[Tensor, "pairs lm"]
 
 
-class MACE(Potential):
+class MACE(DoubleBuffers, Potential):
     """E_i = E0 + shift + scale·(Σ_t readout_t(h_i^(t)) + ZBL_i), arXiv:2206.07697, eqs. 6–13.
 
     Each layer t makes one-particle features A = (1/N̄) Σ_j R(r_ij)·[Y(r̂_ij) ⊗ h_j] (eq. 8), their symmetric

@@ -19,6 +19,7 @@ from rikiba.core.system import System
 from rikiba.kernels.grouping import TypeGroups, group_by_type, segment_sum
 from rikiba.nn.atomic_energies import AtomicEnergies
 from rikiba.nn.cutoff import polynomial, xplor
+from rikiba.nn.double_buffers import DoubleBuffers
 from rikiba.nn.irrep_layers import (
     Features,
     IrrepConvolution,
@@ -61,7 +62,7 @@ class _Atoms(NamedTuple):
     """1/√N̄ of each atom's type, where it depends on the type."""
 
 
-class NequIP(Potential):
+class NequIP(DoubleBuffers, Potential):
     """E_i = E0 + shift + scale·readout(h_i) + ZBL_i; layers h' = gate(W Σ_j R(r_ij)·[Y(r̂_ij) ⊗ h_j] + S h).
 
     Nat. Commun. 13, 2453 (2022), eqs. 2–8. Hidden features have `channels` of each degree l ≤ max_L.

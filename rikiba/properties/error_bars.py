@@ -58,7 +58,7 @@ def statistical_inefficiency(
     enough[-1] = True
     first = np.argmax(enough, axis=0)
     g = np.take_along_axis(running, first[None], axis=0)[0]
-    return np.maximum(g, 1.0)
+    return np.asarray(np.maximum(g, 1.0))
 
 
 def integrated_autocorrelation_time(series: Float[np.ndarray, "frames"], timestep: float = 1.0) -> float:

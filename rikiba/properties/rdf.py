@@ -118,16 +118,16 @@ def replica_error(per_frame: Sequence[Float[np.ndarray, "frames *rest"]]) -> Flo
     weights /= weights.sum()
     if max(len(x) for x in per_frame) < 2:
         means = np.array([x.mean(0) for x in per_frame])
-        return (
-            means.std(0, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.full(means.shape[1:], np.nan)
-        )
+        if len(means) < 2:
+            return np.full(means.shape[1:], np.nan)
+        return np.asarray(means.std(0, ddof=1) / np.sqrt(len(means)))
     own = [standard_errors(x) if len(x) > 1 else np.zeros(x.shape[1:]) for x in per_frame]
-    within = np.sqrt(sum((w * e) ** 2 for w, e in zip(weights, own, strict=True)))
+    within = np.asarray(np.sqrt(sum((w * e) ** 2 for w, e in zip(weights, own, strict=True))))
     if len(per_frame) < 4:
         return within
     means = np.array([x.mean(0) for x in per_frame])
     between = means.std(0, ddof=1) * np.sqrt((weights**2).sum())
-    return np.maximum(within, between)
+    return np.asarray(np.maximum(within, between))
 
 
 def _histograms(t: Trajectory, edges: np.ndarray, kinds: list[tuple[str, str]]) -> np.ndarray:

@@ -78,7 +78,7 @@ def test_a_longer_pair_list_changes_nothing(case: tuple[str, int]) -> None:
         torch.testing.assert_close(longer.need(name), own.need(name), rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c[0] != "mace"])
+@pytest.mark.parametrize("case", CASES)
 def test_constants_survive_single_precision(case: tuple[str, int]) -> None:
     """Only parameters may be rounded: with them put back, the energy is what it was."""
     potential = example(case)
