@@ -1,9 +1,9 @@
 """Compiled pair convolution: A_i = Σ_j R·C(Y ⊗ h_j), its reverse sweep, and the derivative of that sweep.
 
 R[q, p, c] = Σ_m w[q, m] t[row(q) + m, p, c]: a table of functions of distance with `taps` weights a pair, or
-with one tap, weight 1 and row(q) = q the values themselves. C·Y comes as `angular`, [pairs, terms], terms of a
+with one tap, weight 1 and row(q) = q the values themselves (taps are 6 or 1). C·Y comes as `angular`, [pairs, terms], terms of a
 coupling with m3 outside and m2 inside. Nothing of size pairs × channels × harmonics is stored. Arrays are
-flat, channels last, their number a multiple of 16.
+flat, channels last, their number a multiple of 32.
 
 Each function works on the channels v0 … v1 − 1 alone. Sums over channels are written apart for each such
 group, and groups do not depend on the number of threads: neither do the results.
@@ -15,6 +15,10 @@ import numpy as np
 
 from .compiled import compiled, inlined
 from .lanes import LANES, add, aligned, load, multiply, multiply_add, splat, spread, store, total
+
+
+WIDE = 2 * LANES
+"""Channels taken together."""
 
 
 class Couplings(NamedTuple):
@@ -33,18 +37,58 @@ class Couplings(NamedTuple):
 
 
 @inlined
-def _radial(table, at, stride, weights, w, taps):  # type: ignore[no-untyped-def]
-    value = multiply(spread(weights, w), load(table, at))
-    for m in range(1, taps):
-        value = multiply_add(spread(weights, w + m), load(table, at + m * stride), value)
-    return value
+def _six(weights, at):  # type: ignore[no-untyped-def]
+    """The weights of a pair, each in all lanes."""
+    return (
+        spread(weights, at), spread(weights, at + 1), spread(weights, at + 2),
+        spread(weights, at + 3), spread(weights, at + 4), spread(weights, at + 5),
+    )  # fmt: skip
 
 
 @inlined
-def _scatter(slope, at, stride, weights, w, taps, x):  # type: ignore[no-untyped-def]
-    for m in range(taps):
-        to = at + m * stride
-        store(slope, to, multiply_add(spread(weights, w + m), x, load(slope, to)))
+def _dot(w, table, at, stride):  # type: ignore[no-untyped-def]
+    x = multiply(w[0], load(table, at))
+    x = multiply_add(w[1], load(table, at + stride), x)
+    x = multiply_add(w[2], load(table, at + 2 * stride), x)
+    x = multiply_add(w[3], load(table, at + 3 * stride), x)
+    x = multiply_add(w[4], load(table, at + 4 * stride), x)
+    return multiply_add(w[5], load(table, at + 5 * stride), x)
+
+
+@inlined
+def _accumulate(slope, at, w, x):  # type: ignore[no-untyped-def]
+    store(slope, at, multiply_add(w, x, load(slope, at)))
+
+
+@inlined
+def _scatter(slope, at, stride, w, x):  # type: ignore[no-untyped-def]
+    _accumulate(slope, at, w[0], x)
+    _accumulate(slope, at + stride, w[1], x)
+    _accumulate(slope, at + 2 * stride, w[2], x)
+    _accumulate(slope, at + 3 * stride, w[3], x)
+    _accumulate(slope, at + 4 * stride, w[4], x)
+    _accumulate(slope, at + 5 * stride, w[5], x)
+
+
+@inlined
+def _scatter_both(slope, at, stride, w, x, dw, y):  # type: ignore[no-untyped-def]
+    store(slope, at, multiply_add(dw[0], y, multiply_add(w[0], x, load(slope, at))))
+    at += stride
+    store(slope, at, multiply_add(dw[1], y, multiply_add(w[1], x, load(slope, at))))
+    at += stride
+    store(slope, at, multiply_add(dw[2], y, multiply_add(w[2], x, load(slope, at))))
+    at += stride
+    store(slope, at, multiply_add(dw[3], y, multiply_add(w[3], x, load(slope, at))))
+    at += stride
+    store(slope, at, multiply_add(dw[4], y, multiply_add(w[4], x, load(slope, at))))
+    at += stride
+    store(slope, at, multiply_add(dw[5], y, multiply_add(w[5], x, load(slope, at))))
+
+
+@inlined
+def _inner(x0, x1, table, at, sum_):  # type: ignore[no-untyped-def]
+    """sum + x·table, lane by lane, of two vectors."""
+    return multiply_add(x0, load(table, at), multiply_add(x1, load(table, at + LANES), sum_))
 
 
 @compiled
@@ -69,23 +113,32 @@ def convolution_forward(  # type: ignore[no-untyped-def]
     stride = n_paths * channels
     acc = aligned(n_rows * width, out)
     zero = splat(acc.dtype.type(0))
+    w = (zero, zero, zero, zero, zero, zero)
     for a in range(len(start) - 1):
         for at in range(0, n_rows * width, LANES):
             store(acc, at, zero)
         for q in range(start[a], start[a + 1]):
+            if taps == 6:
+                w = _six(weights, 6 * q)
             for p in range(n_paths):
                 d2, d3 = couplings.d2[p], couplings.d3[p]
                 step = couplings.step[p] * width
                 t0 = q * n_terms + couplings.term[p]
                 f = (sender[q] * n_features + couplings.feature[p]) * channels
                 at = row[q] * stride + p * channels
-                for v in range(v0, v1, LANES):
-                    r = _radial(table, at + v, stride, weights, q * taps, taps)
+                for v in range(v0, v1, WIDE):
+                    if taps == 6:
+                        r0, r1 = _dot(w, table, at + v, stride), _dot(w, table, at + v + LANES, stride)
+                    else:
+                        r0, r1 = load(table, at + v), load(table, at + v + LANES)
                     for m2 in range(d2):
-                        x = multiply(r, load(features, f + m2 * channels + v))
+                        h = f + m2 * channels + v
+                        x0, x1 = multiply(r0, load(features, h)), multiply(r1, load(features, h + LANES))
                         k, t = couplings.row[p] * width + v - v0, t0 + m2
                         for _ in range(d3):
-                            store(acc, k, multiply_add(spread(angular, t), x, load(acc, k)))
+                            y = spread(angular, t)
+                            _accumulate(acc, k, y, x0)
+                            _accumulate(acc, k + LANES, y, x1)
                             k += step
                             t += d2
         for k in range(n_rows):
@@ -99,68 +152,83 @@ def convolution_reverse(  # type: ignore[no-untyped-def]
     v0, v1, start, sender, row, weights, taps, table, angular, features, n_features, couplings, n_terms,
     n_rows, channels, cotangent, weight_slope, table_slope, angular_slope, feature_slope
 ):  # fmt: skip
-    """From G = ∂E/∂A add to the derivatives by w, t, angular and h; an empty array is not wanted.
-
-    An argument whose derivative is the only one wanted is not read.
-    """
+    """From G = ∂E/∂A the derivatives by w and angular (written), t and h (added); empty ones are not wanted."""
     n_paths = len(couplings.d2)
     stride = n_paths * channels
     by_weight, by_table = len(weight_slope) > 0, len(table_slope) > 0
     by_angular, by_feature = len(angular_slope) > 0, len(feature_slope) > 0
     sums = aligned(n_terms * LANES, cotangent)
-    tap = aligned(taps * LANES, cotangent)
     zero = splat(sums.dtype.type(0))
+    w = (zero, zero, zero, zero, zero, zero)
     for a in range(len(start) - 1):
         for q in range(start[a], start[a + 1]):
-            for t in range(n_terms):
-                store(sums, t * LANES, zero)
-            for m in range(taps):
-                store(tap, m * LANES, zero)
+            s0, s1, s2, s3, s4, s5 = zero, zero, zero, zero, zero, zero
+            if by_angular:
+                for t in range(n_terms):
+                    store(sums, t * LANES, zero)
+            if taps == 6:
+                w = _six(weights, 6 * q)
             for p in range(n_paths):
                 d2, d3 = couplings.d2[p], couplings.d3[p]
                 step = couplings.step[p] * channels
-                term = couplings.term[p]
+                term, t0 = couplings.term[p], q * n_terms
                 f = (sender[q] * n_features + couplings.feature[p]) * channels
                 g0 = (a * n_rows + couplings.row[p]) * channels
                 at = row[q] * stride + p * channels
-                for v in range(v0, v1, LANES):
-                    r, u = zero, zero
-                    if by_angular or by_feature:
-                        r = _radial(table, at + v, stride, weights, q * taps, taps)
+                for v in range(v0, v1, WIDE):
+                    if taps == 6:
+                        r0, r1 = _dot(w, table, at + v, stride), _dot(w, table, at + v + LANES, stride)
+                    else:
+                        r0, r1 = load(table, at + v), load(table, at + v + LANES)
+                    u0, u1 = zero, zero
                     for m2 in range(d2):
                         to = f + m2 * channels + v
-                        h = zero
-                        if by_angular or by_table or by_weight:
-                            h = load(features, to)
-                        x, b = multiply(r, h), zero
+                        h0, h1 = load(features, to), load(features, to + LANES)
+                        b0, b1 = zero, zero
                         k, t = g0 + v, term + m2
                         if by_angular:
+                            x0, x1 = multiply(r0, h0), multiply(r1, h1)
                             for _ in range(d3):
-                                s = t * LANES
-                                store(sums, s, multiply_add(load(cotangent, k), x, load(sums, s)))
+                                y, c0, c1 = spread(angular, t0 + t), load(cotangent, k), load(cotangent, k + LANES)
+                                b0, b1 = multiply_add(y, c0, b0), multiply_add(y, c1, b1)
+                                both = multiply_add(c0, x0, multiply(c1, x1))
+                                store(sums, t * LANES, add(both, load(sums, t * LANES)))
                                 k += step
                                 t += d2
-                        if by_feature or by_table or by_weight:
-                            k, t = g0 + v, q * n_terms + term + m2
+                        else:
                             for _ in range(d3):
-                                b = multiply_add(spread(angular, t), load(cotangent, k), b)
+                                y = spread(angular, t0 + t)
+                                b0 = multiply_add(y, load(cotangent, k), b0)
+                                b1 = multiply_add(y, load(cotangent, k + LANES), b1)
                                 k += step
                                 t += d2
-                        u = multiply_add(b, h, u)
+                        u0, u1 = multiply_add(b0, h0, u0), multiply_add(b1, h1, u1)
                         if by_feature:
-                            store(feature_slope, to, multiply_add(r, b, load(feature_slope, to)))
+                            _accumulate(feature_slope, to, r0, b0)
+                            _accumulate(feature_slope, to + LANES, r1, b1)
+                    at_v = at + v
                     if by_table:
-                        _scatter(table_slope, at + v, stride, weights, q * taps, taps, u)
+                        if taps == 6:
+                            _scatter(table_slope, at_v, stride, w, u0)
+                            _scatter(table_slope, at_v + LANES, stride, w, u1)
+                        else:
+                            store(table_slope, at_v, u0)
+                            store(table_slope, at_v + LANES, u1)
                     if by_weight:
-                        for m in range(taps):
-                            s = m * LANES
-                            store(tap, s, multiply_add(load(table, at + v + m * stride), u, load(tap, s)))
+                        s0 = _inner(u0, u1, table, at_v, s0)
+                        s1 = _inner(u0, u1, table, at_v + stride, s1)
+                        s2 = _inner(u0, u1, table, at_v + 2 * stride, s2)
+                        s3 = _inner(u0, u1, table, at_v + 3 * stride, s3)
+                        s4 = _inner(u0, u1, table, at_v + 4 * stride, s4)
+                        s5 = _inner(u0, u1, table, at_v + 5 * stride, s5)
             if by_angular:
                 for t in range(n_terms):
                     angular_slope[q * n_terms + t] = total(load(sums, t * LANES))
             if by_weight:
-                for m in range(taps):
-                    weight_slope[q * taps + m] = total(load(tap, m * LANES))
+                to = 6 * q
+                weight_slope[to], weight_slope[to + 1] = total(s0), total(s1)
+                weight_slope[to + 2], weight_slope[to + 3] = total(s2), total(s3)
+                weight_slope[to + 4], weight_slope[to + 5] = total(s4), total(s5)
 
 
 @compiled
@@ -180,10 +248,16 @@ def convolution_second(  # type: ignore[no-untyped-def]
     by_out, by_table, by_feature = len(out) > 0, len(table_slope) > 0, len(feature_slope) > 0
     acc = aligned(n_rows * width, cotangent)
     zero = splat(acc.dtype.type(0))
+    w = (zero, zero, zero, zero, zero, zero)
+    dw = (zero, zero, zero, zero, zero, zero)
     for a in range(len(start) - 1):
         for at in range(0, n_rows * width, LANES):
             store(acc, at, zero)
         for q in range(start[a], start[a + 1]):
+            if taps == 6:
+                w = _six(weights, 6 * q)
+                if weights_change:
+                    dw = _six(weight_change, 6 * q)
             for p in range(n_paths):
                 d2, d3 = couplings.d2[p], couplings.d3[p]
                 step, far = couplings.step[p] * width, couplings.step[p] * channels
@@ -192,11 +266,17 @@ def convolution_second(  # type: ignore[no-untyped-def]
                 g0 = (a * n_rows + couplings.row[p]) * channels
                 at = row[q] * stride + p * channels
                 for v in range(v0, v1, LANES):
-                    r, dr = _radial(table, at + v, stride, weights, q * taps, taps), zero
-                    if weights_change:
-                        dr = _radial(table, at + v, stride, weight_change, q * taps, taps)
-                    if tables_change:
-                        dr = add(dr, _radial(table_change, at + v, stride, weights, q * taps, taps))
+                    dr = zero
+                    if taps == 6:
+                        r = _dot(w, table, at + v, stride)
+                        if weights_change:
+                            dr = _dot(dw, table, at + v, stride)
+                        if tables_change:
+                            dr = add(dr, _dot(w, table_change, at + v, stride))
+                    else:
+                        r = load(table, at + v)
+                        if tables_change:
+                            dr = load(table_change, at + v)
                     u, du = zero, zero
                     for m2 in range(d2):
                         to = f + m2 * channels + v
@@ -218,7 +298,7 @@ def convolution_second(  # type: ignore[no-untyped-def]
                             for _ in range(d3):
                                 y = spread(angular, t)
                                 b = multiply_add(y, load(cotangent, g), b)
-                                store(acc, k, multiply_add(y, dx, load(acc, k)))
+                                _accumulate(acc, k, y, dx)
                                 k += step
                                 g += far
                                 t += d2
@@ -228,9 +308,10 @@ def convolution_second(  # type: ignore[no-untyped-def]
                             x = multiply_add(r, db, load(feature_slope, to))
                             store(feature_slope, to, multiply_add(dr, b, x))
                     if by_table:
-                        _scatter(table_slope, at + v, stride, weights, q * taps, taps, du)
-                        if weights_change:
-                            _scatter(table_slope, at + v, stride, weight_change, q * taps, taps, u)
+                        if taps == 6:
+                            _scatter_both(table_slope, at + v, stride, w, du, dw, u)
+                        else:
+                            store(table_slope, at + v, du)
         if by_out:
             for k in range(n_rows):
                 to = (a * n_rows + k) * channels

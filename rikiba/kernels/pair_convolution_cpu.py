@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from . import convolution_cpu as kernels
-from .lanes import LANES
 from .pair_convolution import ConvolutionPlan, _Shape
 from .pair_convolution import evaluate as evaluate_in_torch
 from .parallel import each
@@ -78,7 +77,7 @@ class Operation:
     def __init__(self, plan: ConvolutionPlan, shape: _Shape, i: Tensor, j: Tensor, like: Tensor) -> None:
         self.layout, self.plan, self.shape = _layout(plan), plan, shape
         self.given, self.like = like.shape[-1], like
-        self.extra = -self.given % LANES
+        self.extra = -self.given % kernels.WIDE
         self.channels = self.given + self.extra
         self.groups = -(-self.channels // _GROUP)
         self.start = np.empty(shape.n_centres + 1, np.int64)
@@ -99,8 +98,17 @@ class Operation:
     def angular(self, harmonics: Tensor | None) -> np.ndarray:
         return self.none if harmonics is None else (harmonics.detach() @ self.layout.matrix).view(-1).numpy()
 
+    def _or_zeros(self, flat: np.ndarray, n: int) -> np.ndarray:
+        """What is not given because its derivative alone is wanted, and so does not matter, but is read."""
+        return flat if len(flat) == n else np.zeros(n, flat.dtype)
+
     def zeros(self, *shape: int) -> Tensor:
         return self.like.new_zeros((*shape, self.channels))
+
+    def _table_slope(self, radial: Radial, rows: int) -> Tensor:
+        """Where pairs have rows of their own every element will be written."""
+        shape = (rows, self.plan.n_couplings, self.channels)
+        return self.like.new_empty(shape) if radial.taps == 1 else self.like.new_zeros(shape)
 
     def narrow(self, x: Tensor) -> Tensor:
         return x[..., : self.given] if self.extra else x
@@ -110,10 +118,14 @@ class Operation:
         each(self.groups, lambda k: work(k, k * _GROUP, min((k + 1) * _GROUP, self.channels)))
 
     def _common(self, radial: Radial, harmonics: Tensor | None, features: Tensor | None) -> tuple:  # type: ignore[type-arg]
-        weights = self.like.new_ones(self.pairs) if radial.weights is None else radial.weights.detach()
+        weights = self.none if radial.weights is None else radial.weights.detach().reshape(-1).numpy()
+        n_table = (self.pairs if radial.table is None else len(radial.table)) * self.plan.n_couplings
+        table = self._or_zeros(self.flat(radial.table), n_table * self.channels)
+        angular = self._or_zeros(self.angular(harmonics), self.pairs * self.terms)
+        n_features = self.plan.n_features
+        flat = self._or_zeros(self.flat(features), self.shape.n_senders * n_features * self.channels)
         return (
-            self.start, self.sender, radial.row.numpy(), weights.reshape(-1).numpy(), radial.taps,
-            self.flat(radial.table), self.angular(harmonics), self.flat(features), self.plan.n_features,
+            self.start, self.sender, radial.row.numpy(), weights, radial.taps, table, angular, flat, n_features,
             self.layout.couplings, self.terms, self.plan.n_rows, self.channels,
         )  # fmt: skip
 
@@ -140,8 +152,7 @@ class Operation:
             self.like.new_empty((self.groups, self.pairs, n)) if want else None
             for want, n in ((wanted[0], radial.taps), (wanted[2], self.terms))
         ]
-        n_paths = self.plan.n_couplings
-        table = self.zeros(table_rows, n_paths) if wanted[1] else None
+        table = self._table_slope(radial, table_rows) if wanted[1] else None
         h = self.zeros(self.shape.n_senders, self.plan.n_features) if wanted[3] else None
         slopes = [self.none if x is None else x.view(-1).numpy() for x in (table, h)]
 
@@ -183,7 +194,7 @@ class Operation:
         )
         n_centres, n_rows = self.shape.n_centres, self.plan.n_rows
         out = self.like.new_empty((n_centres, n_rows, self.channels)) if wanted[0] else None
-        table = self.zeros(radial.table.shape[0], self.plan.n_couplings) if wanted[1] else None
+        table = self._table_slope(radial, len(radial.table)) if wanted[1] else None
         h = self.zeros(self.shape.n_senders, self.plan.n_features) if wanted[2] else None
         slopes = [self.none if x is None else x.view(-1).numpy() for x in (out, table, h)]
         self._each(lambda k, v0, v1: kernels.convolution_second(v0, v1, *common, *given, *slopes))

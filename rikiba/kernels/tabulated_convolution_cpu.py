@@ -8,6 +8,7 @@ from torch import Tensor
 from .dispatch import forbid_forward_mode, needed_inputs
 from .pair_convolution import ConvolutionPlan, _Shape
 from .pair_convolution_cpu import Operation, Radial, plain
+from .spline_table import TAPS
 from .tabulated_convolution import evaluate as evaluate_in_torch
 
 
@@ -48,7 +49,7 @@ def evaluate(
     args = (weights, table, harmonics, features)
     forbid_forward_mode("tabulated_convolution", *args)
     fixed = _Fixed(plan, _Shape(n_centres, features.shape[0]), i, j, row)
-    if not plain(*args) or not bool((i[1:] >= i[:-1]).all()):
+    if weights.shape[1] != TAPS or not plain(*args) or not bool((i[1:] >= i[:-1]).all()):
         return fixed.in_torch(*args)
     if len(row) and (int(row.min()) < 0 or int(row.max()) + weights.shape[1] > len(table)):
         raise ValueError(f"Rows {int(row.min())} … {int(row.max())} reach beyond a table of {len(table)}.")
