@@ -62,7 +62,9 @@ def main() -> None:
     systems = [System.from_ase([a]) for a in frames(case["structure"])]
     zeros = [torch.zeros(1, dtype=torch.float64), torch.zeros_like(systems[0].positions)]
     labels = Results(energy=zeros[0], forces=zeros[1])
-    batch = collate([Labelled(system=s, results=labels, level_of_theory="zero") for s in systems], cutoff=CUTOFF)
+    batch = collate(
+        [Labelled(system=s, results=labels, level_of_theory="zero") for s in systems], cutoff=CUTOFF
+    )
     found = evaluate(model, batch.system, batch.pairs)
     error = float((found.need("forces") - stored["forces"]).abs().max() / stored["forces"].abs().max())
     if not error < 1e-3:

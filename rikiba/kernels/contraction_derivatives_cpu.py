@@ -121,7 +121,7 @@ def _push_change(tree, s, half, a, da, m, dm, back, dback, g, t, d):  # type: ig
 def second(  # type: ignore[no-untyped-def]
     block, tree, kind, weights, features, n_rows, cotangent, n_out, channels, change, out, slope, weight_slope
 ):  # fmt: skip
-    """Of Σ change·(∂E/∂A): the derivatives by the cotangent and by A (written), by w (added, unless empty)."""
+    """Of Σ change·(∂E/∂A): derivatives by the cotangent and by A (written), by w (added, unless empty)."""
     n_inner, n_weights, v = len(tree.parent), len(tree.feature), block * WIDE
     a, g, b = aligned(n_rows * WIDE, slope), aligned(n_rows * WIDE, slope), aligned(n_out * WIDE, slope)
     da, db = aligned(n_rows * WIDE, slope), aligned(n_out * WIDE, slope)

@@ -1,9 +1,9 @@
 """Compiled pair convolution: A_i = Σ_j R·C(Y ⊗ h_j), its reverse sweep, and the derivative of that sweep.
 
-R[q, p, c] = Σ_m w[q, m] t[row(q) + m, p, c]: a table of functions of distance with `taps` weights a pair, or
-with one tap, weight 1 and row(q) = q the values themselves (taps are 6 or 1). C·Y comes as `angular`, [pairs, terms], terms of a
-coupling with m3 outside and m2 inside. Nothing of size pairs × channels × harmonics is stored. Arrays are
-flat, channels last, their number a multiple of 32.
+R[q, p, c] = Σ_m w[q, m] t[row(q) + m, p, c]: a table of functions of distance with six weights a pair, or
+with one tap, weight 1 and row(q) = q the values themselves (taps are 6 or 1). C·Y comes as `angular`,
+[pairs, terms], terms of a coupling with m3 outside and m2 inside. Nothing of size pairs × channels ×
+harmonics is stored. Arrays are flat, channels last, their number a multiple of 32.
 
 Each function works on the channels v0 … v1 − 1 alone. Sums over channels are written apart for each such
 group, and groups do not depend on the number of threads: neither do the results.
@@ -15,7 +15,6 @@ import numpy as np
 
 from .compiled import compiled, inlined
 from .lanes import LANES, add, aligned, load, multiply, multiply_add, splat, spread, store, total
-
 
 WIDE = 2 * LANES
 """Channels taken together."""
@@ -152,7 +151,7 @@ def convolution_reverse(  # type: ignore[no-untyped-def]
     v0, v1, start, sender, row, weights, taps, table, angular, features, n_features, couplings, n_terms,
     n_rows, channels, cotangent, weight_slope, table_slope, angular_slope, feature_slope
 ):  # fmt: skip
-    """From G = ∂E/∂A the derivatives by w and angular (written), t and h (added); empty ones are not wanted."""
+    """From G = ∂E/∂A derivatives by w and angular (written), t and h (added); empty ones are not wanted."""
     n_paths = len(couplings.d2)
     stride = n_paths * channels
     by_weight, by_table = len(weight_slope) > 0, len(table_slope) > 0
@@ -189,7 +188,11 @@ def convolution_reverse(  # type: ignore[no-untyped-def]
                         if by_angular:
                             x0, x1 = multiply(r0, h0), multiply(r1, h1)
                             for _ in range(d3):
-                                y, c0, c1 = spread(angular, t0 + t), load(cotangent, k), load(cotangent, k + LANES)
+                                y, c0, c1 = (
+                                    spread(angular, t0 + t),
+                                    load(cotangent, k),
+                                    load(cotangent, k + LANES),
+                                )
                                 b0, b1 = multiply_add(y, c0, b0), multiply_add(y, c1, b1)
                                 both = multiply_add(c0, x0, multiply(c1, x1))
                                 store(sums, t * LANES, add(both, load(sums, t * LANES)))

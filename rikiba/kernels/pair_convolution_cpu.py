@@ -125,8 +125,8 @@ class Operation:
         n_features = self.plan.n_features
         flat = self._or_zeros(self.flat(features), self.shape.n_senders * n_features * self.channels)
         return (
-            self.start, self.sender, radial.row.numpy(), weights, radial.taps, table, angular, flat, n_features,
-            self.layout.couplings, self.terms, self.plan.n_rows, self.channels,
+            self.start, self.sender, radial.row.numpy(), weights, radial.taps, table, angular, flat,
+            n_features, self.layout.couplings, self.terms, self.plan.n_rows, self.channels,
         )  # fmt: skip
 
     def forward(self, radial: Radial, harmonics: Tensor, features: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from . import contraction_derivatives_cpu as kernels
 from .contraction_cpu import WIDE, Tree
 from .dispatch import needed_inputs
 from .grouping import TypeGroups
-from .parallel import each
 from .pair_convolution_cpu import plain
+from .parallel import each
 from .symmetric_contraction import ContractionPlan
 from .symmetric_contraction import evaluate as evaluate_in_torch
 
@@ -34,8 +34,7 @@ def _layout(plan: ContractionPlan) -> _Layout:
     """Plans are compared by identity; their owners keep one for each dtype."""
     n_monomials = len(plan.first) + sum(len(a) for a, _ in plan.steps)
     dense = [
-        c.reshape(c.shape[0], d, n_monomials)
-        for c, d in zip(plan.coefficients, plan.components, strict=True)
+        c.reshape(c.shape[0], d, n_monomials) for c, d in zip(plan.coefficients, plan.components, strict=True)
     ]
     tree, monomial, output = arrange(plan, torch.cat([c.abs().amax(0) > 0 for c in dense]))
     n_out, n_couplings = sum(plan.components), sum(len(c) for c in dense)
@@ -100,7 +99,12 @@ class _Arrays:
     """Flat arrays with channels padded to blocks of 32."""
 
     def __init__(self, plan: ContractionPlan, kind: np.ndarray, features: Tensor, weights: Tensor) -> None:
-        self.layout, self.kind, self.n_rows, self.given = _layout(plan), kind, plan.n_features, features.shape[2]
+        self.layout, self.kind, self.n_rows, self.given = (
+            _layout(plan),
+            kind,
+            plan.n_features,
+            features.shape[2],
+        )
         self.extra = -self.given % WIDE
         self.channels = self.given + self.extra
         self.features, self.weights = self.flat(features), self._blocked(weights)
@@ -187,7 +191,12 @@ class _Reverse(torch.autograd.Function):
         args = ctx.saved_tensors
         needed = needed_inputs(ctx, (None, None, None, *args))[3:]
         if torch.is_grad_enabled() or weight_change is not None or change is None:
-            return None, None, None, *_second_in_torch(ctx.plan, ctx.kind, args, needed, change, weight_change)
+            return (
+                None,
+                None,
+                None,
+                *_second_in_torch(ctx.plan, ctx.kind, args, needed, change, weight_change),
+            )
         cotangent, features, weights = args
         arrays = _Arrays(ctx.plan, ctx.kind, features, weights)
         n_out = arrays.layout.n_out

@@ -26,9 +26,7 @@ class _Fixed(NamedTuple):
 
     def in_torch(self, weights: Tensor, table: Tensor, harmonics: Tensor, features: Tensor) -> Tensor:
         n = self.shape.n_centres
-        return evaluate_in_torch(
-            self.plan, self.i, self.j, self.row, weights, table, harmonics, features, n
-        )
+        return evaluate_in_torch(self.plan, self.i, self.j, self.row, weights, table, harmonics, features, n)
 
     def radial(self, weights: Tensor, table: Tensor) -> Radial:
         return Radial(self.row, weights, table, weights.shape[1])

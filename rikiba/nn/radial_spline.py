@@ -1,7 +1,7 @@
 """Radial networks at knots alone: a spline through them serves all pairs, in training too.
 
-A radial network is a function of one distance, so what thousands of pairs ask of it lies on a curve. Values at
-some hundred samples determine a quintic spline, T = M⁻¹ f(samples), linear in f: gradients of the weights
+A radial network is a function of one distance, so what thousands of pairs ask of it lies on a curve. Values
+at some hundred samples determine a quintic spline, T = M⁻¹ f(samples), linear in f: gradients of the weights
 flow through the samples.
 """
 

@@ -218,9 +218,7 @@ class PaiNNLayer(nn.Module):
         else:
             plan, features = edges.plan, torch.cat([x[:, :2], x[:, 2:] * mu[:n]], 1)
         senders = pairs.sync(features)
-        out = convolve(
-            plan, pairs.i, pairs.j, filters, edges.points, edges.harmonics, senders, q.shape[0]
-        )
+        out = convolve(plan, pairs.i, pairs.j, filters, edges.points, edges.harmonics, senders, q.shape[0])
         scalars, vectors = plan.split(out)
         return scalars[:, 0, 0], vectors.sum(2)
 

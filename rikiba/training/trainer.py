@@ -66,8 +66,8 @@ class Trainer:
         validation_interval_epochs: validate after every so many epochs
         checkpoint_interval_s: seconds between saves of the training state, where a folder is given
         seed: seed of the order of batches
-        radial_intervals: while training, evaluate radial networks at the knots of a spline of so many intervals
-            instead of at every pair, where the architecture can; none evaluates them at every pair
+        radial_intervals: intervals of the spline by whose knots radial networks are evaluated while training,
+            where the architecture can, instead of at every pair; none evaluates them at every pair
         dtype: precision of the potential while training; energies are summed in float64 always
         device: where to train, e.g. 'cpu' or 'cuda'
     """
@@ -239,8 +239,8 @@ class Trainer:
         if error <= max(1e-3 * size, 1e-3):
             return ()
         return (
-            f"With radial_intervals = {self.radial_intervals} forces differ by up to {error:.1e} eV/Å from those "
-            f"of the radial networks themselves (root mean square {size:.1e}); use more intervals.",
+            f"With radial_intervals = {self.radial_intervals} forces differ by up to {error:.1e} eV/Å from "
+            f"those of the radial networks themselves (root mean square {size:.1e}); use more intervals.",
         )
 
     def _label_notes(self, training: Dataset, validation: Dataset | None) -> tuple[str, ...]:
