@@ -2,7 +2,7 @@
 
 R[q, p, c] = Σ_m w[q, m] t[row(q) + m, p, c]: a table of functions of distance with six weights a pair, or
 with one tap, weight 1 and row(q) = q the values themselves (taps are 6 or 1). C·Y comes as `angular`,
-[pairs, terms], terms of a coupling with m3 outside and m2 inside. Nothing of size pairs × channels ×
+[pairs, terms], terms of a coupling with m3 outside and m2 inside (only m3 = m2 where all others vanish). Nothing of size pairs × channels ×
 harmonics is stored. Arrays are flat, channels last, their number a multiple of 32.
 
 Each function works on the channels v0 … v1 − 1 alone. Sums over channels are written apart for each such
@@ -26,7 +26,10 @@ class Couplings(NamedTuple):
     feature: np.ndarray
     """First row of h."""
     d2: np.ndarray
-    d3: np.ndarray
+    n3: np.ndarray
+    """Outputs of each m2: all m3, or m3 = m2 alone where C·Y is diagonal."""
+    shift: np.ndarray
+    """1 where C·Y is diagonal: m2 starts at output m2; otherwise 0."""
     term: np.ndarray
     """First column of `angular`."""
     row: np.ndarray
@@ -120,7 +123,7 @@ def convolution_forward(  # type: ignore[no-untyped-def]
             if taps == 6:
                 w = _six(weights, 6 * q)
             for p in range(n_paths):
-                d2, d3 = couplings.d2[p], couplings.d3[p]
+                d2, n3, shift = couplings.d2[p], couplings.n3[p], couplings.shift[p]
                 step = couplings.step[p] * width
                 t0 = q * n_terms + couplings.term[p]
                 f = (sender[q] * n_features + couplings.feature[p]) * channels
@@ -133,8 +136,8 @@ def convolution_forward(  # type: ignore[no-untyped-def]
                     for m2 in range(d2):
                         h = f + m2 * channels + v
                         x0, x1 = multiply(r0, load(features, h)), multiply(r1, load(features, h + LANES))
-                        k, t = couplings.row[p] * width + v - v0, t0 + m2
-                        for _ in range(d3):
+                        k, t = couplings.row[p] * width + v - v0 + m2 * shift * step, t0 + m2
+                        for _ in range(n3):
                             y = spread(angular, t)
                             _accumulate(acc, k, y, x0)
                             _accumulate(acc, k + LANES, y, x1)
@@ -168,7 +171,7 @@ def convolution_reverse(  # type: ignore[no-untyped-def]
             if taps == 6:
                 w = _six(weights, 6 * q)
             for p in range(n_paths):
-                d2, d3 = couplings.d2[p], couplings.d3[p]
+                d2, n3, shift = couplings.d2[p], couplings.n3[p], couplings.shift[p]
                 step = couplings.step[p] * channels
                 term, t0 = couplings.term[p], q * n_terms
                 f = (sender[q] * n_features + couplings.feature[p]) * channels
@@ -184,10 +187,10 @@ def convolution_reverse(  # type: ignore[no-untyped-def]
                         to = f + m2 * channels + v
                         h0, h1 = load(features, to), load(features, to + LANES)
                         b0, b1 = zero, zero
-                        k, t = g0 + v, term + m2
+                        k, t = g0 + v + m2 * shift * step, term + m2
                         if by_angular:
                             x0, x1 = multiply(r0, h0), multiply(r1, h1)
-                            for _ in range(d3):
+                            for _ in range(n3):
                                 y, c0, c1 = (
                                     spread(angular, t0 + t),
                                     load(cotangent, k),
@@ -199,7 +202,7 @@ def convolution_reverse(  # type: ignore[no-untyped-def]
                                 k += step
                                 t += d2
                         else:
-                            for _ in range(d3):
+                            for _ in range(n3):
                                 y = spread(angular, t0 + t)
                                 b0 = multiply_add(y, load(cotangent, k), b0)
                                 b1 = multiply_add(y, load(cotangent, k + LANES), b1)
@@ -262,7 +265,7 @@ def convolution_second(  # type: ignore[no-untyped-def]
                 if weights_change:
                     dw = _six(weight_change, 6 * q)
             for p in range(n_paths):
-                d2, d3 = couplings.d2[p], couplings.d3[p]
+                d2, n3, shift = couplings.d2[p], couplings.n3[p], couplings.shift[p]
                 step, far = couplings.step[p] * width, couplings.step[p] * channels
                 t0 = q * n_terms + couplings.term[p]
                 f = (sender[q] * n_features + couplings.feature[p]) * channels
@@ -288,9 +291,10 @@ def convolution_second(  # type: ignore[no-untyped-def]
                             dh = load(feature_change, to)
                         x, dx = multiply(r, h), multiply_add(r, dh, multiply(dr, h))
                         b, db = zero, zero
-                        k, t, g = couplings.row[p] * width + v - v0, t0 + m2, g0 + v
+                        k, t = couplings.row[p] * width + v - v0 + m2 * shift * step, t0 + m2
+                        g = g0 + v + m2 * shift * far
                         if angles_change:
-                            for _ in range(d3):
+                            for _ in range(n3):
                                 y, dy, c = spread(angular, t), spread(angular_change, t), load(cotangent, g)
                                 b, db = multiply_add(y, c, b), multiply_add(dy, c, db)
                                 store(acc, k, multiply_add(dy, x, multiply_add(y, dx, load(acc, k))))
@@ -298,7 +302,7 @@ def convolution_second(  # type: ignore[no-untyped-def]
                                 g += far
                                 t += d2
                         else:
-                            for _ in range(d3):
+                            for _ in range(n3):
                                 y = spread(angular, t)
                                 b = multiply_add(y, load(cotangent, g), b)
                                 _accumulate(acc, k, y, dx)

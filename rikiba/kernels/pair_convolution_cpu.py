@@ -40,19 +40,32 @@ def _layout(plan: ConvolutionPlan) -> _Layout:
     blocks = [(at, at + d * n, n) for at, (d, n) in _blocks(plan)]
     place = plan.from_output.tolist()
     columns: list[list[int]] = [[] for _ in kernels.Couplings._fields]
+    matrices: list[Tensor] = []
     row = term = 0
     for block in plan.blocks:
         d2 = block.features.stop - block.features.start
+        matrix = block.matrix.unflatten(1, (-1, d2))
         for g in block.groups:
-            for _ in range(g.first, g.last):
+            for k in range(g.last - g.first):
+                part = matrix[:, g.rows + k * g.d3 :][:, : g.d3]
+                diagonal = _is_diagonal(part)
+                part = part.diagonal(dim1=1, dim2=2) if diagonal else part.flatten(1)
                 first = outputs[place[row]]
                 step = next(n for start, stop, n in blocks if start <= first < stop)
-                values = (block.features.start, d2, g.d3, term, first, step)
+                n3 = 1 if diagonal else g.d3
+                values = (block.features.start, d2, n3, int(diagonal), term, first, step)
                 for column, value in zip(columns, values, strict=True):
                     column.append(value)
-                row, term = row + g.d3, term + g.d3 * d2
+                matrices.append(part)
+                row, term = row + g.d3, term + part.shape[1]
     couplings = kernels.Couplings(*(np.array(c, np.int64) for c in columns))
-    return _Layout(couplings, torch.cat([b.matrix for b in plan.blocks], 1))
+    return _Layout(couplings, torch.cat(matrices, 1))
+
+
+def _is_diagonal(matrix: Tensor) -> bool:
+    """Of a coupling's [harmonics, m3, m2]: whether only m3 = m2 occurs, as with harmonics of degree 0."""
+    _, d3, d2 = matrix.shape
+    return d2 > 1 and d2 == d3 and bool((matrix * (1.0 - torch.eye(d2).to(matrix)) == 0).all())
 
 
 def _blocks(plan: ConvolutionPlan) -> list[tuple[int, tuple[int, int]]]:

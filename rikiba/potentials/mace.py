@@ -194,7 +194,7 @@ class MACE(DoubleBuffers, Potential):
         r = torch.linalg.vector_norm(vectors, dim=1)
         edges = self._edges(pairs, types, r, vectors)
         interaction = self._repulsion(pairs, types, r) if self.zbl else r.new_zeros(len(types))
-        h = (self.embedding[types] / sqrt(len(self.elements)))[:, None, :]
+        h = (self.embedding.index_select(0, types) / sqrt(len(self.elements)))[:, None, :]
         readouts = list(self.readouts)
         for t, layer in enumerate(self.layers):
             h = layer(h, edges, groups)

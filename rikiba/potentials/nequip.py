@@ -240,7 +240,7 @@ class NequIP(DoubleBuffers, Potential):
         if self._normalisation.numel() > 1:
             normalisation = self._normalisation.to(r)[types][:, None, None]
         atoms = _Atoms(group_by_type(types, len(self.elements)), self.embedding, normalisation)
-        h: Features = [self.embedding[types][:, None, :]]
+        h: Features = [self.embedding.index_select(0, types)[:, None, :]]
         for layer in self.layers:
             h = layer(h, edges, atoms)
         interaction = self.readout(h[0][:, 0]).squeeze(-1).to(torch.float64)

@@ -141,7 +141,7 @@ class SchNet(Potential):
         r = torch.linalg.vector_norm(pairs.vectors(system, self.dtype), dim=1)
         filters, points = self.filters.at(r, self.radial_spline)
         plan, ones = self._plan.like(filters), r.new_ones((len(pairs), 1))
-        x = with_isolated(self.embedding, types) if self.isolated_limit else self.embedding[types]
+        x = with_isolated(self.embedding, types) if self.isolated_limit else self.embedding.index_select(0, types)
         for layer, w in zip(self.layers, filters, strict=True):
             x = layer(x, pairs, w, points, ones, plan)
         energies = self.readout(x).squeeze(-1).to(torch.float64)
@@ -215,10 +215,10 @@ def with_isolated(
     embedding: Float[Tensor, "types channels"], types: Tensor
 ) -> Float[Tensor, "atoms_plus_types channels"]:
     """First features of the atoms and, after them, of one atom of each element that will meet no other."""
-    return torch.cat([embedding[types], embedding])
+    return torch.cat([embedding.index_select(0, types), embedding])
 
 
 def above_isolated(energies: Float[Tensor, "atoms_plus_types"], types: Tensor) -> Float[Tensor, "atoms"]:
     """Energy of each atom above that of its element's isolated atom."""
     n = types.shape[0]
-    return energies[:n] - energies[n:][types]
+    return energies[:n] - energies[n:].index_select(0, types)
