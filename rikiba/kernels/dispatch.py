@@ -1,12 +1,13 @@
 """Which implementation of an operation runs: the plain-torch definition or a faster one for the device."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
@@ -17,6 +18,10 @@ _FASTER: dict[tuple[str, str], str] = {
     ("segment_sum", "cuda"): "rikiba.kernels.grouping_triton:sum_rows",
     ("normals", "cpu"): "rikiba.kernels.random_cpu:normals",
     ("ornstein_uhlenbeck", "cpu"): "rikiba.kernels.random_cpu:ornstein_uhlenbeck",
+    ("pair_convolution", "cpu"): "rikiba.kernels.pair_convolution_cpu:evaluate",
+    ("tabulated_convolution", "cpu"): "rikiba.kernels.tabulated_convolution_cpu:evaluate",
+    ("symmetric_contraction", "cpu"): "rikiba.kernels.symmetric_contraction_cpu:evaluate",
+    ("pair_convolution_second", "cpu"): "rikiba.kernels.pair_convolution_cpu:second",
 }
 """(operation, device type) → "module:function". The module is imported when it is first needed."""
 
@@ -71,3 +76,27 @@ def forbid_forward_mode(operation: str, *tensors: Tensor) -> None:
                 f"{operation} has no forward-mode derivative; use reverse mode (torch.autograd.grad, "
                 "twice for Hessian-vector products)."
             )
+
+
+def needed_inputs(ctx: Any, inputs: Sequence[Any]) -> tuple[bool, ...]:
+    """Of each input of an autograd.Function, whether this backward pass goes on to ask for its gradient.
+
+    `ctx.needs_input_grad` says whether anyone could ask: with the gradient by positions alone, a function of
+    positions and weights would compute that by weights too. `inputs` are those that `forward` was given.
+    """
+    possible: tuple[bool, ...] = ctx.needs_input_grad
+    tensors = [k for k, x in enumerate(inputs) if isinstance(x, Tensor)]
+    following = getattr(ctx, "next_functions", ())
+    if len(following) != len(tensors):
+        return possible
+    wanted = list(possible)
+    for k, (node, _) in zip(tensors, following, strict=True):
+        wanted[k] = possible[k] and node is not None and _will_run(node)
+    return tuple(wanted)
+
+
+def _will_run(node: Any) -> bool:
+    try:
+        return bool(torch._C._will_engine_execute_node(node))
+    except (AttributeError, RuntimeError):  # a leaf that autograd.grad asks for; a torch without the function
+        return True

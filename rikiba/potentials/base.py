@@ -21,6 +21,7 @@ from rikiba.core import elements as periodic_table
 from rikiba.core.pairs import Pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
+from rikiba.nn.radial_spline import RadialSpline
 
 
 class Program(Protocol):
@@ -69,6 +70,9 @@ class Potential(nn.Module, ABC):
     learned: ClassVar[bool] = True
     """False for classical forms, whose parameters come from literature rather than from data."""
 
+    radial_spline: RadialSpline | None = None
+    """Set while radial networks are interpolated, see `interpolate_radial`."""
+
     cutoff: float
     elements: tuple[str, ...]
     arguments: dict[str, Any]
@@ -95,6 +99,14 @@ class Potential(nn.Module, ABC):
     def program(self) -> Program | None:
         """Raw-kernel inference, if this potential has one; equal to `forward` to rounding."""
         return None
+
+    def interpolate_radial(self, intervals: int | None) -> bool:
+        """Evaluate radial networks at the knots of a spline instead of at every pair; None: no longer.
+
+        Training is then quicker, and differs by the spline's error. Gradients of the weights are those of the
+        interpolated potential. False where an architecture cannot.
+        """
+        return False
 
     @property
     def receptive_field(self) -> float:
