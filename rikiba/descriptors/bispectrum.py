@@ -6,7 +6,7 @@ All angular momenta are doubled here (j = 0, 1 … twojmax), so that half-intege
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import product
-from math import factorial, prod, sqrt
+from math import factorial, pi, prod, sqrt
 from typing import Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rikiba.kernels.bispectrum_cpu import Couplings, Layout
 from rikiba.nn.cutoff import cosine, polynomial
+from rikiba.nn.double_buffers import DoubleBuffers
 
 
 @lru_cache(maxsize=512)
@@ -54,7 +55,7 @@ def triples(twojmax: int) -> list[tuple[int, int, int]]:
     ]
 
 
-class Bispectrum(nn.Module):
+class Bispectrum(DoubleBuffers):
     """Bispectrum components of every atom.
 
     A neighbour at r = r(x, y, z) is a rotation of the 3-sphere, θ0 = f π (r − r_min)/(r_c − r_min),
@@ -127,28 +128,29 @@ class Bispectrum(nn.Module):
         e, n = self.n_channels, len(types)
         row = centre * e + (neighbour_types if e > 1 else 0)
         levels = self._summed(vectors, row, self.reach[types[centre], neighbour_types], neighbour_types, n * e)
-        own = self._self_weight(types).to(vectors.dtype)
+        own = self.self_weight(types).to(vectors.dtype)
         u = [
             m.unflatten(0, (n, e)) + own[:, :, None, None] * torch.eye(j + 1, dtype=m.dtype, device=m.device)
             for j, m in enumerate(levels)
         ]
         parts = torch.stack([self._component(u, *t) for t in self.triples], -1)
-        return parts.flatten(1) - self.isolated[types].to(vectors.dtype)
+        return parts.flatten(1) - self.isolated.to(vectors)[types]
 
     @cached_property
     def isolated(self) -> Float[Tensor, "elements components"]:
         """What is subtracted: the components of an atom without neighbours, or zeros."""
         kinds = torch.arange(len(self.elements))
-        own = self._self_weight(kinds)
+        own = self.self_weight(kinds)
         if not self.subtract_isolated:
             return torch.zeros((len(self.elements), self.n_components), dtype=torch.float64)
         size = [1.0 if self.normalised else j + 1.0 for _, _, j in self.triples]
         cubes = torch.einsum("ne,nf,ng->nefg", own, own, own)
         return (cubes[..., None] * torch.tensor(size, dtype=torch.float64)).flatten(1)
 
-    def _self_weight(self, types: Tensor) -> Float[Tensor, "atoms channels"]:
+    def self_weight(self, types: Int[Tensor, "atoms"]) -> Float[Tensor, "atoms channels"]:
+        """What an atom adds to the diagonal of each of its own U."""
         if self.n_channels == 1 or self.all_self:
-            return torch.ones((len(types), self.n_channels), dtype=torch.float64)
+            return torch.ones((len(types), self.n_channels), dtype=torch.float64, device=types.device)
         return nn.functional.one_hot(types, self.n_channels).double()
 
     def cut_off(self, r: Float[Tensor, "pairs"], reach: Float[Tensor, "pairs"]) -> Float[Tensor, "pairs"]:
@@ -167,7 +169,7 @@ class Bispectrum(nn.Module):
         reach = reach.to(vectors.dtype)
         r = vectors.norm(dim=-1)
         x, y, z = (vectors / r[:, None]).unbind(-1)
-        angle = self.angle_fraction * torch.pi * (r - self.r_min) / (reach - self.r_min)
+        angle = self.angle_fraction * pi * (r - self.r_min) / (reach - self.r_min)
         # beyond the pair's own cutoff the weight is zero whatever the angle
         factor = self.cut_off(r, reach) * self.weight.to(r.dtype)[neighbour_types]
         sine, cosine_ = torch.sin(angle), torch.cos(angle)

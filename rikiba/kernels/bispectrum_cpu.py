@@ -459,49 +459,54 @@ def rotate(slope, layout, channels, first_atom, n_atoms, rotated):  # type: igno
 
 
 @compiled
-def product_rows(i, j, values, gradients, out):  # type: ignore[no-untyped-def]
-    """out[atom, xyz, a ≤ b] += ∂(B_a B_b)/∂r of the atom, halved for a = b.
+def force_rows(i, j, types, values, gradients, width, products, out):  # type: ignore[no-untyped-def]
+    """out[atom, xyz, coefficients] += −∂(B, ½B_a², B_a B_b)/∂r of the atom, in the block of the centre's type.
 
+    A block has `width` columns: a constant, the components, and with `products` those for a ≤ b.
     `gradients` [pairs, components, 3] are ∂B_i/∂r_ij.
     """
     n = values.shape[1]
     d = np.empty(n)
     for p in range(len(i)):
-        b = values[i[p]]
+        b, first = values[i[p]], types[i[p]] * width + 1
         for x in range(3):
+            plus, minus = out[i[p], x, first:], out[j[p], x, first:]
             for k in range(n):
                 d[k] = gradients[p, k, x]
-            plus, minus = out[j[p], x], out[i[p], x]
-            at = 0
+                plus[k] += d[k]
+                minus[k] -= d[k]
+            if not products:
+                continue
+            at = n
             for k in range(n):
                 bk, dk = b[k], d[k]
                 plus[at] += bk * dk
                 minus[at] -= bk * dk
-                at += 1
                 for l in range(k + 1, n):
                     g = bk * d[l] + dk * b[l]
-                    plus[at + l - k - 1] += g
-                    minus[at + l - k - 1] -= g
-                at += n - k - 1
+                    plus[at + l - k] += g
+                    minus[at + l - k] -= g
+                at += n - k
 
 
 @compiled
 def centres(  # type: ignore[no-untyped-def]
-    sums, types, own, layout, couplings, wanted, values_wanted, first_slot, trace, terms, linear, quadratic, isolated,
+    sums, types, own, layout, couplings, wanted, values_wanted, first_slot, trace, linear, quadratic, isolated,
     values, energies, rotated,
 ):  # fmt: skip
     """Sweep over all atoms, 16 together: B, E = β·(B − B0) + ½ (B − B0)ᵀα(B − B0), and ∂E/∂U rotated.
 
     `linear` [types, components] is β; `quadratic` [types, components, components] is α, or has no rows;
-    `terms` [slots · channels, components] has the factors of `Couplings`. B itself (minus `isolated`) goes
+    B itself (minus `isolated`) goes
     to `values` [atoms, components] unless that has no rows; component k is `trace`[k] times what
     `components` finds in place `first_slot`[k].
     """
-    n_atoms, channels, n = len(types), own.shape[1], terms.shape[1]
+    n_atoms, channels, n = len(types), own.shape[1], linear.shape[1]
     size, all_size = layout.first[-1], layout.full[-1]
     half, slope = aligned(channels * size * 2 * LANES, sums), aligned(channels * size * 2 * LANES, sums)
     full = aligned(channels * all_size * 2 * LANES, sums)
-    found, strength = aligned(terms.shape[0] * LANES, sums), aligned(terms.shape[0] * LANES, sums)
+    n_slots = wanted.shape[0] * channels
+    found, strength = aligned(n_slots * LANES, sums), aligned(n_slots * LANES, sums)
     beta, b = np.zeros((n, LANES)), np.zeros((n, LANES))
     with_values = len(quadratic) > 0 or len(values) > 0
     for first in range(0, n_atoms, LANES):
@@ -528,11 +533,10 @@ def centres(  # type: ignore[no-untyped-def]
                     energies[first + m] += b[k, m] * (beta[k, m] + 0.5 * x)
                     beta[k, m] += x
         strength[:] = 0.0
-        for slot in range(terms.shape[0]):
-            for k in range(n):
-                if terms[slot, k] != 0.0:
-                    for m in range(LANES):
-                        strength[slot * LANES + m] += terms[slot, k] * beta[k, m]
+        for t in range(len(couplings.slot)):
+            at = (couplings.slot[t] * channels + couplings.channel[t]) * LANES
+            for m in range(LANES):
+                strength[at + m] += couplings.factor[t] * beta[couplings.component[t], m]
         adjoint(full, layout, couplings, wanted, strength, slope)
         if not len(quadratic):
             for m in range(count):

@@ -1,6 +1,8 @@
 """SNAP in compiled kernels: energies, pair gradients, and the rows of its design matrix."""
 
+import copy
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,6 +13,11 @@ from rikiba.core.pairs import Pairs
 from rikiba.core.system import System
 from rikiba.descriptors.bispectrum import Bispectrum
 from rikiba.kernels import bispectrum_cpu as kernels
+
+from .base import Design
+
+if TYPE_CHECKING:
+    from .snap import Snap
 
 _ENVELOPES = {"cosine": kernels.COSINE, "polynomial": kernels.POLYNOMIAL, "none": kernels.NONE}
 
@@ -35,7 +42,7 @@ class BispectrumSweep:
         self.layout, self.couplings = descriptor.layout(), descriptor.couplings()
         self._reach, self._weight = descriptor.reach.double().numpy(), descriptor.weight.double().numpy()
         kinds = torch.arange(len(descriptor.elements))
-        self._own = descriptor._self_weight(kinds).double().numpy()
+        self._own = descriptor.self_weight(kinds).double().numpy()
         self._isolated = descriptor.isolated.double().numpy()
         self._shape = kernels.Shape(
             _ENVELOPES[descriptor.envelope],
@@ -44,13 +51,11 @@ class BispectrumSweep:
             descriptor.r_min,
         )
         c = self.couplings
-        self._terms = np.zeros((len(c.result) * self.channels, self.n))
-        np.add.at(self._terms, (c.slot * self.channels + c.channel, c.component), c.factor)
         # the first of a component's three derivatives is the product that it is the trace of
         first = np.arange(self.n) * 3
         self._first_slot = c.slot[first] * self.channels + c.channel[first]
         self._trace = c.factor[first]
-        self._traced = np.zeros(len(self._terms), bool)
+        self._traced = np.zeros(len(c.result) * self.channels, bool)
         self._traced[self._first_slot] = True
 
     def neighbourhoods(
@@ -70,42 +75,102 @@ class BispectrumSweep:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(β·B + ½ BᵀαB of each atom, ∂E/∂r_ij, B or nothing); one β and α a type."""
         active = (linear != 0).any(0) | (quadratic != 0).any((0, 1))
-        wanted = ((self._terms != 0) & active).any(1).reshape(-1, self.channels)
-        traced = self._traced.reshape(-1, self.channels)
+        c, traced = self.couplings, self._traced.reshape(-1, self.channels)
+        wanted = np.zeros_like(traced)
+        kept = active[c.component]
+        wanted[c.slot[kept], c.channel[kept]] = True
         energies, found = np.zeros(len(n.types)), np.empty((len(n.types) if values else 0, self.n))
         rotated = np.empty((len(n.sums), self.layout.first[-1], 8))
         kernels.centres(
             n.sums, n.types, self._own, self.layout, self.couplings, wanted, traced, self._first_slot,
-            self._trace, self._terms, linear, quadratic, self._isolated, found, energies, rotated,
+            self._trace, linear, quadratic, self._isolated, found, energies, rotated,
         )  # fmt: skip
         gradient = np.zeros((n.n_pairs, 3))
         kernels.pair_slopes(n.start, n.parent, n.pairs, self.layout, rotated.reshape(-1), gradient)
         return energies, gradient, found
 
 
+    def gradients(self, n: _Neighbourhoods) -> tuple[np.ndarray, np.ndarray]:
+        """(B [atoms, components], ∂B_i/∂r_ij [pairs, components, 3])."""
+        out = np.empty((n.n_pairs, self.n, 3))
+        values = np.empty((0, self.n))
+        none = np.zeros((0, self.n, self.n))
+        kinds = len(self._own)
+        for k in range(self.n):
+            one = np.zeros((kinds, self.n))
+            one[:, k] = 1.0
+            _, out[:, k], found = self.energies(n, one, none, values=k == 0)
+            values = found if k == 0 else values
+        return values, out
+
+
 class CompiledSnap:
     """A snapshot of a SNAP as a program of compiled kernels, in float64."""
 
-    def __init__(
-        self,
-        descriptor: Bispectrum,
-        constants: Float[Tensor, "elements"],
-        linear: Float[Tensor, "elements components"],
-        quadratic: Float[Tensor, "elements components components"],
-        elements: Tensor,
-    ) -> None:
-        self._sweep = BispectrumSweep(descriptor)
-        self._constants = constants.detach().double().numpy().copy()
-        self._linear = linear.detach().double().contiguous().numpy().copy()
-        self._quadratic = quadratic.detach().double().contiguous().numpy().copy()
-        self._types = elements
+    def __init__(self, potential: "Snap") -> None:
+        self._sweep = BispectrumSweep(potential.descriptor)
+        constant, linear, quadratic = potential.parts(potential.coefficients.detach().double())
+        self._constants = (potential.atomic_energies.values + constant).numpy()
+        self._linear, self._quadratic = linear.contiguous().numpy().copy(), quadratic.numpy()
+        self._types = copy.deepcopy(potential).types
 
     def __call__(
         self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]
     ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "pairs 3"]]:
         """(energies per atom in eV, ∂E/∂r_ij in eV/Å), float64."""
-        types = self._types[system.numbers].numpy()
-        given = vectors.detach().double().contiguous().numpy()
-        n = self._sweep.neighbourhoods(types, pairs.i.numpy(), pairs.j.numpy(), given)
+        types = self._types(system).numpy()
+        n = self._sweep.neighbourhoods(types, pairs.i.numpy(), pairs.j.numpy(), _array(vectors))
         energies, gradient, _ = self._sweep.energies(n, self._linear, self._quadratic)
         return torch.from_numpy(energies + self._constants[types]), torch.from_numpy(gradient)
+
+
+def design(potential: "Snap", system: System, pairs: Pairs, *, forces: bool, stress: bool) -> Design:
+    """Rows of the design matrix: B and its products, and their analytic derivatives."""
+    sweep, types = BispectrumSweep(potential.descriptor), potential.types(system)
+    kinds, vectors = types.numpy(), _array(pairs.vectors(system))
+    i, j = pairs.i.numpy(), pairs.j.numpy()
+    n = sweep.neighbourhoods(kinds, i, j, vectors)
+    values, gradients = sweep.gradients(n)
+    n_kinds, products = len(potential.elements), potential.quadratic
+    own = torch.from_numpy(values)
+    per_atom = torch.cat([torch.ones_like(own[:, :1]), own, _products(own, own)], 1) if products else (
+        torch.cat([torch.ones_like(own[:, :1]), own], 1)
+    )
+    width = per_atom.shape[1]
+    row = system.system_index * n_kinds + types
+    energy = per_atom.new_zeros((system.n_systems * n_kinds, width)).index_add(0, row, per_atom)
+    f = s = None
+    if forces:
+        f = np.zeros((system.n_atoms, 3, n_kinds * width))
+        kernels.force_rows(i, j, kinds, values, gradients, width, products, f)
+        f = torch.from_numpy(f)
+    if stress:
+        outer = torch.einsum("pka,pb->pkab", torch.from_numpy(gradients), torch.from_numpy(vectors))
+        virial = own.new_zeros((*own.shape, 3, 3)).index_add(0, pairs.i, outer)
+        virial = 0.5 * (virial + virial.transpose(2, 3))
+        parts = [torch.zeros_like(virial[:, :1]), virial]
+        if products:
+            b = own[:, :, None, None]
+            parts.append(_products(b, virial) + _products(virial, b))
+        rows = torch.cat(parts, 1)
+        total = rows.new_zeros((system.n_systems * n_kinds, width, 3, 3)).index_add(0, row, rows)
+        total = total.view(system.n_systems, n_kinds * width, 3, 3).permute(0, 2, 3, 1)
+        volume = torch.where(system.has_volume, system.volume, torch.nan)
+        s = total / volume[:, None, None, None]
+    return Design(
+        energy=energy.view(system.n_systems, -1),
+        offset=system.total(potential.atomic_energies(types)),
+        forces=f,
+        stress=s,
+    )
+
+
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    """a_k b_l for k ≤ l, halved for k = l."""
+    row, column = torch.triu_indices(a.shape[1], a.shape[1])
+    half = torch.where(row == column, 0.5, 1.0).to(a.dtype)
+    return a[:, row] * b[:, column] * half.view(-1, *([1] * (a.dim() - 2)))
+
+
+def _array(vectors: Tensor) -> np.ndarray:
+    return vectors.detach().double().contiguous().numpy()
