@@ -25,6 +25,7 @@ class Buckingham(PairPotential):
     """
 
     references = ("10.1098/rspa.1938.0173",)
+    compiled_form = "buckingham"
 
     A: Tensor
     rho: Tensor
@@ -48,6 +49,10 @@ class Buckingham(PairPotential):
         self.register_buffer("A", tables["A_eV"])
         self.register_buffer("rho", tables["rho"])
         self.register_buffer("C", tables["C_eV_A6"])
+
+    def form_parameters(self) -> Float[Tensor, "types types 3"]:
+        """A (eV), ρ (Å) and C (eV·Å⁶)."""
+        return torch.stack([self.A, self.rho, self.C], -1)
 
     def pair_energy(
         self, r: Float[Tensor, "*pairs"], ti: Int[Tensor, "*pairs"], tj: Int[Tensor, "*pairs"]

@@ -34,6 +34,7 @@ class LennardJones(PairPotential):
     """
 
     references = ("10.1098/rspa.1924.0082",)
+    compiled_form = "lennard_jones"
 
     sigma: Tensor
     epsilon: Tensor
@@ -70,6 +71,10 @@ class LennardJones(PairPotential):
         self.register_buffer("sigma", mixed)
         self.register_buffer("epsilon", (e[:, None] * e[None, :]).sqrt())
         self.tail_correction = self.uses_positions = tail_correction
+
+    def form_parameters(self) -> Float[Tensor, "types types 2"]:
+        """4ε (eV) and σ (Å)."""
+        return torch.stack([4.0 * self.epsilon, self.sigma], -1)
 
     def pair_energy(
         self, r: Float[Tensor, "*pairs"], ti: Int[Tensor, "*pairs"], tj: Int[Tensor, "*pairs"]

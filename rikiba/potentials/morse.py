@@ -24,6 +24,7 @@ class Morse(PairPotential):
     """
 
     references = ("10.1103/PhysRev.34.57",)
+    compiled_form = "morse"
 
     depth: Tensor
     alpha: Tensor
@@ -47,6 +48,10 @@ class Morse(PairPotential):
         self.register_buffer("depth", tables["depth_eV"])
         self.register_buffer("alpha", tables["alpha_per_A"])
         self.register_buffer("distance", tables["distance"])
+
+    def form_parameters(self) -> Float[Tensor, "types types 3"]:
+        """D (eV), α (1/Å) and r₀ (Å)."""
+        return torch.stack([self.depth, self.alpha, self.distance], -1)
 
     def pair_energy(
         self, r: Float[Tensor, "*pairs"], ti: Int[Tensor, "*pairs"], tj: Int[Tensor, "*pairs"]

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +15,7 @@ from rikiba.core.system import System
 from rikiba.nn.cutoff import quintic
 from rikiba.nn.double_buffers import DoubleBuffers
 
-from .base import Potential, check_positive
+from .base import Potential, Program, check_positive
 
 Truncation = Literal["smooth", "cut", "shift", "force_shift"]
 
@@ -37,6 +37,9 @@ class PairPotential(DoubleBuffers, Potential):
     learned = False
     truncation: Truncation
     switch_from: float
+    compiled_form: ClassVar[str | None] = None
+    """Name of v in `rikiba.kernels.pair_forms_cpu`. Not inherited: a subclass may change v, so it says so
+    itself and gives `form_parameters`."""
 
     def set_truncation(self, cutoff: float, truncation: Truncation, switch_from: float | None) -> None:
         """Check and store how the potential ends; `switch_from` is 0.8·cutoff if not given."""
@@ -69,6 +72,43 @@ class PairPotential(DoubleBuffers, Potential):
             (slope,) = torch.autograd.grad(at_cutoff.sum(), rc)
         shifted = v - at_cutoff.detach()
         return shifted if self.truncation == "shift" else shifted - (r - self.cutoff) * slope
+
+    def form_parameters(self) -> Float[Tensor, "types types n"]:
+        """Parameters of the compiled form for each pair of types."""
+        raise NotImplementedError(f"{type(self).__name__} names no compiled form.")
+
+    def switch_ends(self) -> tuple[Float[Tensor, "types types"], Float[Tensor, "types types"]]:
+        """Where the smooth switch begins and ends for each pair of types, Å."""
+        n = len(self.elements)
+        stop = torch.full((n, n), float(self.cutoff), dtype=torch.float64)
+        return torch.full_like(stop, float(self.switch_from)), stop
+
+    def program(self) -> Program | None:
+        """Compiled kernels on the CPU; None for a form that has none, or a tail correction."""
+        form = vars(type(self)).get("compiled_form")
+        if form is None or self.uses_positions or any(b.device.type != "cpu" for b in self.buffers()):
+            return None
+        from .term_programs import PairProgram
+
+        start, stop = self.switch_ends()
+        value, slope = torch.zeros_like(stop), torch.zeros_like(stop)
+        if self.truncation != "smooth":
+            start = stop
+        if self.truncation in ("shift", "force_shift"):
+            value, slope = self._at_cutoff()
+            slope = slope if self.truncation == "force_shift" else torch.zeros_like(slope)
+        ends = torch.stack([start, stop, value, slope], -1)
+        return PairProgram(self, form=form, parameters=self.form_parameters(), ends=ends)
+
+    def _at_cutoff(self) -> tuple[Float[Tensor, "types types"], Float[Tensor, "types types"]]:
+        """v and v' of each pair of types at the cutoff."""
+        types = torch.arange(len(self.elements))
+        ti, tj = torch.meshgrid(types, types, indexing="ij")
+        with torch.enable_grad():
+            r = torch.full(ti.shape, float(self.cutoff), dtype=torch.float64).requires_grad_()
+            value = self.pair_energy(r, ti, tj)
+            (slope,) = torch.autograd.grad(value.sum(), r)
+        return value.detach(), slope
 
     def forward(self, system: System, pairs: Pairs) -> Results:
         types = self.types(system)

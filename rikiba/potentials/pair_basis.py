@@ -14,7 +14,7 @@ from rikiba.nn.atomic_energies import AtomicEnergies
 from rikiba.nn.cutoff import polynomial
 from rikiba.nn.radial import chebyshev
 
-from .base import Design, LinearPotential, check_positive, seeded
+from .base import Design, LinearPotential, Program, check_positive, seeded
 
 
 class PairBasis(LinearPotential):
@@ -85,6 +85,26 @@ class PairBasis(LinearPotential):
         if self.one_body:
             energies = energies + self.coefficients[-len(self.elements) :][types]
         return Results(energies=energies)
+
+    def program(self) -> Program | None:
+        """Compiled kernels in float64 on the CPU; None for a subclass, or coefficients elsewhere."""
+        if type(self) is not PairBasis or self.coefficients.device.type != "cpu":
+            return None
+        from .term_programs import PairProgram
+
+        c = self.coefficients.detach().double()
+        n = self.n_pair_types * self.n_basis
+        table = c[:n].view(self.n_pair_types, self.n_basis)[self.pair_type]
+        head = torch.tensor([self.cutoff, float(self.envelope_power)], dtype=torch.float64)
+        stop = torch.full((*table.shape[:2], 1), self.cutoff, dtype=torch.float64)
+        one_body = self.atomic_energies.values
+        return PairProgram(
+            self,
+            form="chebyshev",
+            parameters=torch.cat([head.expand(*table.shape[:2], 2), table], -1),
+            ends=torch.cat([stop, stop, torch.zeros_like(stop), torch.zeros_like(stop)], -1),
+            one_body=one_body + c[n:] if self.one_body else one_body,
+        )
 
     def design(self, system: System, pairs: Pairs, *, forces: bool, stress: bool) -> Design:
         types = self.types(system)

@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Sequence
 
 import torch
+from ase import Atoms
 
 from rikiba.core import elements as periodic_table
-from rikiba.core.pairs import Pairs
+from rikiba.core.pairs import Pairs, find_pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
 
-from .base import Potential
+from .base import Potential, Program
 
 
 class Sum(Potential):
@@ -63,6 +64,35 @@ class Sum(Potential):
             total = part if total is None else total + part
         assert total is not None
         return total
+
+    def program(self) -> Program | None:
+        """Each term by its own program, or by automatic differentiation of that term alone.
+
+        None where no term has one, or where a term without one reads positions directly or answers more
+        than energies.
+        """
+        found = [(term, term.program()) for term in self._potentials]
+        plain = [term for term, program in found if program is None]
+        if len(plain) == len(found) or not all(self._energies_alone(term) for term in plain):
+            return None
+        from .term_programs import AutogradProgram, PairProgram, SumProgram
+
+        terms: list[tuple[Program, float | None]] = []
+        for term, program in found:
+            reach = None if isinstance(program, PairProgram) else term.cutoff
+            terms.append((AutogradProgram(term) if program is None else program, reach))
+        return SumProgram(self, terms)
+
+    def _energies_alone(self, term: Potential) -> bool:
+        """Whether a program can stand for a term: it answers a row of atoms with energies alone."""
+        if term.uses_positions or term.needs or any(p.device.type != "cpu" for p in term.parameters()):
+            return False
+        n = len(self.elements)
+        row = Atoms(list(self.elements), [[0.9 * term.cutoff * k, 0.0, 0.0] for k in range(n)])
+        system = System.from_ase(row)
+        with torch.no_grad():
+            answer = term(system, find_pairs(system, term.cutoff))
+        return answer.spread is None and {q.name for q in answer.present()} <= {"energy", "energies"}
 
     @classmethod
     def examples(cls) -> "list[Sum]":

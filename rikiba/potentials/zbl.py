@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rikiba.core import elements as periodic_table
+from rikiba.core import units
 from rikiba.nn.repulsion import zbl_pair_energy
 
 from .base import check_positive
@@ -27,6 +28,8 @@ class Zbl(PairPotential):
             radii (where that is shorter than `cutoff`) and the switch begins at half of that; 0.9 stays
             below every bond.
     """
+
+    compiled_form = "zbl"
 
     reach: Tensor
 
@@ -55,6 +58,19 @@ class Zbl(PairPotential):
             radii = periodic_table.covalent_radius(numbers)
             sums = covalent_fraction * (radii[:, None] + radii[None, :])
             self.reach = sums.clamp(max=cutoff)
+
+    def form_parameters(self) -> Float[Tensor, "types types 2"]:
+        """Z_i Z_j e²/(4πε₀) (eV·Å) and 1/a (1/Å)."""
+        z = self.Z.double()
+        charge = units.coulomb_constant * z[:, None] * z[None, :]
+        inverse = (z[:, None] ** 0.23 + z[None, :] ** 0.23) / (0.8854 * units.bohr)
+        return torch.stack([charge, inverse], -1)
+
+    def switch_ends(self) -> tuple[Float[Tensor, "types types"], Float[Tensor, "types types"]]:
+        """Where the smooth switch begins and ends for each pair of types, Å."""
+        if self.covalent_fraction is None:
+            return super().switch_ends()
+        return 0.5 * self.reach.double(), self.reach.double()
 
     def pair_energy(
         self, r: Float[Tensor, "*pairs"], ti: Int[Tensor, "*pairs"], tj: Int[Tensor, "*pairs"]

@@ -246,13 +246,27 @@ def distances(x: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> tuple[float, 
 def independent_samples(lengths: Sequence[np.ndarray]) -> float:
     """Number of independent samples in series [frames, bonds]: the slower of length and squared deviation.
 
-    A length oscillates and forgets its phase quickly; its amplitude is remembered much longer.
+    A length oscillates and forgets its phase quickly; its amplitude is remembered much longer, often beyond
+    the end of a trajectory, which then does not show it. With four or more trajectories the scatter between
+    their averages bounds the number too: R·σ²/σ_R² for R of them, with σ² the variance of all values and
+    σ_R² that of the averages.
     """
-    total = 0.0
+    total = np.zeros(lengths[0].shape[1])
     for x in lengths:
         if len(x) < 8:
-            total += x.shape[1]
+            total += 1.0
             continue
         g = np.maximum(statistical_inefficiency(x), statistical_inefficiency((x - x.mean(0)) ** 2))
-        total += float((len(x) / g).sum())
-    return total
+        total += len(x) / g
+    if len(lengths) >= 4:
+        total = np.minimum(total, _samples_by_scatter(lengths))
+        mean = np.concatenate(lengths).mean(0)
+        total = np.minimum(total, _samples_by_scatter([(x - mean) ** 2 for x in lengths]))
+    return float(total.sum())
+
+
+def _samples_by_scatter(series: Sequence[np.ndarray]) -> np.ndarray:
+    between = np.var([x.mean(0) for x in series], axis=0, ddof=1)
+    whole = np.concatenate(series).var(0)
+    shown = between > 0
+    return np.divide(len(series) * whole, between, out=np.full(len(whole), np.inf), where=shown)

@@ -74,3 +74,14 @@ def test_a_slowly_changing_amplitude_counts_as_few_samples() -> None:
     slow = (amplitude * np.cos(0.7 * t))[:, None]
     assert independent_samples([slow]) < 100
     assert independent_samples([rng.normal(size=(4000, 1))]) > 3000
+
+
+def test_an_amplitude_kept_for_a_whole_trajectory_counts_by_the_scatter_between_them() -> None:
+    """Modes whose energy no trajectory changes: each brings about two values, however many frames it has."""
+    rng = np.random.default_rng(4)
+    t = np.arange(1000)
+    energies = rng.exponential(size=(16, 3))
+    kept = [np.sqrt(e) * np.cos(0.7 * t[:, None] + rng.uniform(0, 6, 3)) for e in energies]
+    assert 3 * 16 < independent_samples(kept) < 3 * 16 * 6
+    mixed = [rng.normal(size=(1000, 3)) for _ in range(16)]
+    assert independent_samples(mixed) > 20000

@@ -1,0 +1,105 @@
+"""Inference of pair potentials and of sums by compiled kernels."""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rikiba.core.pairs import Pairs
+from rikiba.core.system import System
+from rikiba.kernels.pair_forms_cpu import FORMS, pair_sum
+
+from .base import Potential, Program
+
+Answer = tuple[Float[Tensor, "atoms"], Float[Tensor, "pairs 3"]]
+
+
+class PairProgram:
+    """½ Σ_ij w_{Z_i Z_j}(r_ij) of one closed form, plus an energy per atom of each type.
+
+    Args:
+        potential: gives the types of atoms.
+        form: a name in `rikiba.kernels.pair_forms_cpu.FORMS`.
+        parameters: of the form, [types, types, n].
+        ends: (start, stop, value, slope) of each pair of types; see `pair_sum`.
+        one_body: eV per atom of each type.
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        *,
+        form: str,
+        parameters: Float[Tensor, "types types n"],
+        ends: Float[Tensor, "types types 4"],
+        one_body: Float[Tensor, "types"] | None = None,
+    ) -> None:
+        self._types = potential.types
+        self._form = FORMS[form]
+        self._parameters = parameters.detach().double().clone().contiguous().numpy()
+        self._ends = ends.detach().double().clone().contiguous().numpy()
+        self._one_body = None if one_body is None else one_body.detach().double().clone()
+
+    def __call__(self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]) -> Answer:
+        """(energies per atom in eV, ∂E/∂r_ij in eV/Å), float64; pairs may reach beyond the cutoff."""
+        types = self._types(system)
+        energies = torch.zeros(len(types), dtype=torch.float64)
+        if self._one_body is not None:
+            energies = self._one_body[types]
+        given = vectors.detach().to(torch.float64).contiguous()
+        gradient = torch.zeros_like(given)
+        pair_sum(
+            self._form, given.numpy(), pairs.i.numpy(), pairs.j.numpy(), types.numpy(), self._parameters,
+            self._ends, energies.numpy(), gradient.numpy(),
+        )  # fmt: skip
+        return energies, gradient
+
+
+class AutogradProgram:
+    """A snapshot of a potential without compiled kernels, by automatic differentiation."""
+
+    def __init__(self, potential: Potential) -> None:
+        self._potential = copy.deepcopy(potential).requires_grad_(False)
+
+    def __call__(self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]) -> Answer:
+        """(energies per atom in eV, ∂E/∂r_ij in eV/Å), float64."""
+        with torch.enable_grad():
+            leaf = vectors.detach().requires_grad_()
+            energies = self._potential(system, pairs.with_vectors(leaf)).need("energies")
+            gradient = None
+            if energies.requires_grad:
+                (gradient,) = torch.autograd.grad(energies.sum(), leaf, allow_unused=True)
+        if gradient is None:
+            gradient = torch.zeros_like(leaf)
+        return energies.detach().to(torch.float64), gradient.to(torch.float64)
+
+
+class SumProgram:
+    """Σ_k E_k, each term by its own program on the pairs within its own cutoff.
+
+    Args:
+        whole: gives the types of atoms.
+        terms: (program, cutoff in Å); None where the program itself leaves out pairs beyond its cutoff.
+    """
+
+    def __init__(self, whole: Potential, terms: Sequence[tuple[Program, float | None]]) -> None:
+        self._types = whole.types
+        self._terms = list(terms)
+
+    def __call__(self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]) -> Answer:
+        """(energies per atom in eV, ∂E/∂r_ij in eV/Å), float64."""
+        self._types(system)  # each element known to the sum
+        energies = torch.zeros(system.n_atoms, dtype=torch.float64)
+        gradient = torch.zeros((len(pairs), 3), dtype=torch.float64)
+        for program, cutoff in self._terms:
+            if cutoff is None or cutoff >= pairs.cutoff:
+                part, slope = program(system, pairs, vectors)
+                gradient += slope
+            else:
+                own, parent = pairs.with_vectors(vectors).within(system, cutoff)
+                part, slope = program(system, own, vectors[parent])
+                gradient.index_add_(0, parent, slope)
+            energies += part
+        return energies, gradient
