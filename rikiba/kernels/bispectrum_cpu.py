@@ -447,7 +447,11 @@ def rotate(slope, layout, channels, first_atom, n_atoms, rotated):  # type: igno
                 for m in range(min(LANES, n_atoms - first_atom)):
                     row = (first_atom + m) * channels + e
                     for ma in range(j + 1):
-                        low, here, high = (2 * ma * LANES + m, 2 * (ma + 1) * LANES + m, 2 * (ma + 2) * LANES + m)
+                        low, here, high = (
+                            2 * ma * LANES + m,
+                            2 * (ma + 1) * LANES + m,
+                            2 * (ma + 2) * LANES + m,
+                        )
                         to = rotated[row, k0 + ma]
                         up, down, twist = float(j - ma), float(ma), float(j - 2 * ma)
                         to[0], to[1] = w[here], w[here + LANES]

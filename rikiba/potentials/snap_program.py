@@ -89,7 +89,6 @@ class BispectrumSweep:
         kernels.pair_slopes(n.start, n.parent, n.pairs, self.layout, rotated.reshape(-1), gradient)
         return energies, gradient, found
 
-
     def gradients(self, n: _Neighbourhoods) -> tuple[np.ndarray, np.ndarray]:
         """(B [atoms, components], ∂B_i/∂r_ij [pairs, components, 3])."""
         out = np.empty((n.n_pairs, self.n, 3))
@@ -133,8 +132,10 @@ def design(potential: "Snap", system: System, pairs: Pairs, *, forces: bool, str
     values, gradients = sweep.gradients(n)
     n_kinds, products = len(potential.elements), potential.quadratic
     own = torch.from_numpy(values)
-    per_atom = torch.cat([torch.ones_like(own[:, :1]), own, _products(own, own)], 1) if products else (
-        torch.cat([torch.ones_like(own[:, :1]), own], 1)
+    per_atom = (
+        torch.cat([torch.ones_like(own[:, :1]), own, _products(own, own)], 1)
+        if products
+        else (torch.cat([torch.ones_like(own[:, :1]), own], 1))
     )
     width = per_atom.shape[1]
     row = system.system_index * n_kinds + types

@@ -57,7 +57,11 @@ class LinearFit:
             "rank": self.rank,
             "condition_number": self.condition_number,
             "objective": self.objective,
-            **({} if self.effective_parameters is None else {"effective_parameters": self.effective_parameters}),
+            **(
+                {}
+                if self.effective_parameters is None
+                else {"effective_parameters": self.effective_parameters}
+            ),
             "wall_time_s": self.seconds,
             **{k: v for k, v in self.errors.items() if v is not None},
         }
@@ -117,9 +121,13 @@ class LeastSquares:
         if not (self.ridge >= 0 and math.isfinite(self.ridge)) or self.batch_size < 1:
             raise ValueError(f"ridge must be ≥ 0 and batch_size ≥ 1; given {self.ridge}, {self.batch_size}.")
         if self.regulariser not in ("ridge", "bayesian_ridge", "ard"):
-            raise ValueError(f"regulariser is 'ridge', 'bayesian_ridge' or 'ard'; given '{self.regulariser}'.")
+            raise ValueError(
+                f"regulariser is 'ridge', 'bayesian_ridge' or 'ard'; given '{self.regulariser}'."
+            )
         if self.regulariser != "ridge" and (self.ridge or self.solver != "qr"):
-            raise ValueError(f"'{self.regulariser}' finds λ itself and needs solver = 'qr'; leave ridge at 0.")
+            raise ValueError(
+                f"'{self.regulariser}' finds λ itself and needs solver = 'qr'; leave ridge at 0."
+            )
         self.loss()
 
     def loss(self) -> Loss:
@@ -163,7 +171,7 @@ class LeastSquares:
         notes = _rank_notes(rank, len(prior), system.rows)
         tested = training if validation is None else validation
         checks = Loader(tested, batch_size=self.batch_size, cutoff=potential.cutoff, shuffle=False)
-        _, _, errors = validate(potential, checks.batches(0), self.loss(), Processes())
+        _, _, errors = validate(potential, checks.batches(0), self.loss(), Processes(), potential.program())
         columns = error_columns(errors)
         if validation is None:
             columns = {k.replace("valid_", "train_"): v for k, v in columns.items()}
@@ -271,9 +279,7 @@ def _rank_notes(rank: int, columns: int, rows: int) -> tuple[str, ...]:
     return (text,)
 
 
-def _weighted(
-    dataset: Dataset, group_weights: Mapping[str, float | Mapping[str, float]] | None
-) -> Dataset:
+def _weighted(dataset: Dataset, group_weights: Mapping[str, float | Mapping[str, float]] | None) -> Dataset:
     """The same frames with the factors of their groups in their weights."""
     if not group_weights:
         return dataset
@@ -286,7 +292,9 @@ def _weighted(
         each = factor if isinstance(factor, Mapping) else dict.fromkeys(TERMS, factor)
         wrong = [k for k, w in each.items() if k not in TERMS or not 0.0 <= w < math.inf]
         if wrong:
-            raise ValueError(f"group_weights['{frame.group}'] may have {', '.join(TERMS)}, ≥ 0; given {each}.")
+            raise ValueError(
+                f"group_weights['{frame.group}'] may have {', '.join(TERMS)}, ≥ 0; given {each}."
+            )
         weights = frame.weights | {k: frame.weights.get(k, 1.0) * w for k, w in each.items()}
         out.append(replace(frame, weights=weights))
     return Dataset(out, dataset.name)

