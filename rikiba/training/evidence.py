@@ -34,7 +34,7 @@ def bayesian_ridge(
 
     With z ~ N(0, 1/α) and b − Az ~ N(0, 1/β): γ = Σ_k β s_k²/(α + β s_k²), α = γ/|z|², β = (N − γ)/|Az − b|²,
     until they change by less than `tolerance`; s_k are the singular values of A.
-    MacKay, doi:10.1162/neco.1992.4.3.415, eqs. 4.8 to 4.10.
+    MacKay, doi:10.1162/neco.1992.4.3.415, section 4.
 
     Raises ValueError where there are no more rows than coefficients or the right-hand side is zero.
     """

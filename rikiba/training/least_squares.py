@@ -18,7 +18,7 @@ from rikiba.data.dataset import Dataset
 from rikiba.potentials.base import Design, LinearPotential
 
 from .distributed import Processes
-from .evidence import Evidence, automatic_relevance, bayesian_ridge
+from .evidence import automatic_relevance, bayesian_ridge
 from .loss import TERMS, Loss
 from .result import error_columns
 from .step import validate

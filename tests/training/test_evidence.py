@@ -61,7 +61,7 @@ def test_covariance_says_how_far_off_the_coefficients_are() -> None:
     """Normalised errors of many problems have variance 1; with a wrong noise they do not."""
     scores = []
     for seed in range(60):
-        a, b, planted, factor = problem(seed, rows=100, columns=5)
+        _, b, planted, factor = problem(seed, rows=100, columns=5)
         found = bayesian_ridge(factor, len(b))
         scores.append((found.solution - planted) / np.sqrt(np.diag(found.covariance)))
     assert 0.8 < np.mean(np.square(scores)) < 1.25
