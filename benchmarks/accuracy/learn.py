@@ -7,8 +7,8 @@
 One thread. rMD17 (doi:10.1088/2632-2153/abba6f): the first n training frames of split 01, of which the
 last tenth validates, tested on its 1,000 test frames. mlearn (doi:10.1021/acs.jpca.9b08723): the published
 division, with stress; all training frames train and nothing is used to stop early. Data come from the
-folder that RIKIBA_DATA names (mlearn-Si from examples/silicon/data). Potentials in LINEAR are solved for, without limit of time.
-Writes results/DATA_POTENTIAL_FRAMES.json beside this file: test errors, settings, wall time.
+folder that RIKIBA_DATA names (mlearn-Si from examples/silicon/data). Potentials in
+LINEAR are solved for, without limit of time. Writes results/DATA_POTENTIAL_FRAMES.json beside this file: test errors, settings, wall time.
 """
 
 import argparse
