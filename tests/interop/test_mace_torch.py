@@ -9,11 +9,12 @@ import pytest
 import torch
 from ase import Atoms
 
-from rikiba.calculators.autograd import evaluate
+from rikiba.calculators.autograd import evaluate, run_program
 from rikiba.core.pairs import find_pairs
 from rikiba.core.system import System
 from rikiba.interop.mace_torch import Weights, change_of_basis, read_mace_torch
 from rikiba.nn.coupling import symmetric_couplings
+from rikiba.potentials.base import Program
 from rikiba.potentials.mace import MACE
 
 FOLDER = Path(__file__).parents[1] / "peers" / "mace" / "reference"
@@ -43,14 +44,20 @@ def build(weights: Weights) -> MACE:
     return model
 
 
-def worst(model: MACE, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, float]:
+def worst(
+    model: MACE, arrays: dict[str, np.ndarray], about: dict[str, Any], *, program: Program | None = None
+) -> dict[str, float]:
     """Largest difference in energies (eV per atom), forces (eV/Å) and stress (eV/Å³) over all structures."""
     out = {"energies": 0.0, "forces": 0.0, "stress": 0.0}
     for name in about["structures"]:
         s = {k.split("/")[2]: v for k, v in arrays.items() if k.startswith(f"structures/{name}/")}
         atoms = Atoms(numbers=s["numbers"], positions=s["positions"], cell=s["cell"], pbc=s["pbc"])
         system = System.from_ase(atoms)
-        found = evaluate(model, system, find_pairs(system, model.cutoff), forces=True, stress=True)
+        pairs = find_pairs(system, model.cutoff)
+        if program is None:
+            found = evaluate(model, system, pairs, forces=True, stress=True)
+        else:
+            found = run_program(program, system, pairs, forces=True, stress=True)
         expected = {"energies": s["node_energy"], "forces": s["forces"]}
         if "stress" in s:
             expected["stress"] = s["stress"][None]
@@ -70,6 +77,22 @@ def test_equal_to_mace_torch(case: str) -> None:
     assert difference["energies"] < 1e-10
     assert difference["forces"] < 1e-10
     assert difference["stress"] < 1e-11
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_compiled_program_equals_mace_torch(case: str) -> None:
+    """With the radial networks themselves, and with their tables in both precisions."""
+    arrays, about = load(case)
+    model = build(read(arrays, about["arguments"]))
+    exact, tables = model.program(tabulate=False), model.program(tabulate=True)
+    single = model.float().program()
+    assert exact is not None and tables is not None and single is not None
+    found = worst(model, arrays, about, program=exact)
+    assert found["energies"] < 1e-10 and found["forces"] < 1e-10 and found["stress"] < 1e-11
+    largest = max(float(np.abs(v).max()) for k, v in arrays.items() if k.endswith("/forces"))
+    for program, allowed in ((tables, 1e-5), (single, 1e-5 + 2e-5 * largest)):
+        found = worst(model, arrays, about, program=program)
+        assert found["energies"] < allowed and found["forces"] < allowed and found["stress"] < allowed
 
 
 @pytest.mark.parametrize("setting", ["avg_num_neighbors", "gate"])

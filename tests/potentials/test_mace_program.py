@@ -139,15 +139,42 @@ def test_same_bits_each_time_whatever_ran_before() -> None:
     again = both(model, program, batch())[0]
     assert torch.equal(first.need("forces"), again.need("forces"))
     assert torch.equal(first.need("energy"), again.need("energy"))
+
+
+@pytest.mark.parametrize("tabulate", [True, False])
+@pytest.mark.parametrize("number", [1, 2, 5, 6])
+def test_several_threads(number: int, tabulate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Same bits at equal thread counts; between counts only sums of neighbours' shares are ordered anew."""
+    import rikiba.potentials.mace_program as module
+
+    used: list[int] = []
+    plain = module.in_threads
+    monkeypatch.setattr(module, "in_threads", lambda task, n: (used.append(n), plain(task, n)))
+    monkeypatch.setattr(module, "_PAIRS_A_THREAD", 4)
+    model = build(**VARIANTS[number])
+    program = model.program(tabulate=tabulate)
+    atoms = bulk("CO", "rocksalt", a=4.2).repeat((4, 3, 2))
+    atoms.rattle(0.1, seed=2)
+    system = System.from_ase([atoms, ethanol(), Atoms("O")])
     threads = torch.get_num_threads()
+    found: dict[int, Results] = {}
     try:
-        torch.set_num_threads(2)
-        exact = build(max_L=1, l_max=2)
-        two = both(exact, exact.program(), batch())[0]
-        torch.set_num_threads(1)
-        assert_equal(two, both(exact, exact.program(), batch())[0], 1e-11)
+        for count in (1, 2, 3, 2, 3):
+            torch.set_num_threads(count)
+            used.clear()
+            pairs = find_pairs(system, model.cutoff)
+            assert program is not None
+            result = run_program(program, system, pairs, stress=True)
+            assert set(used) == {count} and torch.get_num_threads() == count
+            if count in found:
+                assert torch.equal(result.need("forces"), found[count].need("forces"))
+                assert torch.equal(result.need("energies"), found[count].need("energies"))
+            found[count] = result
     finally:
         torch.set_num_threads(threads)
+    largest = float(found[1].need("forces").abs().max())
+    for count in (2, 3):
+        assert_equal(found[count], found[1], 1e-12 * max(1.0, largest))
 
 
 def test_a_batch_is_its_parts() -> None:

@@ -1,0 +1,100 @@
+"""What is compared with whom: one entry a model of a peer."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from structures import NAMES
+
+MACE: dict[str, Any] = {"l_max": 3, "correlation": 3, "n_layers": 2, "cutoff": 5.0}
+NEQUIP: dict[str, Any] = {
+    "r_max": 5.0,
+    "num_layers": 4,
+    "num_features": 64,
+    "parity": False,
+    "radial_mlp_width": 128,
+}
+SCHNETPACK: dict[str, Any] = {"cutoff": 5.0, "channels": 128, "n_layers": 3, "n_radial": 20}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model.
+
+    `peer` names the environment (install_peers.py) and the module `<peer>_side.py`; `target` is the ratio
+    that the project set itself; `motion` is for steps of molecular dynamics instead of single calls; `equal`
+    is False where the peer's model is another one, so that there are no equal numbers to check.
+    """
+
+    peer: str
+    label: str
+    settings: dict[str, Any]
+    target: float | None = None
+    structures: tuple[str, ...] = NAMES
+    motion: bool = False
+    equal: bool = True
+    ours: dict[str, Any] = field(default_factory=dict)
+    """Settings of the model on our side where it is another one."""
+
+
+FEW = ("ethanol", "Si-64", "Si-216", "water-192")
+"""For models that compile for minutes for every set of elements."""
+MACE_64 = {**MACE, "channels": 64, "max_L": 0}
+CASES: dict[str, Case] = {
+    "mace-128x0e": Case("mace", "MACE 128x0e", {**MACE, "channels": 128, "max_L": 0}, 20),
+    "mace-128x0e+128x1o": Case("mace", "MACE 128x0e+128x1o", {**MACE, "channels": 128, "max_L": 1}, 20),
+    "mace-64x0e": Case("mace", "MACE 64x0e", MACE_64),
+    "mace-64x0e-md": Case("mace", "MACE 64x0e, MD step", MACE_64, 20, ("Si-216",), motion=True),
+    "nequip-l1": Case("nequip", "NequIP l=1, eager", {**NEQUIP, "l_max": 1}, 12),
+    "nequip-l2": Case("nequip", "NequIP l=2, eager", {**NEQUIP, "l_max": 2}, 12),
+    "nequip-l1-aoti": Case(
+        "nequip", "NequIP l=1, AOTInductor", {**NEQUIP, "l_max": 1, "aoti": True}, 10, FEW
+    ),
+    "nequip-l2-aoti": Case(
+        "nequip", "NequIP l=2, AOTInductor", {**NEQUIP, "l_max": 2, "aoti": True}, 10, FEW
+    ),
+    "sevennet-0": Case(
+        "sevennet", "SevenNet-0", {"file": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth"}, 20
+    ),
+    "schnet": Case("schnetpack", "SchNet, 128 channels", {**SCHNETPACK, "model": "SchNet"}, 10),
+    "painn": Case("schnetpack", "PaiNN, 128 channels", {**SCHNETPACK, "model": "PaiNN"}, 10),
+    "reaxff": Case(
+        "lammps",
+        "ReaxFF against MACE 64x0e, MD step",
+        {"style": "reaxff"},
+        1,
+        ("water-192",),
+        motion=True,
+        equal=False,
+        ours=MACE_64,
+    ),
+    "snap": Case(
+        "lammps",
+        "SNAP against MACE 64x0e, MD step",
+        {"style": "snap"},
+        None,
+        ("Si-216",),
+        motion=True,
+        equal=False,
+        ours=MACE_64,
+    ),
+    "tersoff": Case(
+        "lammps",
+        "Tersoff against MACE 64x0e, MD step",
+        {"style": "tersoff"},
+        None,
+        ("Si-216",),
+        motion=True,
+        equal=False,
+        ours=MACE_64,
+    ),
+}
+
+PACKAGES = {
+    "mace": ("mace-torch", "torch", "e3nn"),
+    "nequip": ("nequip", "torch", "e3nn"),
+    "sevennet": ("sevenn", "torch", "e3nn"),
+    "schnetpack": ("schnetpack", "torch"),
+    "lammps": ("lammps",),
+    "rikiba": ("torch", "numba", "numpy"),
+}
+"""Whose versions are written down."""
