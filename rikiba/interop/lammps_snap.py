@@ -32,7 +32,7 @@ _NO_PHYSICS = ("chunksize", "parallelthresh")
 
 
 def load_lammps_snap(coefficients: str | Path, parameters: str | Path) -> Weights:
-    """Read a `.snapcoeff` and its `.snapparam` file; `Weights.build()` makes the `Snap`.
+    """Read a `.snapcoeff` and its `.snapparam` file into what `Snap` is built from.
 
     Other potentials that a file is meant to be overlaid with (ZBL) are not part of these files.
     Raises ValueError for what is not such a file, and for `switchinnerflag`, which is not offered.
@@ -71,7 +71,8 @@ def read_lammps_snap(coefficients: str, parameters: str) -> Weights:
         )
     table = torch.tensor([values for *_, values in blocks], dtype=torch.float64)
     order = [given.index(s) for s in potential.elements]
-    return Weights("Snap", arguments, {"coefficients": _reordered(potential, table, order).flatten()})
+    tensors = potential.state_dict() | {"coefficients": _reordered(potential, table, order).flatten()}
+    return Weights("Snap", arguments, tensors)
 
 
 def write_lammps_snap(potential: Snap, coefficients: str | Path, parameters: str | Path) -> None:

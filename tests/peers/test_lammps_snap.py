@@ -27,7 +27,7 @@ CASES = [(name, s) for name, case in REFERENCE["random"].items() for s in case["
 
 def built(weights: Weights) -> Snap:
     potential = Snap(**weights.arguments)
-    potential.load_state_dict(weights.tensors, strict=False)
+    potential.load_state_dict(weights.tensors)
     return potential
 
 

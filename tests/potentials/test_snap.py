@@ -166,7 +166,7 @@ def test_published_errors_of_published_coefficients(
     stem = data_dir / "potentials" / "lammps" / name
     weights = load_lammps_snap(f"{stem}.snapcoeff", f"{stem}.snapparam")
     model = Snap(**weights.arguments)
-    model.load_state_dict(weights.tensors, strict=False)
+    model.load_state_dict(weights.tensors)
     file = data_dir / "mlearn" / element / "test.xyz"
     test = read(file, level_of_theory="PBE (VASP)", stress_key="stress")
     found = errors(PotentialCalculator(model), test).values
