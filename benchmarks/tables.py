@@ -279,9 +279,32 @@ neighbour lists is set against one of rikiba.
 """
 
 
+def training() -> list[str]:
+    """Milliseconds of a training step, ours and others'."""
+    found = json.loads((HERE / "training_step" / "results.json").read_text())
+    out = [
+        "## A training step",
+        "",
+        "Energies, forces, loss, gradient and Adam of one batch on the same weights; float32, one thread, "
+        "pairs at hand, both programs in turns "
+        f"(`python benchmarks/training_step/compare.py`); the least of all steps in {found['about']['rounds']} "
+        "rounds.",
+        "",
+        "| potential | batch | peer | its ms | rikiba ms | ratio | load |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    return out + [
+        f"| {r['case'].split(', e')[0]} | {r['structure']} | {r['peer'].split(',')[0]} | {r['peer_ms']:.0f} | "
+        f"{r['rikiba_ms']:.1f} | {r['ratio']:.1f} | {r['load_average']:.1f} |"
+        for r in found["results"]
+    ]
+
+
 def page() -> str:
     """The whole page."""
-    return "\n".join([INTRODUCTION, *peers(), "", *accuracy(), "", *overhead(), "", *roofline(), ""])
+    return "\n".join(
+        [INTRODUCTION, *peers(), "", *training(), "", *accuracy(), "", *overhead(), "", *roofline(), ""]
+    )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .dispatch import choose
+from .dispatch import choose, needed_inputs
 
 _CHUNK_ELEMENTS = 2**18
 """Pairs are taken in chunks of about this many message elements, so that intermediates stay in cache."""
@@ -220,9 +220,19 @@ class _Family(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:  # type: ignore[override]
         i, j, *args = ctx.saved_tensors
+        needed = needed_inputs(ctx, (None, None, None, i, j, *args))[5:]
         total: list[Tensor | None] = [None] * 4
+        fixed = (None,) * 5
+        if ctx.targets != (0,) and not torch.is_grad_enabled() and not needed[2]:
+            changes: list[Tensor | None] = [None] * 4
+            for slot, gradient in zip(ctx.targets, gradients, strict=True):
+                changes[slot] = gradient
+            second = choose("pair_convolution_second", _no_second, i)
+            found = second(needed, ctx.plan, ctx.shape, i, j, args, changes)
+            if found is not None:
+                return (*fixed, *found)
         for slot, gradient in zip(ctx.targets, gradients, strict=True):
-            wanted = tuple(k for k in range(4) if k != slot and ctx.needs_input_grad[5 + k])
+            wanted = tuple(k for k in range(4) if k != slot and needed[k])
             if gradient is None or not wanted:
                 continue
             changed = [gradient if k == slot else a for k, a in enumerate(args)]
@@ -232,7 +242,11 @@ class _Family(torch.autograd.Function):
             for k, value in zip(wanted, found, strict=True):
                 before = total[k]
                 total[k] = value if before is None else before + value
-        return (None, None, None, None, None, *total)
+        return (*fixed, *total)
+
+
+def _no_second(*_: Any) -> None:
+    """Nothing faster than a sum over the slots."""
 
 
 def evaluate(

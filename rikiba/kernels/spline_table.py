@@ -5,6 +5,8 @@ with b_m the six pieces of the uniform B-spline of degree 5. The six rows of coe
 neighbours in memory, and the six weights are shared by all columns.
 """
 
+from functools import lru_cache
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -24,11 +26,22 @@ _PIECES = (
 
 def spline_weights(t: Float[Tensor, "n"], order: int = 0) -> Float[Tensor, "n 6"]:
     """The `order`-th derivative of b_0 … b_5 with respect to t."""
-    pieces = torch.tensor(_PIECES, dtype=t.dtype, device=t.device) / 120.0
+    pieces = _pieces(order, t.dtype, t.device)
+    powers = [torch.ones_like(t)]
+    for _ in range(1, pieces.shape[0]):
+        powers.append(powers[-1] * t)
+    return torch.stack(powers, 1) @ pieces
+
+
+@lru_cache(maxsize=32)
+def _pieces(order: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The `order`-th derivative of the pieces, [powers of t, 6]."""
+    if order >= TAPS:
+        return torch.zeros(1, TAPS, dtype=dtype, device=device)
+    pieces = torch.tensor(_PIECES, dtype=torch.float64) / 120.0
     for _ in range(order):
-        pieces = pieces[:, 1:] * torch.arange(1, pieces.shape[1], dtype=t.dtype, device=t.device)
-    powers = t[:, None] ** torch.arange(pieces.shape[1], device=t.device)
-    return powers @ pieces.T
+        pieces = pieces[:, 1:] * torch.arange(1.0, pieces.shape[1], dtype=torch.float64)
+    return pieces.T.contiguous().to(dtype=dtype, device=device)
 
 
 def spline_coefficients(

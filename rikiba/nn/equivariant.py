@@ -14,10 +14,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rikiba.kernels.grouping import TypeGroups, matmul_by_type
-from rikiba.kernels.pair_convolution import ConvolutionPlan, Coupling, pair_convolution, plan_convolution
+from rikiba.kernels.pair_convolution import ConvolutionPlan, Coupling, plan_convolution
 from rikiba.kernels.symmetric_contraction import ContractionPlan, plan_contraction, symmetric_contraction
 
 from .coupling import symmetric_couplings
+from .radial_spline import SplinePoints, convolve
 from .so3 import clebsch_gordan, degrees
 
 P = TypeVar("P", ConvolutionPlan, ContractionPlan)
@@ -134,12 +135,14 @@ class Convolution(nn.Module):
         self,
         i: Int[Tensor, "pairs"],
         j: Int[Tensor, "pairs"],
-        radial: Float[Tensor, "pairs couplings channels"],
+        radial: Float[Tensor, "rows couplings channels"],
         harmonics: Float[Tensor, "pairs lm"],
         features: Float[Tensor, "atoms lm_in channels"],
+        points: SplinePoints | None = None,
     ) -> Float[Tensor, "atoms lm_out channels"]:
+        """With `points` the rows of `radial` are a spline's coefficients, not pairs."""
         plan = self.plan.like(radial)
-        out = pair_convolution(plan, i, j, radial, harmonics, features, features.shape[0])
+        out = convolve(plan, i, j, radial, points, harmonics, features, features.shape[0])
         parts = [
             part.flatten(2) @ (w * (1.0 / sqrt(w.shape[0])))
             for part, w in zip(plan.split(out), self.mix, strict=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .cutoff import cosine, polynomial
 from .mlp import activation
 from .radial import Bessel, Gaussian
+from .radial_spline import RadialSpline, SplinePoints
 
 RadialBasis = Literal["gaussian", "bessel"]
 Envelope = Literal["polynomial", "cosine"]
@@ -74,8 +75,16 @@ class RadialFilters(nn.Module):
         hidden, last = activation(self.hidden_function), activation(self.output_function)
         x = self.basis(r).expand(self.weights[0].shape[0], -1, -1)
         for k, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = torch.baddbmm(b, hidden(x) if k else x, w)
+            x = torch.baddbmm(b.to(x.dtype), hidden(x) if k else x, w.to(x.dtype))
         return last(x) * self.envelope_of(r)[:, None]
+
+    def at(
+        self, r: Float[Tensor, "pairs"], spline: RadialSpline | None
+    ) -> tuple[Float[Tensor, "layers rows filters"], SplinePoints | None]:
+        """Filters of every pair or, given a spline, its coefficients and where pairs fall on it."""
+        if spline is None:
+            return self(r), None
+        return spline.table(self(spline.samples(r.device)), r.dtype), spline.points(r)
 
 
 def _basis(name: str, n: int, cutoff: float, gamma: float | None) -> Gaussian | Bessel:

@@ -13,10 +13,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rikiba.kernels.grouping import TypeGroups, matmul_by_type
-from rikiba.kernels.pair_convolution import ConvolutionPlan, Coupling, pair_convolution, plan_convolution
+from rikiba.kernels.pair_convolution import ConvolutionPlan, Coupling, plan_convolution
 
 from .equivariant import PlanStore
 from .irreps import Irrep, Irreps
+from .radial_spline import SplinePoints, convolve
 from .so3 import clebsch_gordan
 
 Features = list[Tensor]
@@ -133,17 +134,19 @@ class IrrepConvolution(nn.Module):
         self,
         i: Int[Tensor, "pairs"],
         j: Int[Tensor, "pairs"],
-        radial: Float[Tensor, "pairs n_weights"],
+        radial: Float[Tensor, "rows n_weights"],
         harmonics: Float[Tensor, "pairs lm"],
         joined: list[Float[Tensor, "atoms d channels"]],
+        points: SplinePoints | None = None,
     ) -> Features:
+        """With `points` the rows of `radial` are a spline's coefficients, not pairs."""
         found: list[Tensor | None] = [None] * len(self.outputs)
         columns = radial.split([len(s.paths) * s.channels for s in self.streams], 1)
         first = [0] * len(self.outputs)
         for stream, weights, features in zip(self.streams, columns, joined, strict=True):
             plan = stream.plan.like(radial)
             weights = weights.unflatten(1, (len(stream.paths), stream.channels))
-            out = pair_convolution(plan, i, j, weights, harmonics, features, features.shape[0])
+            out = convolve(plan, i, j, weights, points, harmonics, features, features.shape[0])
             for ir, block in zip(stream.outputs, plan.split(out), strict=True):
                 o, flat = self.outputs.index(ir), block.flatten(2)
                 w = self.mix[o]

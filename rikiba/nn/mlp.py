@@ -72,7 +72,7 @@ class NormalisedMLP(nn.Module):
         f = activation(self.function)
         for k, w in enumerate(self.weights):
             scale = (self.factor if k else 1.0) / sqrt(w.shape[0])
-            x = (f(x) if k else x) @ (w * scale)
+            x = (f(x) if k else x) @ (w * scale).to(x.dtype)
         return x
 
     def with_slope(

@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from itertools import chain
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +21,7 @@ from rikiba.core import elements as periodic_table
 from rikiba.core.pairs import Pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
+from rikiba.nn.radial_spline import RadialSpline
 
 
 class Program(Protocol):
@@ -29,6 +31,20 @@ class Program(Protocol):
         self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]
     ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "pairs 3"]]:
         """(energies per atom in eV, ∂E/∂r_ij in eV/Å), both float64."""
+        ...
+
+
+@runtime_checkable
+class SweepingProgram(Program, Protocol):
+    """A program that also goes from positions to forces itself, and leaves out pairs beyond its cutoff."""
+
+    def sweep(
+        self, system: System, pairs: Pairs
+    ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms 3"], Float[Tensor, "systems 3 3"]]:
+        """(energies per atom in eV, forces in eV/Å, Σ ∂E/∂r_ij ⊗ r_ij in eV), float64.
+
+        `pairs` may be candidates: all that lie within the cutoff, and others, each in both directions.
+        """
         ...
 
 
@@ -53,6 +69,9 @@ class Potential(nn.Module, ABC):
     """Optional System fields that it cannot do without ('magmoms', 'charge', 'field' …)."""
     learned: ClassVar[bool] = True
     """False for classical forms, whose parameters come from literature rather than from data."""
+
+    radial_spline: RadialSpline | None = None
+    """Set while radial networks are interpolated, see `interpolate_radial`."""
 
     cutoff: float
     elements: tuple[str, ...]
@@ -81,6 +100,14 @@ class Potential(nn.Module, ABC):
         """Raw-kernel inference, if this potential has one; equal to `forward` to rounding."""
         return None
 
+    def interpolate_radial(self, intervals: int | None) -> bool:
+        """Evaluate radial networks at the knots of a spline instead of at every pair; None: no longer.
+
+        Training is then quicker, and differs by the spline's error. Gradients of the weights are those of the
+        interpolated potential. False where an architecture cannot.
+        """
+        return False
+
     @property
     def receptive_field(self) -> float:
         """How far an atom's energy can see, Å: cutoff × message-passing layers; inf where global."""
@@ -93,13 +120,21 @@ class Potential(nn.Module, ABC):
             return p.dtype
         return torch.float64
 
+    @property
+    def device(self) -> torch.device | None:
+        """Where its parameters and constants lie; None where it has none, and runs where the structure is."""
+        for t in chain(self.parameters(), self.buffers()):
+            return t.device
+        return None
+
     def types(self, system: System) -> Int[Tensor, "atoms"]:
         """Index of each atom's element in `self.elements`.
 
         Raises ValueError for an element that the potential does not know or a System field it needs.
         """
         if not hasattr(self, "_type_table"):
-            self.register_buffer("_type_table", periodic_table.type_table(self.elements), persistent=False)
+            table = periodic_table.type_table(self.elements).to(system.numbers.device)
+            self.register_buffer("_type_table", table, persistent=False)
         types = self._type_table.to(system.numbers.device)[system.numbers]
         if bool((types < 0).any()):
             unknown = [s for s in system.symbols if s not in self.elements]

@@ -24,6 +24,7 @@ from rikiba.nn.double_buffers import DoubleBuffers
 from rikiba.nn.equivariant import Convolution, DegreeLinear, ProductBasis, TypedDegreeLinear
 from rikiba.nn.mlp import NormalisedMLP
 from rikiba.nn.radial import Bessel
+from rikiba.nn.radial_spline import RadialSpline, SplinePoints
 from rikiba.nn.repulsion import mace_zbl_pair_energy
 from rikiba.nn.so3 import spherical_harmonics
 
@@ -37,6 +38,10 @@ class _Edges(NamedTuple):
     radial: Float[Tensor, "pairs n_bessel"]
     envelope: Float[Tensor, "pairs 1"] | None
     """Set where the envelope multiplies the radial network's output instead of its input."""
+    spline: RadialSpline | None
+    """Set where `radial` and `envelope` are of its samples, not of pairs …"""
+    points: SplinePoints | None
+    """… which then fall on these."""
     harmonics: Float[Tensor, "pairs lm"]
 
 
@@ -189,7 +194,7 @@ class MACE(DoubleBuffers, Potential):
         r = torch.linalg.vector_norm(vectors, dim=1)
         edges = self._edges(pairs, types, r, vectors)
         interaction = self._repulsion(pairs, types, r) if self.zbl else r.new_zeros(len(types))
-        h = (self.embedding[types] / sqrt(len(self.elements)))[:, None, :]
+        h = (self.embedding.index_select(0, types) / sqrt(len(self.elements)))[:, None, :]
         readouts = list(self.readouts)
         for t, layer in enumerate(self.layers):
             h = layer(h, edges, groups)
@@ -224,17 +229,27 @@ class MACE(DoubleBuffers, Potential):
             warnings.warn(f"{refusal} The networks are kept.", RuntimeWarning, stacklevel=2)
         return compiled_mace(self, tabulate=False, tolerance=tolerance)
 
+    def interpolate_radial(self, intervals: int | None) -> bool:
+        """See `Potential`. Not for typed distances and densities, which are evaluated pair by pair."""
+        if self.distance_transform != "none" or self.arguments.get("density_normalised", False):
+            return False
+        self.radial_spline = RadialSpline(cutoff=self.cutoff, intervals=intervals) if intervals else None
+        return True
+
     def _edges(self, pairs: Pairs, types: Tensor, r: Tensor, vectors: Tensor) -> _Edges:
-        envelope = polynomial(r / self.cutoff, self.envelope_power)[:, None]
-        distance = r
+        spline, points, at = self.radial_spline, None, r
+        if spline is not None:
+            points, at = spline.points(r), spline.samples(r.device)
+        envelope = polynomial(at / self.cutoff, self.envelope_power)[:, None]
+        distance = at
         if self.distance_transform == "agnesi":
             radii = self._radii.to(r)[types]
             distance = agnesi(r, 0.5 * (radii[pairs.i] + radii[pairs.j]))
         radial = self.radial_basis(distance)
         harmonics = spherical_harmonics(vectors / r[:, None], self.l_max)
         if self.envelope_after_network:
-            return _Edges(pairs, radial, envelope, harmonics)
-        return _Edges(pairs, radial * envelope, None, harmonics)
+            return _Edges(pairs, radial, envelope, spline, points, harmonics)
+        return _Edges(pairs, radial * envelope, None, spline, points, harmonics)
 
     def _repulsion(self, pairs: Pairs, types: Tensor, r: Tensor) -> Float[Tensor, "atoms"]:
         numbers, radii = self._numbers[types], self._radii.to(r)[types]
@@ -320,9 +335,11 @@ class MACELayer(nn.Module):
         weights = self.radial(edges.radial)
         if edges.envelope is not None:
             weights = weights * edges.envelope
+        if edges.spline is not None:
+            weights = edges.spline.table(weights, h.dtype)
         features = pairs.sync(self.up(h))
         radial = weights.unflatten(1, (self.convolution.n_couplings, -1))
-        message = self.convolution(pairs.i, pairs.j, radial, edges.harmonics, features)
+        message = self.convolution(pairs.i, pairs.j, radial, edges.harmonics, features, edges.points)
         if self.density is None:
             return message / self.avg_num_neighbors  # type: ignore[no-any-return]
         share = torch.tanh(self.density(edges.radial) ** 2)

@@ -32,6 +32,7 @@ from rikiba.nn.irrep_layers import (
 from rikiba.nn.irreps import Irrep, Irreps
 from rikiba.nn.mlp import NormalisedMLP, activation, unit_variance_factor
 from rikiba.nn.radial import Bessel
+from rikiba.nn.radial_spline import RadialSpline, SplinePoints
 from rikiba.nn.repulsion import lammps_zbl_pair_energy
 from rikiba.nn.so3 import spherical_harmonics
 
@@ -45,7 +46,11 @@ class _Edges(NamedTuple):
     """What every layer reads of the pairs."""
 
     pairs: Pairs
-    radial: Float[Tensor, "pairs n_bessel"]
+    radial: Float[Tensor, "rows n_bessel"]
+    """Of every pair, or of the samples of a spline …"""
+    spline: RadialSpline | None
+    points: SplinePoints | None
+    """… on which pairs then fall."""
     harmonics: Float[Tensor, "pairs lm"]
 
 
@@ -236,7 +241,7 @@ class NequIP(DoubleBuffers, Potential):
         if self._normalisation.numel() > 1:
             normalisation = self._normalisation.to(r)[types][:, None, None]
         atoms = _Atoms(group_by_type(types, len(self.elements)), self.embedding, normalisation)
-        h: Features = [self.embedding[types][:, None, :]]
+        h: Features = [self.embedding.index_select(0, types)[:, None, :]]
         for layer in self.layers:
             h = layer(h, edges, atoms)
         interaction = self.readout(h[0][:, 0]).squeeze(-1).to(torch.float64)
@@ -269,16 +274,26 @@ class NequIP(DoubleBuffers, Potential):
             warnings.warn(f"{refusal} The networks are kept.", RuntimeWarning, stacklevel=2)
         return compiled_nequip(self, tabulate=False, tolerance=tolerance)
 
+    def interpolate_radial(self, intervals: int | None) -> bool:
+        """See `Potential`. Not with the xplor envelope, whose second derivative jumps."""
+        if self.envelope != "polynomial":
+            return False
+        self.radial_spline = RadialSpline(cutoff=self.cutoff, intervals=intervals) if intervals else None
+        return True
+
     def _edges(self, pairs: Pairs, r: Tensor, vectors: Tensor) -> _Edges:
-        x = r / self.cutoff
+        spline, points, at = self.radial_spline, None, r
+        if spline is not None:
+            points, at = spline.points(r), spline.samples(r.device)
+        x = at / self.cutoff
         if self.xplor_start is None:
             envelope = polynomial(x, self.envelope_power)
         else:
             envelope = xplor(x, self.xplor_start / self.cutoff)
         # the paper's prefactor is √(2/r_c); its code has 2/r_c
-        radial = self.radial_basis(r) * ((2.0 / self.cutoff) * envelope)[:, None]
+        radial = self.radial_basis(at) * ((2.0 / self.cutoff) * envelope)[:, None]
         directions = vectors if self.solid_harmonics else vectors / r[:, None]
-        return _Edges(pairs, radial, spherical_harmonics(directions, self.l_max))
+        return _Edges(pairs, radial, spline, points, spherical_harmonics(directions, self.l_max))
 
     def _repulsion(self, pairs: Pairs, types: Tensor, r: Tensor) -> Float[Tensor, "atoms"]:
         numbers = self._numbers[types]
@@ -366,7 +381,10 @@ class NequIPLayer(nn.Module):
             features = [f * atoms.normalisation for f in features]
         pairs = edges.pairs
         joined = [pairs.sync(f) for f in self.convolution.join(features)]
-        message = self.convolution(pairs.i, pairs.j, self.radial(edges.radial), edges.harmonics, joined)
+        radial = self.radial(edges.radial)
+        if edges.spline is not None:
+            radial = edges.spline.table(radial, features[0].dtype)
+        message = self.convolution(pairs.i, pairs.j, radial, edges.harmonics, joined, edges.points)
         if self.bias_out is not None:
             message[0] = message[0] + self.bias_out
         if self.skip is not None:

@@ -15,11 +15,12 @@ from rikiba.core import elements as periodic_table
 from rikiba.core.pairs import Pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
-from rikiba.kernels.pair_convolution import ConvolutionPlan, Coupling, pair_convolution, plan_convolution
+from rikiba.kernels.pair_convolution import ConvolutionPlan, Coupling, plan_convolution
 from rikiba.nn.atomic_energies import AtomicEnergies
 from rikiba.nn.equivariant import PlanStore
 from rikiba.nn.filters import RadialFilters, start_glorot
 from rikiba.nn.mlp import MLP
+from rikiba.nn.radial_spline import RadialSpline, SplinePoints, convolve
 
 from .base import Potential, Program, check_positive, seeded
 from .schnet import above_isolated, with_isolated
@@ -29,6 +30,8 @@ class _Edges(NamedTuple):
     """What every layer reads of the pairs."""
 
     pairs: Pairs
+    points: SplinePoints | None
+    """Set where the rows of filters are a spline's coefficients, not pairs."""
     harmonics: Float[Tensor, "pairs 4"]
     """1 and the components of the direction r̂_ij."""
     plan: ConvolutionPlan
@@ -137,6 +140,11 @@ class PaiNN(Potential):
         """Cutoff × layers, Å."""
         return self.cutoff * self.n_layers
 
+    def interpolate_radial(self, intervals: int | None) -> bool:
+        """See `Potential`."""
+        self.radial_spline = RadialSpline(cutoff=self.cutoff, intervals=intervals) if intervals else None
+        return True
+
     def decayed_parameters(self) -> Iterable[str]:
         """Matrices of all networks; not the embedding, not biases."""
         return [n for n, _ in self.named_parameters() if ".weight" in n]
@@ -149,9 +157,10 @@ class PaiNN(Potential):
         vectors = pairs.vectors(system, self.dtype)
         r = torch.linalg.vector_norm(vectors, dim=1)
         harmonics = torch.cat([torch.ones_like(r)[:, None], vectors / r[:, None]], 1)
-        edges = _Edges(pairs, harmonics, self._plan.like(r), self._first_plan.like(r))
-        filters = self.filters(r).unflatten(2, (3, -1))
-        q = with_isolated(self.embedding, types) if self.isolated_limit else self.embedding[types]
+        filters, points = self.filters.at(r, self.radial_spline)
+        filters = filters.unflatten(2, (3, -1))
+        edges = _Edges(pairs, points, harmonics, self._plan.like(r), self._first_plan.like(r))
+        q = with_isolated(self.embedding, types) if self.isolated_limit else self.embedding.index_select(0, types)
         mu = None
         for layer, w in zip(self.layers, filters, strict=True):
             q, mu = layer(q, mu, w, edges)
@@ -210,7 +219,7 @@ class PaiNNLayer(nn.Module):
         self,
         q: Float[Tensor, "rows channels"],
         mu: Float[Tensor, "rows 3 channels"] | None,
-        filters: Float[Tensor, "pairs 3 channels"],
+        filters: Float[Tensor, "samples 3 channels"],
         edges: _Edges,
     ) -> tuple[Float[Tensor, "rows channels"], Float[Tensor, "rows 3 channels"] | None]:
         """(q, μ) after the layer; rows beyond the atoms have no neighbours; None is μ = 0, or μ unread."""
@@ -227,9 +236,8 @@ class PaiNNLayer(nn.Module):
             plan, features, filters = edges.first_plan, x[:, :2], filters[:, :2]
         else:
             plan, features = edges.plan, torch.cat([x[:, :2], x[:, 2:] * mu[:n]], 1)
-        out = pair_convolution(
-            plan, pairs.i, pairs.j, filters, edges.harmonics, pairs.sync(features), n_centres=q.shape[0]
-        )
+        senders = pairs.sync(features)
+        out = convolve(plan, pairs.i, pairs.j, filters, edges.points, edges.harmonics, senders, q.shape[0])
         scalars, vectors = plan.split(out)
         return scalars[:, 0, 0], vectors.sum(2)
 

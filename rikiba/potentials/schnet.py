@@ -15,11 +15,12 @@ from rikiba.core import elements as periodic_table
 from rikiba.core.pairs import Pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
-from rikiba.kernels.pair_convolution import ConvolutionPlan, Coupling, pair_convolution, plan_convolution
+from rikiba.kernels.pair_convolution import ConvolutionPlan, Coupling, plan_convolution
 from rikiba.nn.atomic_energies import AtomicEnergies
 from rikiba.nn.equivariant import PlanStore
 from rikiba.nn.filters import RadialFilters, start_glorot
 from rikiba.nn.mlp import MLP
+from rikiba.nn.radial_spline import RadialSpline, SplinePoints, convolve
 
 from .base import Potential, Program, check_positive, seeded
 
@@ -123,6 +124,11 @@ class SchNet(Potential):
         """Cutoff × layers, Å."""
         return self.cutoff * self.n_layers
 
+    def interpolate_radial(self, intervals: int | None) -> bool:
+        """See `Potential`."""
+        self.radial_spline = RadialSpline(cutoff=self.cutoff, intervals=intervals) if intervals else None
+        return True
+
     def decayed_parameters(self) -> Iterable[str]:
         """Matrices of all networks; not the embedding, not biases."""
         return [n for n, _ in self.named_parameters() if ".weight" in n]
@@ -133,11 +139,11 @@ class SchNet(Potential):
             pairs, _ = pairs.within(system, self.cutoff)
         types = self.types(system)
         r = torch.linalg.vector_norm(pairs.vectors(system, self.dtype), dim=1)
-        filters = self.filters(r)
+        filters, points = self.filters.at(r, self.radial_spline)
         plan, ones = self._plan.like(filters), r.new_ones((len(pairs), 1))
-        x = with_isolated(self.embedding, types) if self.isolated_limit else self.embedding[types]
+        x = with_isolated(self.embedding, types) if self.isolated_limit else self.embedding.index_select(0, types)
         for layer, w in zip(self.layers, filters, strict=True):
-            x = layer(x, pairs, w, ones, plan)
+            x = layer(x, pairs, w, points, ones, plan)
         energies = self.readout(x).squeeze(-1).to(torch.float64)
         if self.isolated_limit:
             energies = above_isolated(energies, types)
@@ -202,14 +208,18 @@ class SchNetLayer(nn.Module):
         self,
         x: Float[Tensor, "rows channels"],
         pairs: Pairs,
-        filters: Float[Tensor, "pairs n_filters"],
+        filters: Float[Tensor, "rows n_filters"],
+        points: SplinePoints | None,
         ones: Float[Tensor, "pairs 1"],
         plan: ConvolutionPlan,
     ) -> Float[Tensor, "rows channels"]:
-        """x may have more rows than there are atoms: those have no neighbours."""
+        """x may have more rows than there are atoms: those have no neighbours.
+
+        With `points` the rows of `filters` are a spline's coefficients, not pairs.
+        """
         senders = pairs.sync(self.inward(x[: pairs.n_atoms]))
-        message = pair_convolution(
-            plan, pairs.i, pairs.j, filters[:, None], ones, senders[:, None], n_centres=x.shape[0]
+        message = convolve(
+            plan, pairs.i, pairs.j, filters[:, None], points, ones, senders[:, None], x.shape[0]
         )
         return x + self.outward(message[:, 0])  # type: ignore[no-any-return]
 
@@ -224,10 +234,10 @@ def with_isolated(
     embedding: Float[Tensor, "types channels"], types: Tensor
 ) -> Float[Tensor, "atoms_plus_types channels"]:
     """First features of the atoms and, after them, of one atom of each element that will meet no other."""
-    return torch.cat([embedding[types], embedding])
+    return torch.cat([embedding.index_select(0, types), embedding])
 
 
 def above_isolated(energies: Float[Tensor, "atoms_plus_types"], types: Tensor) -> Float[Tensor, "atoms"]:
     """Energy of each atom above that of its element's isolated atom."""
     n = types.shape[0]
-    return energies[:n] - energies[n:][types]
+    return energies[:n] - energies[n:].index_select(0, types)

@@ -9,6 +9,7 @@ from typing import Literal, final
 
 import torch
 
+from rikiba.calculators.autograd import evaluate
 from rikiba.data.batching import Loader
 from rikiba.data.dataset import Dataset
 from rikiba.potentials.base import Potential
@@ -65,6 +66,8 @@ class Trainer:
         validation_interval_epochs: validate after every so many epochs
         checkpoint_interval_s: seconds between saves of the training state, where a folder is given
         seed: seed of the order of batches
+        radial_intervals: intervals of the spline by whose knots radial networks are evaluated while training,
+            where the architecture can, instead of at every pair; none evaluates them at every pair
         dtype: precision of the potential while training; energies are summed in float64 always
         device: where to train, e.g. 'cpu' or 'cuda'
     """
@@ -100,6 +103,7 @@ class Trainer:
     validation_interval_epochs: int = 1
     checkpoint_interval_s: float = 30.0
     seed: int = 0
+    radial_intervals: int | None = 128
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "cpu"
 
@@ -153,6 +157,8 @@ class Trainer:
         if state.step == 0:
             notes += ("Training ended before its first step: the potential has its initial weights.",)
         state.potential.load_state_dict(state.best or state.averaged())
+        notes += self._spline_notes(training, state)
+        state.potential.interpolate_radial(None)
         return TrainingResult(
             potential=state.potential.eval(),
             history=tuple(state.history),
@@ -189,6 +195,7 @@ class Trainer:
 
     def _begin(self, potential: Potential) -> TrainingState:
         potential = copy.deepcopy(potential).to(device=self.device, dtype=getattr(torch, self.dtype)).train()
+        potential.interpolate_radial(self.radial_intervals)
         named = {k: p for k, p in potential.named_parameters() if p.requires_grad}
         if not named:
             raise ValueError(f"{type(potential).__name__} has no trainable parameters.")
@@ -219,6 +226,22 @@ class Trainer:
 
     def _whole(self, dataset: Dataset, state: TrainingState) -> Loader:
         return self._loader(dataset, state, Processes(), shuffle=False)
+
+    def _spline_notes(self, dataset: Dataset, state: TrainingState) -> tuple[str, ...]:
+        """Say so where interpolated radial networks are visibly not the networks: weigh on the forces."""
+        if state.potential.radial_spline is None:
+            return ()
+        batch = next(self._whole(dataset, state).batches(0)).to(self.device)
+        found = evaluate(state.potential, batch.system, batch.pairs).need("forces")
+        state.potential.interpolate_radial(None)
+        exact = evaluate(state.potential, batch.system, batch.pairs).need("forces")
+        error, size = float((found - exact).abs().max()), float(exact.square().mean().sqrt())
+        if error <= max(1e-3 * size, 1e-3):
+            return ()
+        return (
+            f"With radial_intervals = {self.radial_intervals} forces differ by up to {error:.1e} eV/Å from "
+            f"those of the radial networks themselves (root mean square {size:.1e}); use more intervals.",
+        )
 
     def _label_notes(self, training: Dataset, validation: Dataset | None) -> tuple[str, ...]:
         """Say which labels are used; raise where one that has a weight is nowhere to be found."""
@@ -251,7 +274,7 @@ def _label_counts(data: Dataset) -> dict[str, int]:
     return found
 
 
-_IDENTITY = ("batch_size", "optimizer", "amsgrad", "ema_decay", "seed", "dtype")
+_IDENTITY = ("batch_size", "optimizer", "amsgrad", "ema_decay", "seed", "radial_intervals", "dtype")
 """Settings that a resumed run must share with the one that wrote the state."""
 
 
@@ -279,6 +302,8 @@ def _check(t: Trainer) -> None:
         raise ValueError("schedule_follows = 'time' needs max_seconds.")
     if t.stage_two_start is not None and not 0 < t.stage_two_start < 1:
         raise ValueError(f"stage_two_start is a fraction between 0 and 1; given {t.stage_two_start}.")
+    if t.radial_intervals is not None and t.radial_intervals < 8:
+        raise ValueError(f"radial_intervals is at least 8, or none; given {t.radial_intervals}.")
     if t.weight_decay < 0:
         raise ValueError(f"weight_decay must be at least 0; given {t.weight_decay}.")
     # the parts check the rest
