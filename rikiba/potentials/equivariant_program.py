@@ -44,7 +44,7 @@ class Grouped:
     harmonics_slope: Tensor
 
 
-class EquivariantProgram(ABC):
+class CompiledNetwork(ABC):
     """A snapshot of an equivariant network as a program of compiled kernels; see `Program`.
 
     Not to be called by several threads at once: its arrays are reused from call to call.
@@ -165,7 +165,7 @@ def exact_table(value: Tensor, slope: Tensor) -> np.ndarray:
     return table.flatten().numpy()
 
 
-def check_tables(program: EquivariantProgram, system: System, tolerance: float) -> None:
+def check_tables(program: CompiledNetwork, system: System, tolerance: float) -> None:
     """Raise ValueError unless forces per pair of a trial structure agree with the potential's in float64."""
     pairs = find_pairs(system, program._exact.cutoff)
     vectors = pairs.vectors(system).detach()

@@ -18,7 +18,7 @@ from rikiba.kernels import pair_geometry_cpu as geometry
 from rikiba.kernels.threads import in_threads, over_slices
 from rikiba.nn.repulsion import MACE_ZBL
 
-from .equivariant_program import EXACT, EquivariantProgram, Grouped, check_tables, trial
+from .equivariant_program import EXACT, CompiledNetwork, Grouped, check_tables, trial
 from .mace_sweep import LayerRun, SweepPairs
 from .mace_weights import OFFSET, SHORTEST, folded, layers_of, padded, radial_functions, tables_of
 from .mace_workspace import LayerSpace
@@ -33,7 +33,7 @@ _PAIRS_A_THREAD = 400
 _ACTIVATIONS = {"silu": ends.SILU, "tanh": ends.TANH}
 
 
-class CompiledMACE(EquivariantProgram):
+class CompiledMACE(CompiledNetwork):
     """A snapshot of a MACE as a program of compiled kernels; see `MACE.program`."""
 
     _exact: "MACE"

@@ -15,7 +15,7 @@ from rikiba.kernels.gate_cpu import gate_forward, gate_reverse
 from rikiba.kernels.irrep_message_cpu import irrep_message_forward, irrep_message_reverse
 from rikiba.nn.repulsion import LAMMPS_ZBL
 
-from .equivariant_program import EXACT, EquivariantProgram, Grouped, by_kind, check_tables, exact_table, trial
+from .equivariant_program import EXACT, CompiledNetwork, Grouped, by_kind, check_tables, exact_table, trial
 from .nequip_readout import Readout
 from .nequip_weights import OFFSET, Radial, Tables, layers_of, tables_of
 from .nequip_workspace import Chunk, LayerSpace, layer_spaces
@@ -27,7 +27,7 @@ _CLOSE = 1e-6
 """Å; below, harmonics and Bessel functions need care that only automatic differentiation takes."""
 
 
-class CompiledNequIP(EquivariantProgram):
+class CompiledNequIP(CompiledNetwork):
     """A snapshot of a NequIP as a program of compiled kernels; see `NequIP.program`."""
 
     def __init__(self, potential: "NequIP", *, tabulate: bool, tolerance: float) -> None:
