@@ -64,7 +64,9 @@ class CompiledNetwork(ABC):
         self.intervals = 0
 
     @abstractmethod
-    def sweep(self, spans: tuple[int, ...], pairs: Grouped, energies: np.ndarray, threads: int) -> None:
+    def evaluate_sorted(
+        self, spans: tuple[int, ...], pairs: Grouped, energies: np.ndarray, threads: int
+    ) -> None:
         """Add to energies of the sorted atoms and to the derivatives of the pairs.
 
         Atoms spans[k] … spans[k + 1] − 1 are of type k.
@@ -128,7 +130,7 @@ class CompiledNetwork(ABC):
         energies = np.zeros(len(types))
         if len(types):
             pairs = Grouped(kinds, start, sender, kinds[sender], r, harmonics, slope, harmonics_slope)
-            self.sweep(tuple(spans.tolist()), pairs, energies, threads)
+            self.evaluate_sorted(tuple(spans.tolist()), pairs, energies, threads)
         over_slices(back, n, threads)
         out = np.empty(len(types))
         out[order] = energies + self.energies[kinds]

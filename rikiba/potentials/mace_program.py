@@ -93,7 +93,9 @@ class CompiledMACE(CompiledNetwork):
         """How many threads so many pairs are worth."""
         return pairs * self.channels // (128 * _PAIRS_A_THREAD)
 
-    def sweep(self, spans: tuple[int, ...], pairs: Grouped, energies: np.ndarray, threads: int) -> None:
+    def evaluate_sorted(
+        self, spans: tuple[int, ...], pairs: Grouped, energies: np.ndarray, threads: int
+    ) -> None:
         """Energies of the sorted atoms and derivatives of the pairs."""
         found = self._pairs(pairs, threads)
         self._sweep(spans, found, energies, threads)

@@ -72,7 +72,9 @@ class CompiledNequIP(CompiledNetwork):
                 self._first = np.concatenate([self._first, part.flatten().numpy()])
         return self._first
 
-    def sweep(self, spans: tuple[int, ...], pairs: Grouped, energies: np.ndarray, threads: int) -> None:
+    def evaluate_sorted(
+        self, spans: tuple[int, ...], pairs: Grouped, energies: np.ndarray, threads: int
+    ) -> None:
         if self._spaces is None or self._spaces[0] != spans:
             groups = [(k, a, b) for k, (a, b) in enumerate(pairwise(spans)) if b > a]
             self._spaces = (spans, layer_spaces(self.layers, groups))
