@@ -44,7 +44,7 @@ class Grouped:
     harmonics_slope: Tensor
 
 
-class EquivariantProgram(ABC):
+class CompiledNetwork(ABC):
     """A snapshot of an equivariant network as a program of compiled kernels; see `Program`.
 
     Not to be called by several threads at once: its arrays are reused from call to call.
@@ -64,7 +64,9 @@ class EquivariantProgram(ABC):
         self.intervals = 0
 
     @abstractmethod
-    def sweep(self, spans: tuple[int, ...], pairs: Grouped, energies: np.ndarray, threads: int) -> None:
+    def evaluate_sorted(
+        self, spans: tuple[int, ...], pairs: Grouped, energies: np.ndarray, threads: int
+    ) -> None:
         """Add to energies of the sorted atoms and to the derivatives of the pairs.
 
         Atoms spans[k] … spans[k + 1] − 1 are of type k.
@@ -128,7 +130,7 @@ class EquivariantProgram(ABC):
         energies = np.zeros(len(types))
         if len(types):
             pairs = Grouped(kinds, start, sender, kinds[sender], r, harmonics, slope, harmonics_slope)
-            self.sweep(tuple(spans.tolist()), pairs, energies, threads)
+            self.evaluate_sorted(tuple(spans.tolist()), pairs, energies, threads)
         over_slices(back, n, threads)
         out = np.empty(len(types))
         out[order] = energies + self.energies[kinds]
@@ -165,7 +167,7 @@ def exact_table(value: Tensor, slope: Tensor) -> np.ndarray:
     return table.flatten().numpy()
 
 
-def check_tables(program: EquivariantProgram, system: System, tolerance: float) -> None:
+def check_tables(program: CompiledNetwork, system: System, tolerance: float) -> None:
     """Raise ValueError unless forces per pair of a trial structure agree with the potential's in float64."""
     pairs = find_pairs(system, program._exact.cutoff)
     vectors = pairs.vectors(system).detach()

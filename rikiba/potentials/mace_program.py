@@ -18,7 +18,7 @@ from rikiba.kernels import pair_geometry_cpu as geometry
 from rikiba.kernels.threads import in_threads, over_slices
 from rikiba.nn.repulsion import MACE_ZBL
 
-from .equivariant_program import EXACT, EquivariantProgram, Grouped, check_tables, trial
+from .equivariant_program import EXACT, CompiledNetwork, Grouped, check_tables, trial
 from .mace_sweep import LayerRun, SweepPairs
 from .mace_weights import OFFSET, SHORTEST, folded, layers_of, padded, radial_functions, tables_of
 from .mace_workspace import LayerSpace
@@ -33,7 +33,7 @@ _PAIRS_A_THREAD = 400
 _ACTIVATIONS = {"silu": ends.SILU, "tanh": ends.TANH}
 
 
-class CompiledMACE(EquivariantProgram):
+class CompiledMACE(CompiledNetwork):
     """A snapshot of a MACE as a program of compiled kernels; see `MACE.program`."""
 
     _exact: "MACE"
@@ -93,7 +93,9 @@ class CompiledMACE(EquivariantProgram):
         """How many threads so many pairs are worth."""
         return pairs * self.channels // (128 * _PAIRS_A_THREAD)
 
-    def sweep(self, spans: tuple[int, ...], pairs: Grouped, energies: np.ndarray, threads: int) -> None:
+    def evaluate_sorted(
+        self, spans: tuple[int, ...], pairs: Grouped, energies: np.ndarray, threads: int
+    ) -> None:
         """Energies of the sorted atoms and derivatives of the pairs."""
         found = self._pairs(pairs, threads)
         self._sweep(spans, found, energies, threads)

@@ -15,7 +15,7 @@ from rikiba.kernels.gate_cpu import gate_forward, gate_reverse
 from rikiba.kernels.irrep_message_cpu import irrep_message_forward, irrep_message_reverse
 from rikiba.nn.repulsion import LAMMPS_ZBL
 
-from .equivariant_program import EXACT, EquivariantProgram, Grouped, by_kind, check_tables, exact_table, trial
+from .equivariant_program import EXACT, CompiledNetwork, Grouped, by_kind, check_tables, exact_table, trial
 from .nequip_readout import Readout
 from .nequip_weights import OFFSET, Radial, Tables, layers_of, tables_of
 from .nequip_workspace import Chunk, LayerSpace, layer_spaces
@@ -27,7 +27,7 @@ _CLOSE = 1e-6
 """Å; below, harmonics and Bessel functions need care that only automatic differentiation takes."""
 
 
-class CompiledNequIP(EquivariantProgram):
+class CompiledNequIP(CompiledNetwork):
     """A snapshot of a NequIP as a program of compiled kernels; see `NequIP.program`."""
 
     def __init__(self, potential: "NequIP", *, tabulate: bool, tolerance: float) -> None:
@@ -72,7 +72,9 @@ class CompiledNequIP(EquivariantProgram):
                 self._first = np.concatenate([self._first, part.flatten().numpy()])
         return self._first
 
-    def sweep(self, spans: tuple[int, ...], pairs: Grouped, energies: np.ndarray, threads: int) -> None:
+    def evaluate_sorted(
+        self, spans: tuple[int, ...], pairs: Grouped, energies: np.ndarray, threads: int
+    ) -> None:
         if self._spaces is None or self._spaces[0] != spans:
             groups = [(k, a, b) for k, (a, b) in enumerate(pairwise(spans)) if b > a]
             self._spaces = (spans, layer_spaces(self.layers, groups))
