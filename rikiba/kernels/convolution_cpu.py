@@ -2,8 +2,9 @@
 
 R[q, p, c] = Σ_m w[q, m] t[row(q) + m, p, c]: a table of functions of distance with six weights a pair, or
 with one tap, weight 1 and row(q) = q the values themselves (taps are 6 or 1). C·Y comes as `angular`,
-[pairs, terms], terms of a coupling with m3 outside and m2 inside (only m3 = m2 where all others vanish). Nothing of size pairs × channels ×
-harmonics is stored. Arrays are flat, channels last, their number a multiple of 32.
+[pairs, terms], terms of a coupling with m3 outside and m2 inside (only m3 = m2 where all others vanish).
+Nothing of size pairs × channels × harmonics is stored. Arrays are flat, channels last, their number a
+multiple of 32.
 
 Each function works on the channels v0 … v1 − 1 alone. Sums over channels are written apart for each such
 group, and groups do not depend on the number of threads: neither do the results.

@@ -160,7 +160,11 @@ class PaiNN(Potential):
         filters, points = self.filters.at(r, self.radial_spline)
         filters = filters.unflatten(2, (3, -1))
         edges = _Edges(pairs, points, harmonics, self._plan.like(r), self._first_plan.like(r))
-        q = with_isolated(self.embedding, types) if self.isolated_limit else self.embedding.index_select(0, types)
+        q = (
+            with_isolated(self.embedding, types)
+            if self.isolated_limit
+            else self.embedding.index_select(0, types)
+        )
         mu = None
         for layer, w in zip(self.layers, filters, strict=True):
             q, mu = layer(q, mu, w, edges)

@@ -141,7 +141,11 @@ class SchNet(Potential):
         r = torch.linalg.vector_norm(pairs.vectors(system, self.dtype), dim=1)
         filters, points = self.filters.at(r, self.radial_spline)
         plan, ones = self._plan.like(filters), r.new_ones((len(pairs), 1))
-        x = with_isolated(self.embedding, types) if self.isolated_limit else self.embedding.index_select(0, types)
+        x = (
+            with_isolated(self.embedding, types)
+            if self.isolated_limit
+            else self.embedding.index_select(0, types)
+        )
         for layer, w in zip(self.layers, filters, strict=True):
             x = layer(x, pairs, w, points, ones, plan)
         energies = self.readout(x).squeeze(-1).to(torch.float64)
