@@ -314,7 +314,7 @@ def training() -> list[str]:
         "## A training step",
         "",
         "Energies, forces, loss, gradient and Adam of one batch on the same weights; float32, one thread, "
-        "pairs at hand, both programs in turns "
+        "processor time, pairs at hand, both programs in turns "
         "(`python benchmarks/training_step/compare.py`); the least of all steps in "
         f"{found['about']['rounds']} rounds.",
         "",
@@ -323,8 +323,7 @@ def training() -> list[str]:
     ]
     return out + [
         f"| {r['case'].split(', e')[0]} | {r['structure']} | {r['peer'].split(',')[0]} "
-        f"| {r['peer_ms']:.0f} | "
-        f"{r['rikiba_ms']:.1f} | {r['ratio']:.1f} | {r['load_average']:.1f} |"
+        f"| {r['peer_ms']:.0f} | {r['rikiba_ms']:.1f} | {r['ratio']:.1f} | {r['load_average']:.1f} |"
         for r in found["results"]
     ]
 

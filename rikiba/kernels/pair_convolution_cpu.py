@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from . import convolution_cpu as kernels
 from .pair_convolution import ConvolutionPlan, _Shape
 from .pair_convolution import evaluate as evaluate_in_torch
-from .parallel import each
+from .threads import deal
 
 _GROUP = 64
 """Channels of a group, which one thread takes; part of the result, as sums over channels end there."""
@@ -128,7 +128,7 @@ class Operation:
 
     def _each(self, work: Callable[[int, int, int], None]) -> None:
         """work(number, first channel, end) for every group of channels."""
-        each(self.groups, lambda k: work(k, k * _GROUP, min((k + 1) * _GROUP, self.channels)))
+        deal(lambda k: work(k, k * _GROUP, min((k + 1) * _GROUP, self.channels)), self.groups)
 
     def _common(self, radial: Radial, harmonics: Tensor | None, features: Tensor | None) -> tuple:  # type: ignore[type-arg]
         weights = self.none if radial.weights is None else radial.weights.detach().reshape(-1).numpy()

@@ -13,9 +13,9 @@ from .contraction_cpu import WIDE, Tree
 from .dispatch import needed_inputs
 from .grouping import TypeGroups
 from .pair_convolution_cpu import plain
-from .parallel import each
 from .symmetric_contraction import ContractionPlan
 from .symmetric_contraction import evaluate as evaluate_in_torch
+from .threads import deal
 
 
 class _Layout(NamedTuple):
@@ -136,7 +136,7 @@ class _Arrays:
 
     def run(self, kernel: Any, *rest: Any) -> None:
         common = (self.layout.tree, self.kind, self.weights, self.features, self.n_rows)
-        each(self.channels // WIDE, lambda block: kernel(block, *common, *rest))
+        deal(lambda block: kernel(block, *common, *rest), self.channels // WIDE)
 
 
 class _Contraction(torch.autograd.Function):

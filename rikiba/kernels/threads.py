@@ -71,3 +71,14 @@ def over_slices(task: Callable[[int, int], None], n: int, threads: int, multiple
     parts = [(a, b) for a, b in pairwise(bounds) if b > a]
     if parts:
         in_threads(lambda k: task(*parts[k]), len(parts))
+
+
+def deal(task: Callable[[int], object], n: int) -> None:
+    """Run task(0) … task(n − 1), dealt to torch's number of threads; each writes to its own places."""
+    threads = max(1, min(torch.get_num_threads(), n))
+
+    def hand(k: int) -> None:
+        for number in range(k, n, threads):
+            task(number)
+
+    in_threads(hand, threads)
