@@ -6,8 +6,9 @@ depends on positions or cell directly (reciprocal space, global charges) says `u
 """
 
 import math
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -46,6 +47,23 @@ class SweepingProgram(Program, Protocol):
         `pairs` may be candidates: all that lie within the cutoff, and others, each in both directions.
         """
         ...
+
+
+def tabulated_program(build: Callable[[bool], Program], dtype: torch.dtype, tabulate: bool | None) -> Program:
+    """`build(tables)`, a program with tables in place of radial networks or with the networks themselves.
+
+    True: with tables; raises the ValueError of tables that are refused. False: without. None: with tables
+    in float32 only, and without, with a warning, where they are refused.
+    """
+    if tabulate is not None:
+        return build(tabulate)
+    if dtype != torch.float32:
+        return build(False)
+    try:
+        return build(True)
+    except ValueError as refusal:
+        warnings.warn(f"{refusal} The networks are kept.", RuntimeWarning, stacklevel=3)
+    return build(False)
 
 
 class Potential(nn.Module, ABC):
@@ -103,9 +121,17 @@ class Potential(nn.Module, ABC):
     def interpolate_radial(self, intervals: int | None) -> bool:
         """Evaluate radial networks at the knots of a spline instead of at every pair; None: no longer.
 
-        Training is then quicker, and differs by the spline's error. Gradients of the weights are those of the
-        interpolated potential. False where an architecture cannot.
+        Training is then quicker, and differs by the spline's error. Gradients of the weights are those of
+        the interpolated potential. False where an architecture cannot.
         """
+        if not self.splines_radial:
+            return False
+        self.radial_spline = RadialSpline(cutoff=self.cutoff, intervals=intervals) if intervals else None
+        return True
+
+    @property
+    def splines_radial(self) -> bool:
+        """Whether `forward` can read radial networks, functions of the distance alone, from a spline."""
         return False
 
     @property

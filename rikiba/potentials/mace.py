@@ -4,7 +4,6 @@ Batatia, Kovács, Simm, Ortner & Csányi, NeurIPS 2022, arXiv:2206.07697; the ch
 are from Batatia et al., arXiv:2401.00096. Equal to mace-torch 0.3 on the same weights (tests/peers/mace).
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -28,7 +27,7 @@ from rikiba.nn.radial_spline import RadialSpline, SplinePoints
 from rikiba.nn.repulsion import mace_zbl_pair_energy
 from rikiba.nn.so3 import spherical_harmonics
 
-from .base import Potential, Program, check_positive, seeded
+from .base import Potential, Program, check_positive, seeded, tabulated_program
 
 
 class _Edges(NamedTuple):
@@ -209,8 +208,7 @@ class MACE(DoubleBuffers, Potential):
         With `tabulate` radial networks become splines of the distance. Forces in a trial structure must then
         equal those of the networks within `tolerance`, eV/Å, or within twice the rounding of automatic
         differentiation in this precision where that is larger; otherwise ValueError. Without, the result
-        equals `forward` to rounding. None tabulates in float32 only, and keeps the networks, with a warning,
-        where tables are refused.
+        equals `forward` to rounding. None: see `tabulated_program`.
 
         No program (None) for other devices and precisions, or read-out activations other than silu and tanh.
         """
@@ -220,21 +218,15 @@ class MACE(DoubleBuffers, Potential):
             return None
         from .mace_program import compiled_mace
 
-        wanted = self.dtype == torch.float32 if tabulate is None else tabulate
-        try:
-            return compiled_mace(self, tabulate=wanted, tolerance=tolerance)
-        except ValueError as refusal:
-            if tabulate is not None:
-                raise
-            warnings.warn(f"{refusal} The networks are kept.", RuntimeWarning, stacklevel=2)
-        return compiled_mace(self, tabulate=False, tolerance=tolerance)
+        def build(tables: bool) -> Program:
+            return compiled_mace(self, tabulate=tables, tolerance=tolerance)
 
-    def interpolate_radial(self, intervals: int | None) -> bool:
-        """See `Potential`. Not for typed distances and densities, which are evaluated pair by pair."""
-        if self.distance_transform != "none" or self.arguments.get("density_normalised", False):
-            return False
-        self.radial_spline = RadialSpline(cutoff=self.cutoff, intervals=intervals) if intervals else None
-        return True
+        return tabulated_program(build, self.dtype, tabulate)
+
+    @property
+    def splines_radial(self) -> bool:
+        """Not where distances are typed or messages normalised by density, which is done pair by pair."""
+        return self.distance_transform == "none" and not self.arguments.get("density_normalised", False)
 
     def _edges(self, pairs: Pairs, types: Tensor, r: Tensor, vectors: Tensor) -> _Edges:
         spline, points, at = self.radial_spline, None, r

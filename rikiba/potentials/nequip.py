@@ -5,7 +5,6 @@ doi:10.1038/s41467-022-29939-5. Equal to the nequip package 0.19 on the same wei
 options give the paper's form and that of SevenNet (Park, Kim, Hwang & Han, doi:10.1021/acs.jctc.4c00190).
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -36,7 +35,7 @@ from rikiba.nn.radial_spline import RadialSpline, SplinePoints
 from rikiba.nn.repulsion import lammps_zbl_pair_energy
 from rikiba.nn.so3 import spherical_harmonics
 
-from .base import Potential, Program, check_positive, seeded
+from .base import Potential, Program, check_positive, seeded, tabulated_program
 
 SelfConnectionKind = Literal["embedding", "types", "linear", "none"]
 Parity = Literal["natural", "both", "ignored"]
@@ -256,8 +255,7 @@ class NequIP(DoubleBuffers, Potential):
         With `tabulate` radial networks become splines of the distance. Forces in a trial structure must then
         equal those of the networks within `tolerance`, eV/Å, or within twice the rounding of automatic
         differentiation in this precision where that is larger; otherwise ValueError. Without, the result
-        equals `forward` to rounding. None tabulates in float32 only, and keeps the networks, with a warning,
-        where tables are refused.
+        equals `forward` to rounding. None: see `tabulated_program`.
 
         No program (None) for other devices and precisions.
         """
@@ -265,21 +263,15 @@ class NequIP(DoubleBuffers, Potential):
             return None
         from .nequip_program import compiled_nequip
 
-        wanted = self.dtype == torch.float32 if tabulate is None else tabulate
-        try:
-            return compiled_nequip(self, tabulate=wanted, tolerance=tolerance)
-        except ValueError as refusal:
-            if tabulate is not None:
-                raise
-            warnings.warn(f"{refusal} The networks are kept.", RuntimeWarning, stacklevel=2)
-        return compiled_nequip(self, tabulate=False, tolerance=tolerance)
+        def build(tables: bool) -> Program:
+            return compiled_nequip(self, tabulate=tables, tolerance=tolerance)
 
-    def interpolate_radial(self, intervals: int | None) -> bool:
-        """See `Potential`. Not with the xplor envelope, whose second derivative jumps."""
-        if self.envelope != "polynomial":
-            return False
-        self.radial_spline = RadialSpline(cutoff=self.cutoff, intervals=intervals) if intervals else None
-        return True
+        return tabulated_program(build, self.dtype, tabulate)
+
+    @property
+    def splines_radial(self) -> bool:
+        """Not with the xplor envelope, whose second derivative jumps."""
+        return self.envelope == "polynomial"
 
     def _edges(self, pairs: Pairs, r: Tensor, vectors: Tensor) -> _Edges:
         spline, points, at = self.radial_spline, None, r

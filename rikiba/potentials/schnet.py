@@ -20,9 +20,9 @@ from rikiba.nn.atomic_energies import AtomicEnergies
 from rikiba.nn.equivariant import PlanStore
 from rikiba.nn.filters import RadialFilters, start_glorot
 from rikiba.nn.mlp import MLP
-from rikiba.nn.radial_spline import RadialSpline, SplinePoints, convolve
+from rikiba.nn.radial_spline import SplinePoints, convolve
 
-from .base import Potential, Program, check_positive, seeded
+from .base import Potential, Program, check_positive, seeded, tabulated_program
 
 
 class SchNet(Potential):
@@ -124,9 +124,9 @@ class SchNet(Potential):
         """Cutoff × layers, Å."""
         return self.cutoff * self.n_layers
 
-    def interpolate_radial(self, intervals: int | None) -> bool:
-        """See `Potential`."""
-        self.radial_spline = RadialSpline(cutoff=self.cutoff, intervals=intervals) if intervals else None
+    @property
+    def splines_radial(self) -> bool:
+        """True."""
         return True
 
     def decayed_parameters(self) -> Iterable[str]:
@@ -159,18 +159,16 @@ class SchNet(Potential):
         With `tabulate` filters are quintic splines of the distance. Forces of trial structures must then
         equal those of the networks within `tolerance`, eV/Å, or within twice the rounding of automatic
         differentiation in this precision where that is larger; raises ValueError otherwise. Without, the
-        result equals `forward` to rounding. By default tables are used in float32 where they can.
+        result equals `forward` to rounding. None: see `tabulated_program`.
         """
         if self.embedding.device.type != "cpu" or self.dtype not in (torch.float32, torch.float64):
             return None
         from .schnet_program import CompiledSchNet
 
-        if tabulate is not None:
-            return CompiledSchNet(self, tabulate=tabulate, tolerance=tolerance)
-        try:
-            return CompiledSchNet(self, tabulate=self.dtype == torch.float32, tolerance=tolerance)
-        except ValueError:  # tables are not accurate enough for these weights
-            return CompiledSchNet(self, tabulate=False, tolerance=tolerance)
+        def build(tables: bool) -> Program:
+            return CompiledSchNet(self, tabulate=tables, tolerance=tolerance)
+
+        return tabulated_program(build, self.dtype, tabulate)
 
     @classmethod
     def examples(cls) -> "list[SchNet]":

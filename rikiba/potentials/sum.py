@@ -55,6 +55,10 @@ class Sum(Potential):
         terms = enumerate(self._potentials)
         return [f"terms.{k}.{name}" for k, term in terms for name in term.decayed_parameters()]
 
+    def interpolate_radial(self, intervals: int | None) -> bool:
+        """Of every term that can."""
+        return any([t.interpolate_radial(intervals) for t in self._potentials])
+
     def forward(self, system: System, pairs: Pairs) -> Results:
         self.types(system)
         total: Results | None = None

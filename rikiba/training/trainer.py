@@ -229,7 +229,7 @@ class Trainer:
 
     def _spline_notes(self, dataset: Dataset, state: TrainingState) -> tuple[str, ...]:
         """Say so where interpolated radial networks are visibly not the networks: weigh on the forces."""
-        if state.potential.radial_spline is None:
+        if not state.potential.interpolate_radial(self.radial_intervals) or self.radial_intervals is None:
             return ()
         batch = next(self._whole(dataset, state).batches(0)).to(self.device)
         found = evaluate(state.potential, batch.system, batch.pairs).need("forces")

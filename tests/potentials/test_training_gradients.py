@@ -16,6 +16,8 @@ from rikiba.potentials.mace import MACE
 from rikiba.potentials.nequip import NequIP
 from rikiba.potentials.painn import PaiNN
 from rikiba.potentials.schnet import SchNet
+from rikiba.potentials.sum import Sum
+from rikiba.potentials.zbl import Zbl
 
 ELEMENTS = ("H", "O", "Si")
 SMALL = {"elements": ELEMENTS, "cutoff": 4.0}
@@ -86,6 +88,17 @@ def test_interpolation_is_close_to_the_network(name: str) -> None:
     assert found[1] > 1e-3  # control: with few knots the same check fails
     potential.interpolate_radial(None)
     assert distance(gradients(potential, system), exact) == 0.0
+
+
+def test_a_sum_interpolates_the_terms_that_can() -> None:
+    network, system = POTENTIALS["SchNet"]().double(), System.from_ase(structures())
+    whole = Sum(terms=[network, Zbl(elements=network.elements)])
+    exact = gradients(whole, system)
+    assert whole.interpolate_radial(8)
+    assert network.radial_spline is not None and distance(gradients(whole, system), exact) > 1e-3
+    assert whole.interpolate_radial(None)
+    assert network.radial_spline is None
+    assert not Sum(terms=[Zbl(elements=("H",))]).interpolate_radial(8)
 
 
 @pytest.mark.parametrize("name", ["MACE", "NequIP", "SchNet", "PaiNN"])
