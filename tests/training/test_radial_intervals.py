@@ -1,4 +1,4 @@
-"""Training through interpolated radial networks: the same result to the spline's error, which is said if large."""
+"""Training through interpolated radial networks: the same result up to an error that is said if large."""
 
 from typing import Any
 
