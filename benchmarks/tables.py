@@ -27,6 +27,13 @@ PUBLISHED: dict[str, list[tuple[str, int, float | None, float | None, str]]] = {
         ("qSNAP", 214, 3.81, 116.0, "published coefficients, re-measured"),
         ("SNAP", 214, 6.44, 133.0, "published coefficients, re-measured"),
     ],
+    "mlearn-Mo": [
+        ("GAP", 194, 2.24, 90.0, "doi:10.1021/acs.jpca.9b08723"),
+        ("ACE (small)", 194, 2.60, None, "doi:10.1063/5.0158783"),
+        ("qSNAP", 194, 2.77, 184.0, "published coefficients, re-measured"),
+        ("MTP", 194, 2.83, 90.0, "doi:10.1021/acs.jpca.9b08723"),
+        ("SNAP", 194, 5.49, 207.0, "published coefficients, re-measured"),
+    ],
 }
 """Mean absolute errors: energy in meV (whole molecule for rMD17, per atom for mlearn), forces in meV/Å."""
 
@@ -67,10 +74,31 @@ def accuracy() -> list[str]:
 
 def _command(r: dict[str, Any], n: int) -> str:
     frames = f" --frames {n}" if r["data"].startswith("rmd17") else ""
-    return (
-        f"python benchmarks/accuracy/learn.py {r['data']}{frames} --potential {r['potential']} "
-        f"--seconds {r.get('seconds', r['training_wall_s']):.0f}"  # older files hold the time that it took
-    )
+    limit = r.get("seconds", r["training_wall_s"])  # older files hold the time that it took
+    seconds = "" if limit is None else f" --seconds {limit:.0f}"
+    return f"python benchmarks/accuracy/learn.py {r['data']}{frames} --potential {r['potential']}{seconds}"
+
+
+def snap() -> list[str]:
+    """Time beside LAMMPS."""
+    found = json.loads((HERE / "snap_inference" / "results.json").read_text())
+    cases = {k: v for k, v in found.items() if isinstance(v, dict)}
+    out = [
+        "## SNAP beside LAMMPS",
+        "",
+        "Energy and forces with the same published coefficients (forces equal to "
+        f"{max(c['largest_force_difference_eV_per_A'] for c in cases.values()):.0e} eV/Å), one thread, in "
+        f"turns (`python benchmarks/snap_inference/compare.py`), at a load of {found['load']:.1f}; least of "
+        "7 rounds, and the median of the ratios of neighbouring rounds.",
+        "",
+        "| potential | atoms | rikiba (µs/atom) | LAMMPS (µs/atom) | ratio of least | median ratio |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, c in cases.items():
+        ours, theirs = c["ours_us_per_atom"]["least"], c["lammps_us_per_atom"]["least"]
+        ratios = f"{c['ratio_of_least']:.1f} | {c['median_ratio']:.1f}"
+        out.append(f"| {name} | {c['atoms']} | {ours:.0f} | {theirs:.0f} | {ratios} |")
+    return out
 
 
 def overhead() -> list[str]:
@@ -302,9 +330,8 @@ def training() -> list[str]:
 
 def page() -> str:
     """The whole page."""
-    return "\n".join(
-        [INTRODUCTION, *peers(), "", *training(), "", *accuracy(), "", *overhead(), "", *roofline(), ""]
-    )
+    parts = (peers(), training(), accuracy(), snap(), overhead(), roofline())
+    return "\n".join([INTRODUCTION, *(line for part in parts for line in (*part, ""))])
 
 
 if __name__ == "__main__":

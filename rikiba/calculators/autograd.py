@@ -1,6 +1,7 @@
 """Energies, forces and stress of a `Potential`, from ∂E/∂r_ij once for every architecture."""
 
 import copy
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,17 +12,22 @@ from torch import Tensor
 from rikiba.core.pairs import PairFinder, Pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
-from rikiba.potentials.base import Potential, Program
+from rikiba.kernels.grouping import segment_sum
+from rikiba.kernels.matmul_precision import MatmulPrecision, matmul_precision
+from rikiba.kernels.threads import one_torch_thread
+from rikiba.potentials.base import Potential, Program, SweepingProgram
 
 from .base import require_finite, require_volume
+
+_FEW_ATOMS = 2000
+"""Below, arrays of pairs are too small for torch's threads; a program's own threads are not concerned."""
 
 
 def forces_from_pairs(
     gradient: Float[Tensor, "pairs 3"], pairs: Pairs, n_atoms: int
 ) -> Float[Tensor, "atoms 3"]:
     """F_a = Σ_{i=a} g_ij − Σ_{j=a} g_ij with g_ij = ∂E/∂r_ij and r_ij = r_j − r_i, eV/Å."""
-    forces = gradient.new_zeros((n_atoms, 3))
-    return forces.index_add(0, pairs.i, gradient).index_add(0, pairs.j, gradient, alpha=-1)
+    return segment_sum(gradient, pairs.i, n_atoms) - segment_sum(gradient, pairs.j, n_atoms)
 
 
 def virial_from_pairs(
@@ -32,8 +38,7 @@ def virial_from_pairs(
         outer = (gradient.transpose(0, 1) @ vectors)[None]
     else:
         per_pair = gradient[:, :, None] * vectors[:, None, :]
-        outer = gradient.new_zeros((system.n_systems, 3, 3))
-        outer = outer.index_add(0, system.system_index[pairs.i], per_pair)
+        outer = segment_sum(per_pair, system.system_index[pairs.i], system.n_systems)
     return 0.5 * (outer + outer.transpose(1, 2))
 
 
@@ -175,6 +180,20 @@ def _sums(
     return torch.from_numpy(forces), torch.from_numpy(virial)
 
 
+def run_sweep(
+    program: SweepingProgram, system: System, pairs: Pairs, *, forces: bool = True, stress: bool = False
+) -> Results:
+    """The same results from a program that goes from positions to forces itself; pairs may be candidates."""
+    energies, found, outer = program.sweep(system, pairs)
+    results = Results(energies=energies, energy=system.total(energies))
+    if forces:
+        results = results.replace(forces=found)
+    if stress:
+        virial = 0.5 * (outer + outer.transpose(1, 2))
+        results = results.replace(stress=stress_from_virial(virial, system))
+    return results
+
+
 def frozen(potential: Potential) -> Potential:
     """The same potential, weights shared, that keeps no history for derivatives of the weights.
 
@@ -209,17 +228,36 @@ class _Weights:
 class PotentialCalculator:
     """A potential with its pair list: what MD, relaxation and properties call.
 
+    It computes where the potential is; a structure on another device is copied there and its results back.
+    On the GPU everything stays on the device except the neighbour search, which the host does once in many
+    steps (see `skin`).
+
     Args:
         potential: any `Potential`; its dtype and device are used.
         skin: extra neighbour radius, Å; larger means fewer, longer searches. Results do not depend on it.
         use_program: run the potential's raw-kernel program where it has one: `potential.program()`, made at
             the first call and again when weights have changed. A program of other settings may be given
             instead; it is kept as it is. False: automatic differentiation.
+        precision: of matrix products of float32 numbers on an NVIDIA GPU. full: IEEE float32. tf32: factors
+            are rounded to 11 significant bits, in the harmonics' couplings and the reverse sweep too, so
+            forces have relative errors near 1e-3 and are no longer the derivatives of the energy to float32
+            rounding. Energies are summed in float64 with both.
+
+    Raises:
+        ValueError: for tf32 where the potential is not on a CUDA device or not in float32.
     """
 
     def __init__(
-        self, potential: Potential, *, skin: float = 0.5, use_program: bool | Program = True
+        self,
+        potential: Potential,
+        *,
+        skin: float = 0.5,
+        use_program: bool | Program = True,
+        precision: MatmulPrecision = "full",
     ) -> None:
+        if precision not in ("full", "tf32"):
+            raise ValueError(f"precision is 'full' or 'tf32'; given {precision!r}.")
+        self.precision: MatmulPrecision = precision
         self.potential = potential
         self._frozen = potential
         self.pairs = PairFinder(potential.cutoff, skin)
@@ -229,17 +267,31 @@ class PotentialCalculator:
 
     def __call__(self, system: System, *, forces: bool = True, stress: bool = False) -> Results:
         """Detached results; see `evaluate`. Raises as the `Calculator` protocol says."""
+        device = self.potential.device
+        if device is not None and device != system.positions.device:
+            return self(system.to(device), forces=forces, stress=stress).to(system.positions.device)
+        if self.precision == "full" and (device is None or device.type == "cpu"):
+            return self._on_device(system, forces, stress)
+        with matmul_precision(self.precision, device, self.potential.dtype):
+            return self._on_device(system, forces, stress)
+
+    def _on_device(self, system: System, forces: bool, stress: bool) -> Results:
         if stress:
             require_volume(system)
         if self._weights.changed():
             self._frozen = frozen(self.potential)
             self._program = self.potential.program() if self._follow else self._program
-        if self._program is not None:
-            pairs = self._with_vectors(system)
-            results = run_program(self._program, system, pairs, forces=forces, stress=stress)
-        else:
+        if self._program is None:
             results = evaluate(self._frozen, system, self.pairs(system), forces=forces, stress=stress)
+        else:
+            with one_torch_thread() if system.n_atoms < _FEW_ATOMS else nullcontext():
+                results = self._run(self._program, system, forces, stress)
         return require_finite(results, system, type(self.potential).__name__)
+
+    def _run(self, program: Program, system: System, forces: bool, stress: bool) -> Results:
+        if isinstance(program, SweepingProgram):
+            return run_sweep(program, system, self.pairs.candidates(system), forces=forces, stress=stress)
+        return run_program(program, system, self._with_vectors(system), forces=forces, stress=stress)
 
     def _with_vectors(self, system: System) -> Pairs:
         """The pairs with their vectors, in one compiled pass on a CPU."""
@@ -259,7 +311,10 @@ class PotentialCalculator:
     def graph(self, system: System) -> Results:
         """Results with history, for Hessian-vector products and derivatives with respect to parameters.
 
-        `system.positions` may require a gradient: the energy is then a function of it.
+        `system.positions` may require a gradient: the energy is then a function of it. Results are on the
+        potential's device.
         """
+        device = self.potential.device
+        system = system if device is None or device == system.positions.device else system.to(device)
         with torch.enable_grad():
             return _with_energy(self.potential(system, self.pairs(system)), system)

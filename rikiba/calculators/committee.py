@@ -32,6 +32,9 @@ class Committee:
         self.pairs = PairFinder(max(m.cutoff for m in members), skin)
 
     def __call__(self, system: System, *, forces: bool = True, stress: bool = False) -> Results:
+        device = self.members[0].device
+        if device is not None and device != system.positions.device:
+            return self(system.to(device), forces=forces, stress=stress).to(system.positions.device)
         if stress:
             require_volume(system)
         shared = self.pairs(system)

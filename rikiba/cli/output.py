@@ -9,6 +9,8 @@ from typing import Any
 from rikiba import config
 from rikiba.core.record import Record
 
+from .sources import names_file
+
 ROOMS: Mapping[str, Any] = {
     "structure": "data.structures",
     "potential": "potentials",
@@ -82,5 +84,7 @@ def summary(record: Record) -> str:
 
 
 def _stays_as_given(table: Any) -> bool:
-    """True for what no constructor reads: all frames of a file, checkpoints."""
-    return isinstance(table, Mapping) and (table.get("index") == "all" or "checkpoint" in table)
+    """True for what no constructor reads: all frames of a file, checkpoints, other programs' parameters."""
+    if not isinstance(table, Mapping):
+        return False
+    return table.get("index") == "all" or "checkpoint" in table or names_file(table)

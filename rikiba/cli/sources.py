@@ -15,13 +15,27 @@ from rikiba.potentials.base import Potential
 
 
 def potentials(table: Mapping[str, Any], folder: Path) -> list[Potential]:
-    """The potentials of a [potential] table: of checkpoint files, or one built from its kind."""
+    """The potentials of a [potential] table: of checkpoint files, or one built from its kind.
+
+    A classical kind may take its parameters from another program's `file`, relative to `folder`.
+    """
     if "checkpoint" not in table:
+        if names_file(table):
+            from rikiba.interop.potential_files import with_files
+
+            table = with_files(table, folder)
         return [config.build_kind("potentials", table, where="[potential]")]
     from rikiba.training.checkpoint import load_potential
 
     files: Sequence[Path] = config.build(checkpoint_files, table, where="[potential]")
     return [load_potential(folder / f) for f in files]
+
+
+def names_file(table: Any) -> bool:
+    """True where a table, or one in it, names another program's parameter file."""
+    if isinstance(table, Mapping):
+        return "file" in table or any(names_file(value) for value in table.values())
+    return isinstance(table, list) and any(names_file(value) for value in table)
 
 
 def checkpoint_files(*, checkpoint: Path | tuple[Path, ...]) -> tuple[Path, ...]:

@@ -20,6 +20,17 @@ def linear_readout(features, weights, energies, first):  # type: ignore[no-untyp
 
 
 @compiled
+def scaled_readout(features, weights, scale, energies, first, slope):  # type: ignore[no-untyped-def]
+    """energies[first + n] += scale[n]·Σ_c features[n, c]·weights[c]; slope[n, c] is its derivative."""
+    for n in range(features.shape[0]):
+        total = 0.0
+        for c in range(features.shape[1]):
+            total += np.float64(features[n, c]) * np.float64(weights[c])
+            slope[n, c] = scale[n] * weights[c]
+        energies[first + n] += scale[n] * total
+
+
+@compiled
 def hidden_readout(z, weights, activation, energies, first):  # type: ignore[no-untyped-def]
     """energies[first + n] += Σ_k weights[k]·f(z[n, k]); z becomes the derivative with respect to z."""
     for n in range(z.shape[0]):

@@ -1,8 +1,9 @@
 """Which implementation of an operation runs: the plain-torch definition or a faster one for the device."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -11,6 +12,10 @@ from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
 _FASTER: dict[tuple[str, str], str] = {
+    ("pair_convolution", "cuda"): "rikiba.kernels.pair_convolution_triton:evaluate",
+    ("symmetric_contraction", "cuda"): "rikiba.kernels.symmetric_contraction_triton:evaluate",
+    ("radial_table", "cuda"): "rikiba.kernels.radial_table_triton:evaluate",
+    ("segment_sum", "cuda"): "rikiba.kernels.grouping_triton:sum_rows",
     ("normals", "cpu"): "rikiba.kernels.random_cpu:normals",
     ("ornstein_uhlenbeck", "cpu"): "rikiba.kernels.random_cpu:ornstein_uhlenbeck",
     ("pair_convolution", "cpu"): "rikiba.kernels.pair_convolution_cpu:evaluate",
@@ -20,27 +25,47 @@ _FASTER: dict[tuple[str, str], str] = {
 }
 """(operation, device type) → "module:function". The module is imported when it is first needed."""
 
-_ONLY_REFERENCE: ContextVar[bool] = ContextVar("rikiba_only_reference_kernels", default=False)
+
+class _Forced:
+    """How many `only_reference` blocks are open in all threads: a GPU's backward pass runs in its own."""
+
+    blocks = 0
 
 
 def choose(operation: str, reference: Callable[..., Any], example: Tensor) -> Callable[..., Any]:
     """The implementation of an operation for the device of `example`."""
     where = _FASTER.get((operation, example.device.type))
-    if where is None or _ONLY_REFERENCE.get():
+    if where is None or _Forced.blocks:
         return reference
     module, function = where.split(":")
-    chosen: Callable[..., Any] = getattr(import_module(module), function)
+    try:
+        chosen: Callable[..., Any] = getattr(import_module(module), function)
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.split(".")[0] != "triton":
+            raise
+        _say_without_triton()
+        return reference
     return chosen
+
+
+@cache
+def _say_without_triton() -> None:
+    warnings.warn(
+        "Triton is not installed: operations on the GPU run their plain-torch definitions, which are slower "
+        "and need more memory. Install it with: pip install 'rikiba[gpu]'.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 @contextmanager
 def only_reference() -> Iterator[None]:
-    """Within this block every operation runs its plain-torch definition."""
-    token = _ONLY_REFERENCE.set(True)
+    """Within this block every operation of the process runs its plain-torch definition."""
+    _Forced.blocks += 1
     try:
         yield
     finally:
-        _ONLY_REFERENCE.reset(token)
+        _Forced.blocks -= 1
 
 
 def forbid_forward_mode(operation: str, *tensors: Tensor) -> None:

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .dispatch import choose
+
 
 class TypeGroups(NamedTuple):
     """An ordering of rows that puts equal types side by side."""
@@ -57,9 +59,14 @@ def segment_sum(
 ) -> Float[Tensor, "segments *shape"]:
     """out[s] = Σ_{rows with index s} values, added one after another in the order of the rows.
 
-    On the CPU the result has the same bits at any thread count. Raises ValueError unless there is one index
-    per row.
+    The result has the same bits at any thread count and, with the kernels for CUDA, in every run. Raises
+    ValueError unless there is one index per row.
     """
     if index.shape != values.shape[:1]:
         raise ValueError(f"{tuple(index.shape)} indices are given for {values.shape[0]} rows.")
+    return choose("segment_sum", sum_rows, values)(values, index, n_segments)  # type: ignore[no-any-return]
+
+
+def sum_rows(values: Tensor, index: Tensor, n_segments: int) -> Tensor:
+    """The plain-torch definition."""
     return values.new_zeros((n_segments, *values.shape[1:])).index_add(0, index, values)

@@ -6,13 +6,14 @@ import numpy as np
 
 from .compiled import compiled, inlined
 
-LENNARD_JONES, MORSE, BUCKINGHAM, ZBL, CHEBYSHEV = range(5)
+LENNARD_JONES, MORSE, BUCKINGHAM, ZBL, CHEBYSHEV, BUCKINGHAM_CORE = range(6)
 FORMS = {
     "lennard_jones": LENNARD_JONES,
     "morse": MORSE,
     "buckingham": BUCKINGHAM,
     "zbl": ZBL,
     "chebyshev": CHEBYSHEV,
+    "buckingham_core": BUCKINGHAM_CORE,
 }
 _ZBL_C = (0.1818, 0.5099, 0.2802, 0.02817)
 _ZBL_E = (3.2, 0.9423, 0.4029, 0.2016)
@@ -38,6 +39,15 @@ def _buckingham(r, p):  # type: ignore[no-untyped-def]
     """p = (A, ρ, C)."""
     repulsion, dispersion = p[0] * math.exp(-r / p[1]), p[2] / (r * r * r * r * r * r)
     return repulsion - dispersion, 6.0 * dispersion / r - repulsion / p[1]
+
+
+@inlined
+def _core(r, p):  # type: ignore[no-untyped-def]
+    """p[3:] = (4ε, σ) of a 30-6 term."""
+    x = p[4] / r
+    s6 = x * x * x * x * x * x
+    s30 = s6 * s6 * s6 * s6 * s6
+    return p[3] * (s30 - s6), p[3] * (6.0 * s6 - 30.0 * s30) / r
 
 
 @inlined
@@ -73,20 +83,37 @@ def _chebyshev(r, p):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def pair_sum(form, vectors, i, j, types, parameters, ends, energies, gradient):  # type: ignore[no-untyped-def]
+def pair_sum(  # type: ignore[no-untyped-def]
+    form, vectors, i, j, types, parameters, ends, both, energies, gradient
+):
     """Add ½w(r_ij) to energies[i] and ∂/∂r_ij of it to `gradient`, w(r) = v(r)·S(r) − a − (r − stop)·b.
 
     `parameters` [types, types, …] are those of the form, `ends` [types, types, 4] hold (start, stop, a, b): S
     is the quintic switch from start to stop, 1 where start = stop; w = 0 from stop on. Atoms at one place
-    give NaN.
+    give NaN. With `both` the energy goes to energies[j] too: for a list that has each pair once.
     """
     for q in range(len(i)):
         x, y, z = vectors[q, 0], vectors[q, 1], vectors[q, 2]
-        r = math.sqrt(x * x + y * y + z * z)
+        r2 = x * x + y * y + z * z
         ti, tj = types[i[q]], types[j[q]]
         start, stop = ends[ti, tj, 0], ends[ti, tj, 1]
-        if r >= stop:
+        if r2 >= stop * stop:
             continue
+        if form == LENNARD_JONES and ends[ti, tj, 3] == 0.0 and 0.0 < r2 <= start * start:
+            # even in r: no square root
+            inverse = 1.0 / r2
+            s2 = parameters[ti, tj, 1] * parameters[ti, tj, 1] * inverse
+            s6 = s2 * s2 * s2
+            half = 0.5 * (parameters[ti, tj, 0] * (s6 * s6 - s6) - ends[ti, tj, 2])
+            energies[i[q]] += half
+            if both:
+                energies[j[q]] += half
+            along = parameters[ti, tj, 0] * s6 * (3.0 - 6.0 * s6) * inverse
+            gradient[q, 0] += along * x
+            gradient[q, 1] += along * y
+            gradient[q, 2] += along * z
+            continue
+        r = math.sqrt(r2)
         value, slope = math.nan, math.nan
         p = parameters[ti, tj]
         if not r > 0.0:
@@ -101,6 +128,10 @@ def pair_sum(form, vectors, i, j, types, parameters, ends, energies, gradient): 
             value, slope = _zbl(r, p)
         elif form == CHEBYSHEV:
             value, slope = _chebyshev(r, p)
+        elif form == BUCKINGHAM_CORE:
+            value, slope = _buckingham(r, p)
+            core, core_slope = _core(r, p)
+            value, slope = value + core, slope + core_slope
         if r > start:
             u = (r - start) / (stop - start)
             switch = 1.0 - u * u * u * (10.0 - 15.0 * u + 6.0 * u * u)
@@ -109,6 +140,8 @@ def pair_sum(form, vectors, i, j, types, parameters, ends, energies, gradient): 
         value -= ends[ti, tj, 2] + (r - stop) * ends[ti, tj, 3]
         slope -= ends[ti, tj, 3]
         energies[i[q]] += 0.5 * value
+        if both:
+            energies[j[q]] += 0.5 * value
         along = 0.5 * slope / r if r > 0.0 else np.nan
         gradient[q, 0] += along * x
         gradient[q, 1] += along * y

@@ -8,26 +8,35 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from itertools import pairwise
 from threading import Barrier
 
 import torch
 
+_outside: ContextVar[int | None] = ContextVar("torch's threads outside one_torch_thread", default=None)
+
 
 @contextmanager
 def one_torch_thread() -> Iterator[int]:
-    """Inside, torch computes on the calling thread alone; gives the number of threads that it had.
+    """Inside, torch computes on the calling thread alone; gives the number of threads that it had outside.
 
-    Products of small matrices gain nothing from a second thread, whose waking costs more than they do, and
-    the program's own threads would share their cores with torch's.
+    Small arrays gain nothing from a second thread, whose waking costs more than they do (on a busy machine
+    tens of milliseconds), and a program's own threads would share their cores with torch's.
     """
+    outside = _outside.get()
+    if outside is not None:
+        yield outside
+        return
     threads = torch.get_num_threads()
+    token = _outside.set(threads)
     if threads > 1:
         torch.set_num_threads(1)
     try:
         yield threads
     finally:
+        _outside.reset(token)
         if threads > 1:
             torch.set_num_threads(threads)
 

@@ -23,6 +23,10 @@ class _Form(NamedTuple):
 
 MACE_ZBL = _Form(0.4543, 0.3, (_COEFFICIENTS, (3.2, 0.9423, 0.4028, 0.2016)))
 """Of `mace_zbl_pair_energy`."""
+LAMMPS_ZBL = _Form(
+    0.4685 / 0.529, 0.23, ((0.18175, 0.50986, 0.28022, 0.02817), (3.1998, 0.94229, 0.4029, 0.20162))
+)
+"""Of `lammps_zbl_pair_energy`, its length in units of 0.529 Å."""
 
 
 def zbl_screening(

@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from itertools import chain
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -30,6 +31,20 @@ class Program(Protocol):
         self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]
     ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "pairs 3"]]:
         """(energies per atom in eV, ∂E/∂r_ij in eV/Å), both float64."""
+        ...
+
+
+@runtime_checkable
+class SweepingProgram(Program, Protocol):
+    """A program that also goes from positions to forces itself, and leaves out pairs beyond its cutoff."""
+
+    def sweep(
+        self, system: System, pairs: Pairs
+    ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms 3"], Float[Tensor, "systems 3 3"]]:
+        """(energies per atom in eV, forces in eV/Å, Σ ∂E/∂r_ij ⊗ r_ij in eV), float64.
+
+        `pairs` may be candidates: all that lie within the cutoff, and others, each in both directions.
+        """
         ...
 
 
@@ -105,13 +120,21 @@ class Potential(nn.Module, ABC):
             return p.dtype
         return torch.float64
 
+    @property
+    def device(self) -> torch.device | None:
+        """Where its parameters and constants lie; None where it has none, and runs where the structure is."""
+        for t in chain(self.parameters(), self.buffers()):
+            return t.device
+        return None
+
     def types(self, system: System) -> Int[Tensor, "atoms"]:
         """Index of each atom's element in `self.elements`.
 
         Raises ValueError for an element that the potential does not know or a System field it needs.
         """
         if not hasattr(self, "_type_table"):
-            self.register_buffer("_type_table", periodic_table.type_table(self.elements), persistent=False)
+            table = periodic_table.type_table(self.elements).to(system.numbers.device)
+            self.register_buffer("_type_table", table, persistent=False)
         types = self._type_table.to(system.numbers.device)[system.numbers]
         if bool((types < 0).any()):
             unknown = [s for s in system.symbols if s not in self.elements]

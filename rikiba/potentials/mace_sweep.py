@@ -12,6 +12,7 @@ from rikiba.kernels import atom_energy_cpu as ends
 from rikiba.kernels.contraction_cpu import contraction_forward, contraction_reverse
 from rikiba.kernels.message_cpu import message_forward, message_reverse
 
+from .equivariant_program import by_kind, exact_table
 from .mace_workspace import Chunk, LayerSpace
 
 if TYPE_CHECKING:
@@ -91,13 +92,7 @@ class LayerRun:
         r = torch.from_numpy(self.p.r[q0:q1]).to(self.program.dtype)
         kinds = self.p.kind[q0:q1]
         function = self.program._functions[self.number]
-        parts = [(torch.from_numpy(np.flatnonzero(kinds == k)), int(k)) for k in np.unique(kinds)]
-        if len(parts) == 1:
-            return function.both(r, parts[0][1])
-        found = [function.both(r[which], kind) for which, kind in parts]
-        back = torch.argsort(torch.cat([which for which, _ in parts]))
-        value, slope = (torch.cat(x)[back] for x in zip(*found, strict=True))
-        return value, slope
+        return by_kind(function.both, r, kinds)
 
     def _radial(self, worker: int, q0: int, q1: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(row, weights, table) that the message kernels read; rows count from q0 in the exact case."""
@@ -110,11 +105,8 @@ class LayerRun:
             return kept[1]
         self._row[q0:q1] = 2 * np.arange(q1 - q0)
         n = len(self.layer.paths.d3) * self.channels
-        table = torch.zeros((2 * (q1 - q0) + 4, n), dtype=self.program.dtype)
-        if q1 > q0:
-            value, slope = self._network(q0, q1)
-            table[0 : 2 * (q1 - q0) : 2], table[1 : 2 * (q1 - q0) : 2] = value[:, :n], slope[:, :n]
-        found = self._row, p.weights.reshape(-1), table.flatten().numpy()
+        value, slope = self._network(q0, q1)
+        found = self._row, p.weights.reshape(-1), exact_table(value[:, :n], slope[:, :n])
         self._kept[worker] = ((q0, q1), found)
         return found
 

@@ -5,6 +5,7 @@ doi:10.1038/s41467-022-29939-5. Equal to the nequip package 0.19 on the same wei
 options give the paper's form and that of SevenNet (Park, Kim, Hwang & Han, doi:10.1021/acs.jctc.4c00190).
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -35,7 +36,7 @@ from rikiba.nn.radial_spline import RadialSpline, SplinePoints
 from rikiba.nn.repulsion import lammps_zbl_pair_energy
 from rikiba.nn.so3 import spherical_harmonics
 
-from .base import Potential, check_positive, seeded
+from .base import Potential, Program, check_positive, seeded
 
 SelfConnectionKind = Literal["embedding", "types", "linear", "none"]
 Parity = Literal["natural", "both", "ignored"]
@@ -248,6 +249,30 @@ class NequIP(DoubleBuffers, Potential):
         if self.zbl:
             energies = energies + self._repulsion(pairs, types, r).to(torch.float64)
         return Results(energies=energies)
+
+    def program(self, *, tabulate: bool | None = None, tolerance: float = 1e-5) -> Program | None:
+        """A snapshot of this potential as compiled CPU kernels; later changes of the weights do not reach it.
+
+        With `tabulate` radial networks become splines of the distance. Forces in a trial structure must then
+        equal those of the networks within `tolerance`, eV/Å, or within twice the rounding of automatic
+        differentiation in this precision where that is larger; otherwise ValueError. Without, the result
+        equals `forward` to rounding. None tabulates in float32 only, and keeps the networks, with a warning,
+        where tables are refused.
+
+        No program (None) for other devices and precisions.
+        """
+        if self.embedding.device.type != "cpu" or self.dtype not in (torch.float32, torch.float64):
+            return None
+        from .nequip_program import compiled_nequip
+
+        wanted = self.dtype == torch.float32 if tabulate is None else tabulate
+        try:
+            return compiled_nequip(self, tabulate=wanted, tolerance=tolerance)
+        except ValueError as refusal:
+            if tabulate is not None:
+                raise
+            warnings.warn(f"{refusal} The networks are kept.", RuntimeWarning, stacklevel=2)
+        return compiled_nequip(self, tabulate=False, tolerance=tolerance)
 
     def interpolate_radial(self, intervals: int | None) -> bool:
         """See `Potential`. Not with the xplor envelope, whose second derivative jumps."""

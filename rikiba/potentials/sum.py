@@ -75,11 +75,12 @@ class Sum(Potential):
         plain = [term for term, program in found if program is None]
         if len(plain) == len(found) or not all(self._energies_alone(term) for term in plain):
             return None
+        from .many_body_programs import ManyBodyProgram
         from .term_programs import AutogradProgram, PairProgram, SumProgram
 
         terms: list[tuple[Program, float | None]] = []
         for term, program in found:
-            reach = None if isinstance(program, PairProgram) else term.cutoff
+            reach = None if isinstance(program, (PairProgram, ManyBodyProgram)) else term.cutoff
             terms.append((AutogradProgram(term) if program is None else program, reach))
         return SumProgram(self, terms)
 

@@ -2,6 +2,8 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,6 +14,7 @@ from rikiba.core.system import System
 from rikiba.kernels.pair_forms_cpu import FORMS, pair_sum
 
 from .base import Potential, Program
+from .pair_sweep import sweep
 
 Answer = tuple[Float[Tensor, "atoms"], Float[Tensor, "pairs 3"]]
 
@@ -41,6 +44,7 @@ class PairProgram:
         self._parameters = parameters.detach().double().clone().contiguous().numpy()
         self._ends = ends.detach().double().clone().contiguous().numpy()
         self._one_body = None if one_body is None else one_body.detach().double().clone()
+        self._half: tuple[Tensor, Pairs] | None = None
 
     def __call__(self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]) -> Answer:
         """(energies per atom in eV, ∂E/∂r_ij in eV/Å), float64; pairs may reach beyond the cutoff."""
@@ -52,9 +56,38 @@ class PairProgram:
         gradient = torch.zeros_like(given)
         pair_sum(
             self._form, given.numpy(), pairs.i.numpy(), pairs.j.numpy(), types.numpy(), self._parameters,
-            self._ends, energies.numpy(), gradient.numpy(),
+            self._ends, False, energies.numpy(), gradient.numpy(),
         )  # fmt: skip
         return energies, gradient
+
+    def sweep(
+        self, system: System, pairs: Pairs
+    ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms 3"], Float[Tensor, "systems 3 3"]]:
+        """(energies per atom, forces, ∂E/∂ε before symmetrisation); pairs may reach beyond the cutoff."""
+        types = self._types(system)
+        known = types.numpy()
+        start = torch.zeros(len(types), dtype=torch.float64)
+        if self._one_body is not None:
+            start = self._one_body[types]
+
+        def block(vectors: Any, i: Any, j: Any, energies: Any, gradient: Any) -> None:
+            pair_sum(
+                self._form, vectors, i, j, known, self._parameters, self._ends, True, energies, gradient
+            )  # fmt: skip
+
+        energies, forces, outer = sweep(block, system, self._once(pairs), start)
+        # each pair stands for both directions
+        return energies, 2.0 * forces, 2.0 * outer
+
+    def _once(self, pairs: Pairs) -> Pairs:
+        """Each pair in one direction only; kept while the list stays."""
+        if self._half is None or self._half[0] is not pairs.i:
+            s = pairs.shift
+            ahead = torch.where(s[:, 0] != 0, s[:, 0], torch.where(s[:, 1] != 0, s[:, 1], s[:, 2])) > 0
+            keep = torch.nonzero((pairs.j > pairs.i) | ((pairs.j == pairs.i) & ahead)).flatten()
+            half = replace(pairs, i=pairs.i[keep], j=pairs.j[keep], shift=s[keep], given_vectors=None)
+            self._half = (pairs.i, half)
+        return self._half[1]
 
 
 class AutogradProgram:

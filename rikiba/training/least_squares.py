@@ -4,7 +4,8 @@ import copy
 import math
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, final
 
 import numpy as np
@@ -17,6 +18,7 @@ from rikiba.data.dataset import Dataset
 from rikiba.potentials.base import Design, LinearPotential
 
 from .distributed import Processes
+from .evidence import automatic_relevance, bayesian_ridge
 from .loss import TERMS, Loss
 from .result import error_columns
 from .step import validate
@@ -42,6 +44,10 @@ class LinearFit:
     errors: dict[str, float | None]
     notes: tuple[str, ...]
     settings: dict[str, Any]
+    effective_parameters: float | None = None
+    """Coefficients that the data determine, where the regulariser was found from them."""
+    covariance: np.ndarray | None = None
+    """Of the coefficients, likewise; the variance of a prediction is xᵀ C x with x its design row."""
 
     def record(self, name: str = "linear_fit", title: str = "Linear fit") -> Record:
         """Rank, condition number, objective and errors."""
@@ -51,6 +57,11 @@ class LinearFit:
             "rank": self.rank,
             "condition_number": self.condition_number,
             "objective": self.objective,
+            **(
+                {}
+                if self.effective_parameters is None
+                else {"effective_parameters": self.effective_parameters}
+            ),
             "wall_time_s": self.seconds,
             **{k: v for k, v in self.errors.items() if v is not None},
         }
@@ -76,11 +87,18 @@ class LeastSquares:
     undetermined (singular values below rcond times the largest), those of smallest Σ prior_k² c_k² are taken,
     with an `UndeterminedWarning`.
 
+    With `scale_columns` c_k is measured by the norm of its column of rows: prior_k² is multiplied by that
+    norm squared, and λ is relative to 1. With `regulariser = "bayesian_ridge"` λ, with `"ard"` one λ for each
+    coefficient is found from the data; see `evidence`.
+
     Args:
         energy_weight: weight of the squared energy error per atom, per (eV/atom)²
         forces_weight: weight of the mean squared force component error, per (eV/Å)²
         stress_weight: weight of the mean squared stress component error, per (eV/Å³)²
         ridge: λ, strength of the regulariser
+        regulariser: 'ridge' with the given λ, 'bayesian_ridge' or 'ard' (automatic relevance determination)
+        scale_columns: measure coefficients by the norm of their columns
+        group_weights: group of frames → factor on its squared errors, or energy, forces and stress → factor
         rcond: smallest singular value that counts, relative to the largest; none is eps times the matrix size
         solver: 'qr' or 'normal'
         batch_size: frames whose rows are made at once
@@ -90,6 +108,9 @@ class LeastSquares:
     forces_weight: float = 1.0
     stress_weight: float = 0.0
     ridge: float = 0.0
+    regulariser: Literal["ridge", "bayesian_ridge", "ard"] = "ridge"
+    scale_columns: bool = False
+    group_weights: Mapping[str, float | Mapping[str, float]] | None = None
     rcond: float | None = None
     solver: Literal["qr", "normal"] = "qr"
     batch_size: int = 10
@@ -99,6 +120,14 @@ class LeastSquares:
             raise ValueError(f"solver is 'qr' or 'normal'; given '{self.solver}'.")
         if not (self.ridge >= 0 and math.isfinite(self.ridge)) or self.batch_size < 1:
             raise ValueError(f"ridge must be ≥ 0 and batch_size ≥ 1; given {self.ridge}, {self.batch_size}.")
+        if self.regulariser not in ("ridge", "bayesian_ridge", "ard"):
+            raise ValueError(
+                f"regulariser is 'ridge', 'bayesian_ridge' or 'ard'; given '{self.regulariser}'."
+            )
+        if self.regulariser != "ridge" and (self.ridge or self.solver != "qr"):
+            raise ValueError(
+                f"'{self.regulariser}' finds λ itself and needs solver = 'qr'; leave ridge at 0."
+            )
         self.loss()
 
     def loss(self) -> Loss:
@@ -114,6 +143,7 @@ class LeastSquares:
         """
         began = time.monotonic()
         potential = copy.deepcopy(potential).double()
+        training = _weighted(training, self.group_weights)
         loader = Loader(training, batch_size=self.batch_size, cutoff=potential.cutoff, shuffle=False)
         potential.prepare((b.system, b.pairs) for b in loader.batches(0))
         prior = potential.prior().detach().double().numpy()
@@ -125,13 +155,23 @@ class LeastSquares:
             a, b = _rows(potential, batch, factors)
             # in z = prior·c the regulariser is λ|z|² and the smallest norm is the smallest regulariser
             system.add(a / prior, b)
-        solution, rank, condition = system.solve(self.ridge, self.rcond)
+        unit = prior * system.scale() if self.scale_columns else prior
+        found = None
+        if self.regulariser == "ridge":
+            solution, rank, condition = system.solve(self.ridge, self.rcond)
+            regularised = self.ridge * float(solution @ solution)
+        else:
+            search = bayesian_ridge if self.regulariser == "bayesian_ridge" else automatic_relevance
+            found = search(system.triangle(), system.rows)
+            solution, rank, condition = found.solution, len(prior), found.condition_number
+            used = solution != 0.0
+            regularised = float(np.sum(found.strength[used] * solution[used] ** 2))
         with torch.no_grad():
-            potential.coefficients.copy_(torch.from_numpy(solution / prior))
+            potential.coefficients.copy_(torch.from_numpy(solution / unit))
         notes = _rank_notes(rank, len(prior), system.rows)
         tested = training if validation is None else validation
         checks = Loader(tested, batch_size=self.batch_size, cutoff=potential.cutoff, shuffle=False)
-        _, _, errors = validate(potential, checks.batches(0), self.loss(), Processes())
+        _, _, errors = validate(potential, checks.batches(0), self.loss(), Processes(), potential.program())
         columns = error_columns(errors)
         if validation is None:
             columns = {k.replace("valid_", "train_"): v for k, v in columns.items()}
@@ -140,11 +180,13 @@ class LeastSquares:
             rows=system.rows,
             rank=rank,
             condition_number=condition,
-            objective=system.objective(solution) + self.ridge * float(solution @ solution),
+            objective=system.objective(solution) + regularised,
             seconds=time.monotonic() - began,
             errors=columns,
             notes=notes,
             settings=asdict(self),
+            effective_parameters=None if found is None else found.effective,
+            covariance=None if found is None else found.covariance / np.outer(unit, unit),
         )
 
 
@@ -174,6 +216,24 @@ class _Rows:
     def _fold(self) -> None:
         stacked = np.concatenate([self.factor, *self._waiting])
         self.factor, self._waiting = np.asarray(np.linalg.qr(stacked, mode="r")), []
+
+    def triangle(self) -> np.ndarray:
+        """The triangular factor of all rows."""
+        self._fold()
+        return self.factor
+
+    def scale(self) -> np.ndarray:
+        """Divide every column by its norm (a column of zeros by 1); the norms."""
+        n = self.columns
+        if self.keep_square:
+            norms = np.sqrt(np.diag(self.square)[:n])
+        else:
+            norms = np.linalg.norm(self.triangle()[:, :n], axis=0)
+        norms = np.where(norms > 0, norms, 1.0)
+        self.factor[:, :n] /= norms
+        self.square[:n] /= norms[:, None]
+        self.square[:, :n] /= norms
+        return norms
 
     def solve(self, ridge: float, rcond: float | None) -> tuple[np.ndarray, int, float]:
         """(solution, rank, condition number) of min |Az − b|² + λ|z|²."""
@@ -217,6 +277,27 @@ def _rank_notes(rank: int, columns: int, rows: int) -> tuple[str, ...]:
     )
     warnings.warn(text, UndeterminedWarning, stacklevel=3)
     return (text,)
+
+
+def _weighted(dataset: Dataset, group_weights: Mapping[str, float | Mapping[str, float]] | None) -> Dataset:
+    """The same frames with the factors of their groups in their weights."""
+    if not group_weights:
+        return dataset
+    unknown = set(group_weights) - {frame.group for frame in dataset}
+    if unknown:
+        raise ValueError(f"group_weights names {', '.join(sorted(unknown))}; no frame has such a group.")
+    out = []
+    for frame in dataset:
+        factor = group_weights.get(frame.group, 1.0)
+        each = factor if isinstance(factor, Mapping) else dict.fromkeys(TERMS, factor)
+        wrong = [k for k, w in each.items() if k not in TERMS or not 0.0 <= w < math.inf]
+        if wrong:
+            raise ValueError(
+                f"group_weights['{frame.group}'] may have {', '.join(TERMS)}, ≥ 0; given {each}."
+            )
+        weights = frame.weights | {k: frame.weights.get(k, 1.0) * w for k, w in each.items()}
+        out.append(replace(frame, weights=weights))
+    return Dataset(out, dataset.name)
 
 
 def _factors(loss: Loss, dataset: Dataset) -> dict[str, float]:

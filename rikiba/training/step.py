@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from rikiba.calculators.autograd import evaluate
+from rikiba.calculators.autograd import evaluate, run_program
 from rikiba.core.pairs import find_pairs
 from rikiba.data.batching import Batch
-from rikiba.potentials.base import Potential
+from rikiba.potentials.base import Potential, Program
 
 from .distributed import Processes
 from .loss import Loss, error_sums, mean
@@ -67,19 +67,26 @@ def loss_sums(potential: Potential, batch: Batch, loss: Loss) -> Tensor:
 
 
 def validate(
-    potential: Potential, batches: Iterable[Batch], loss: Loss, processes: Processes
+    potential: Potential,
+    batches: Iterable[Batch],
+    loss: Loss,
+    processes: Processes,
+    program: Program | None = None,
 ) -> tuple[float, Tensor, Tensor]:
     """(loss, its terms, error sums) over all batches of all processes; frame weights count in the loss.
 
+    With `program`, that of the potential, predictions come from it instead of automatic differentiation.
     Raises NonFiniteLossError, in every process, where a prediction is not finite.
     """
     bad: Batch | None = None
     device = next(potential.parameters()).device
     total = torch.zeros(5, 3, dtype=torch.float64, device=device)
     for batch in batches:
-        predicted = evaluate(
-            potential, batch.system, batch.pairs, forces=loss.needs_forces, stress=loss.needs_stress
-        )
+        wanted = {"forces": loss.needs_forces, "stress": loss.needs_stress}
+        if program is None:
+            predicted = evaluate(potential, batch.system, batch.pairs, **wanted)
+        else:
+            predicted = run_program(program, batch.system, batch.pairs, **wanted)
         terms = loss.sums(predicted, batch.labels, batch.system, batch.weights)
         errors = error_sums(predicted, batch.labels, batch.system)
         if bad is None and not bool(torch.isfinite(terms.sum() + errors.sum())):

@@ -61,8 +61,14 @@ def test_torch_gets_its_threads_back() -> None:
         torch.set_num_threads(2)
         with pytest.raises(KeyError), one_torch_thread() as given:
             assert (given, torch.get_num_threads()) == (2, 1)
+            with one_torch_thread() as inner:
+                assert inner == 2
+            assert torch.get_num_threads() == 1
             raise KeyError
         assert torch.get_num_threads() == 2
+        torch.set_num_threads(1)
+        with one_torch_thread() as given:
+            assert given == 1
     finally:
         torch.set_num_threads(before)
 

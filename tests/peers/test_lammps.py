@@ -13,13 +13,19 @@ from rikiba.calculators.autograd import PotentialCalculator
 from rikiba.core.results import Results
 from rikiba.core.system import System
 from rikiba.potentials.base import Potential
+from rikiba.potentials.bks_short_range import BksShortRange
 from rikiba.potentials.buckingham import Buckingham
 from rikiba.potentials.lennard_jones import LennardJones
 from rikiba.potentials.morse import Morse
 from rikiba.potentials.zbl import Zbl
 
 FOLDER = Path(__file__).parent / "lammps" / "reference"
-KINDS: dict[str, type[Potential]] = {"lennard_jones": LennardJones, "morse": Morse, "buckingham": Buckingham}
+KINDS: dict[str, type[Potential]] = {
+    "lennard_jones": LennardJones,
+    "morse": Morse,
+    "buckingham": Buckingham,
+    "bks_short_range": BksShortRange,
+}
 
 
 def cases(kind: str) -> dict[str, dict[str, Any]]:
@@ -103,6 +109,13 @@ def test_another_truncation_is_told_apart(kind: str) -> None:
     expected = values["structures"]["triclinic"]
     other = KINDS[kind](**(values["parameters"] | {"truncation": "shift"}))
     assert deviations(answer(other, expected), expected)["energy"] > 1e-3
+
+
+def test_the_core_of_bks_is_told_apart() -> None:
+    """Negative control: the potential with its 30-6 term must not pass for the one without."""
+    expected = cases("bks_short_range")["without_core"]["structures"]["triclinic"]
+    other = BksShortRange(cutoff=5.5, truncation="cut")
+    assert deviations(answer(other, expected), expected)["energy"] > 1e-4
 
 
 def test_zbl_forces_inside_the_switch() -> None:

