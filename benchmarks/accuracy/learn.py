@@ -47,7 +47,7 @@ SETS |= {
     "mlearn-Mo": (DATA / "mlearn" / "Mo", "", "PBE (VASP)", {"stress_key": "stress"}),
 }
 POTENTIALS: dict[tuple[str, str], dict[str, Any]] = {
-    ("mace", "rmd17"): {"cutoff": 5.0, "channels": 32, "max_L": 1, "l_max": 3, "correlation": 3},
+    ("mace", "rmd17"): {"cutoff": 5.0, "channels": 64, "max_L": 2, "l_max": 3, "correlation": 3},
     ("mace", "mlearn"): {"cutoff": 5.0, "channels": 16, "max_L": 1, "l_max": 3, "correlation": 3},
     ("behler_parrinello", "rmd17"): {
         "cutoff": 6.0,

@@ -3,8 +3,9 @@
     python benchmarks/training_step/compare.py [--rounds 5] [case ...]
 
 One step is energies, forces, the loss of both, its gradient and Adam with AMSGrad; float32, one thread, pairs
-at hand. A batch is four rattled cells of 64 silicon atoms, or five ethanol molecules. Forces of both are
-compared first. Milliseconds of processor time: the least of all steps and the median. Writes results.json.
+at hand. Four rattled cells of 64 silicon atoms in a batch; or five ethanol molecules. Forces of both sides
+are compared first. Milliseconds of processor time: the least of all steps and the median. Writes
+results.json.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Training through interpolated radial networks: the same result up to an error that is said if large."""
+"""Training through interpolated radial networks equals training through the networks, or says so."""
 
 from typing import Any
 
