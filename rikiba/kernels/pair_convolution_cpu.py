@@ -14,7 +14,7 @@ from .pair_convolution import ConvolutionPlan, _Shape
 from .pair_convolution import evaluate as evaluate_in_torch
 from .threads import deal
 
-_GROUP = 64
+_GROUP = 128
 """Channels of a group, which one thread takes; part of the result, as sums over channels end there."""
 
 
