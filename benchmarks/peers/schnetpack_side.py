@@ -34,6 +34,7 @@ class Side(Base):
             radial_basis=basis(n_rbf=settings["n_radial"], cutoff=settings["cutoff"]),
             cutoff_fn=spk.nn.CosineCutoff(settings["cutoff"]),
         )
+        _exact_constants(self.representation.double().radial_basis, settings["cutoff"])
         self.readout = spk.atomistic.Atomwise(n_in=settings["channels"], output_key="energy")
         with np.load(structure) as file:
             self.structure = dict(file)
@@ -70,3 +71,19 @@ class Side(Base):
             output_modules=[self.readout, atomistic.Forces(calc_stress=stress)],
         )
         return freeze(model)
+
+
+def _exact_constants(basis: Any, cutoff: float) -> None:
+    """Centres, widths and frequencies, which the program keeps as they are in float32, in float64.
+
+    Otherwise the check of equality in float64 would compare constants that differ in the eighth digit.
+    """
+    for name, constant in basis.named_buffers():
+        n = len(constant)
+        exact = {
+            "offsets": torch.linspace(0.0, cutoff, n, dtype=torch.float64),
+            "widths": torch.full((n,), cutoff / (n - 1), dtype=torch.float64),
+            "freqs": torch.arange(1, n + 1, dtype=torch.float64) * (torch.pi / cutoff),
+        }[name]
+        torch.testing.assert_close(constant.double(), exact, rtol=1e-6, atol=1e-6)
+        constant.copy_(exact)
