@@ -1,5 +1,7 @@
 """Structures and measurements that the tests of message-passing potentials share."""
 
+from typing import TypeVar
+
 import numpy as np
 import torch
 from ase import Atoms
@@ -13,6 +15,7 @@ from rikiba.data.dataset import Dataset, Labelled
 from rikiba.potentials.base import Potential
 from rikiba.potentials.morse import Morse
 
+Model = TypeVar("Model", bound=Potential)
 MORSE = Morse(
     depth_eV={"Si-Si": 0.8, "O-Si": 1.2, "O-O": 0.5},
     alpha_per_A={"Si-Si": 1.4, "O-Si": 1.5, "O-O": 1.6},
@@ -89,3 +92,13 @@ def labelled(n: int, seed: int) -> Dataset:
         results = answer(MORSE, atoms).replace(energies=None)
         frames.append(Labelled(system=System.from_ase(atoms), results=results, level_of_theory="Morse"))
     return Dataset(frames)
+
+
+def with_biases(model: Model) -> Model:
+    """In float64, with biases that are not zero, as they are at the start, which would hide them."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "bias" in name:
+                p.add_(0.3 * torch.randn(p.shape, generator=generator))
+    return model.double()
