@@ -37,6 +37,7 @@ PEERS: dict[str, list[str]] = {
     ],
     "nequip": ["nequip"],
     "sevennet": ["sevenn"],
+    "quippy": ["quippy-ase"],
     "torch_sim": ["torch-sim-atomistic"],
 }
 

@@ -24,13 +24,13 @@ class Soap(DoubleBuffers):
     """Power spectrum of every centre, of unit length if `normalised`.
 
     ρ^s(r) = Σ_{j of element s} f(r_ij) exp(−|r − r_ij|²/2σ²) + w δ_{s, own} exp(−r²/2σ²)
-    c^s_{nlm} = ∫ ρ^s g_n Y_lm,    p = Σ_m c^s_{nlm} c^{s'}_{n'lm}/√(2l+1), √2 times that for (s, n) ≠ (s', n')
+    c^s_{nlm} = ∫ ρ^s g_n Y_lm,  p = Σ_m c^s_{nlm} c^{s'}_{n'lm}/√(2l+1), √2 times that for (s, n) ≠ (s', n')
 
     in the order of (s, n), of (s', n') ≤ (s, n), of l. The radial functions g_n are Gaussians of the same
     width centred every R/n_max from 0, R = cutoff + σ√(20 ln 10), made orthonormal by the Cholesky factor of
-    their overlap: the basis of QUIP, so that potentials made with it can be read. The overall constant of p is
-    that of densities expanded with these Gaussians taken as they are, not of doi:10.1103/PhysRevB.87.184115,
-    eq. 30; with `normalised` it has no effect.
+    their overlap: the basis of QUIP, so that potentials made with it can be read. The overall constant of p
+    is that of densities expanded with these Gaussians taken as they are, not of
+    doi:10.1103/PhysRevB.87.184115, eq. 30; with `normalised` it has no effect.
 
     f falls from 1 to 0 over the last `transition_width` Å: by default the C² polynomial (a departure from the
     papers, whose cosine, C¹, is an option).
@@ -184,7 +184,9 @@ def _radial_basis(cutoff: float, n_max: int, atom_sigma: float) -> tuple[Tensor,
     difference, middle = centres[:, None] - centres[None, :], 0.5 * (centres[:, None] + centres[None, :])
     covariance = np.exp(-alpha * difference**2)
     # ∫ r² exp(−2α(r − m)²) dr from 0
-    area = math.sqrt(math.pi / (8.0 * alpha)) * (1.0 + np.vectorize(math.erf)(math.sqrt(2.0 * alpha) * middle))
+    area = math.sqrt(math.pi / (8.0 * alpha)) * (
+        1.0 + np.vectorize(math.erf)(math.sqrt(2.0 * alpha) * middle)
+    )
     second = middle * np.exp(-2.0 * alpha * middle**2) / (4.0 * alpha) + (middle**2 + 0.25 / alpha) * area
     overlap = np.exp(-0.5 * alpha * difference**2) * second
     transform = np.linalg.solve(covariance, np.linalg.cholesky(overlap))

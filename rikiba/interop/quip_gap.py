@@ -18,15 +18,28 @@ from rikiba.potentials.gap import Gap
 from .mace_torch import Weights
 
 _SQUARED_EXPONENTIAL, _DOT_PRODUCT = "1", "2"
-_WITHOUT = {
+_WITHOUT: dict[str, dict[str, str | float]] = {
     "soap": {
-        "average": "F", "diagonal_radial": "F", "normalise": "T", "covariance_sigma0": 0.0, "cutoff_scale": 1.0,
-        "cutoff_rate": 1.0, "cutoff_dexp": 0.0, "basis_error_exponent": 10.0, "central_reference_all_species": "F",
+        "average": "F",
+        "diagonal_radial": "F",
+        "normalise": "T",
+        "covariance_sigma0": 0.0,
+        "cutoff_scale": 1.0,
+        "cutoff_rate": 1.0,
+        "cutoff_dexp": 0.0,
+        "basis_error_exponent": 10.0,
+        "central_reference_all_species": "F",
         "global": "F",
     },
-    "distance_2b": {"only_intra": "F", "only_inter": "F", "n_exponents": 1.0, "exponents": 1.0, "tail_exponent": 0.0},
+    "distance_2b": {
+        "only_intra": "F",
+        "only_inter": "F",
+        "n_exponents": 1.0,
+        "exponents": 1.0,
+        "tail_exponent": 0.0,
+    },
     "angle_3b": {},
-}  # fmt: skip
+}
 """Options that are read only where they have this value."""
 
 
@@ -86,7 +99,7 @@ def _coordinates(node: ElementTree.Element, folder: Path) -> dict[str, Any]:
     covariance = _DOT_PRODUCT if kind == "soap" else _SQUARED_EXPONENTIAL
     if node.get("covariance_type") != covariance or node.get("n_permutations") != "1":
         raise ValueError(
-            f"{label} has the kernel of number {node.get('covariance_type')} and {node.get('n_permutations')} "
+            f"{label} has kernel number {node.get('covariance_type')} and {node.get('n_permutations')} "
             f"permutations; for {kind} number {covariance} with one is read."
         )
     if float(node.get("signal_mean", "0")) != 0.0:
@@ -104,7 +117,9 @@ def _coordinates(node: ElementTree.Element, folder: Path) -> dict[str, Any]:
     if kind == "soap":
         more, numbers, points = _soap(label, options, float(node.attrib["zeta"]), points)
     else:
-        more, numbers = _bodies(label, kind, options, [float(x) for x in (node.findtext("theta") or "").split()])
+        more, numbers = _bodies(
+            label, kind, options, [float(x) for x in (node.findtext("theta") or "").split()]
+        )
     return {
         "table": table | more,
         "numbers": numbers,
@@ -128,16 +143,23 @@ def _points(
     else:
         values = np.fromstring(" ".join(" ".join(r.itertext()) for r in rows), sep=" ")
     if len(values) != n * dimensions:
-        raise ValueError(f"{node.get('label')} needs {n} × {dimensions} numbers for its points; found {len(values)}.")
+        raise ValueError(
+            f"{node.get('label')} needs {n} × {dimensions} numbers for its points; found {len(values)}."
+        )
     return torch.from_numpy(values.reshape(n, dimensions))
 
 
 def _soap(
     label: str | None, options: dict[str, str], zeta: float, points: Tensor
 ) -> tuple[dict[str, Any], list[int], Tensor]:
-    centre, seen = _integers(options.get("Z", "0")), _integers(options.get("species_Z", options.get("Z", "0")))
+    centre, seen = (
+        _integers(options.get("Z", "0")),
+        _integers(options.get("species_Z", options.get("Z", "0"))),
+    )
     if len(centre) != 1 or 0 in centre or 0 in seen or centre[0] not in seen:
-        raise ValueError(f"{label} must name one central element Z and itself among species_Z; it has {options}.")
+        raise ValueError(
+            f"{label} must name one central element Z and itself among species_Z; it has {options}."
+        )
     n_max, l_max = int(options["n_max"]), int(options["l_max"])
     symbols = periodic_table.sorted_symbols(seen)
     more = {

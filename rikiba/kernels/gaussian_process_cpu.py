@@ -19,7 +19,7 @@ def add_values(rows, values, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def add_slopes(pair, i, j, system, vectors, slopes, forces, virial):  # type: ignore[no-untyped-def]
-    """From slopes[t, 3, columns] = ∂/∂r_ij of pair[t]: forces, and Σ ∂/∂r_a r_b where `virial` is not empty."""
+    """From slopes[t, 3, columns] = ∂/∂r_ij of pair[t]: forces and Σ ∂/∂r_a r_b, each unless it is empty."""
     columns = slopes.shape[2]
     for t in range(len(pair)):
         p = pair[t]
@@ -60,7 +60,22 @@ def pair_term(pairs, i, r, vectors, cutoff, width, envelope, sparse, alpha, thet
 
 @compiled
 def triplet_term(  # type: ignore[no-untyped-def]
-    start, pairs, kind, one, other, i, vectors, r, cutoff, width, envelope, sparse, alpha, theta, energies, out
+    start,
+    pairs,
+    kind,
+    one,
+    other,
+    i,
+    vectors,
+    r,
+    cutoff,
+    width,
+    envelope,
+    sparse,
+    alpha,
+    theta,
+    energies,
+    out,
 ):
     """The same for triplets: start[n] … start[n+1] bounds the pairs of a centre in `pairs`.
 

@@ -21,22 +21,23 @@ _MOST_ENVIRONMENTS = 20_000
 
 
 class Gap(LinearPotential):
-    """E = Σ_i E0 + Σ_t Σ_e ε_t(x_e), each ε_t(x) = Σ_m α_m k_t(x, x_m) a Gaussian process with sparse points x_m.
+    """E = Σ_i E0 + Σ_t Σ_e ε_t(x_e) with Gaussian processes ε_t(x) = Σ_m α_m k_t(x, x_m), x_m sparse points.
 
-    A term is a table: `kind` is soap (power spectrum of an atom's neighbourhood, k = δ² (p·p')^ζ), distance_2b
-    (pairs) or angle_3b (triplets; both k = δ² exp(−Σ(x_d − x'_d)²/2θ_d²)); the other keys are those of
-    `SoapTerm`, `PairTerm` and `AngleTerm` in `rikiba.potentials.gap_terms`, among them delta (eV), n_sparse,
-    sparse_method (cur, fps, uniform, random), cutoff and transition_width (Å). A term that names no `centre`
-    or `pair` of elements stands for one of each.
+    A term is a table: `kind` is soap (power spectrum of an atom's neighbourhood, k = δ² (p·p')^ζ),
+    distance_2b (pairs) or angle_3b (triplets; both k = δ² exp(−Σ(x_d − x'_d)²/2θ_d²)); the other keys are
+    those of `SoapTerm`, `PairTerm` and `AngleTerm` in `rikiba.potentials.gap_terms`, among them delta (eV),
+    n_sparse, sparse_method (cur, fps, uniform, random), cutoff and transition_width (Å). A term that names
+    no `centre` or `pair` of elements stands for one of each.
 
-    `coefficients` are z = Lᵀα with K_MM = L Lᵀ, so that their prior is the unit normal distribution: fit them
-    with `rikiba.training.gaussian_process.SparseGaussianProcess`. Sparse points are chosen from the training
-    structures. Arithmetic is in float64 whatever the precision of the coefficients, as sums of α k cancel.
+    `coefficients` are z = Lᵀα with K_MM = L Lᵀ, so that their prior is the unit normal distribution: fit
+    them with `rikiba.training.gaussian_process.SparseGaussianProcess`. Sparse points are chosen from the
+    training structures. Arithmetic is in float64 whatever the precision of the coefficients, as sums of
+    α k cancel.
 
-    Bartók, Payne, Kondor & Csányi, doi:10.1103/PhysRevLett.104.136403; Bartók & Csányi, doi:10.1002/qua.24927;
-    Deringer et al., doi:10.1021/acs.chemrev.1c00022. Departures by default: neighbours fade by the C²
-    polynomial (theirs: `envelope = "cosine"`, C¹), and the energy that the SOAP terms give an isolated atom is
-    subtracted, so that it has its E0 (theirs: `subtract_isolated = false`).
+    Bartók, Payne, Kondor & Csányi, doi:10.1103/PhysRevLett.104.136403; Bartók & Csányi,
+    doi:10.1002/qua.24927. Departures by default: neighbours fade by the C² polynomial (theirs:
+    `envelope = "cosine"`, C¹), and the energy that the SOAP terms give an isolated atom is subtracted, so
+    that it has its E0 (theirs: `subtract_isolated = false`).
 
     Args:
         elements: chemical symbols; kept in order of atomic number.
@@ -44,10 +45,10 @@ class Gap(LinearPotential):
         envelope: of terms that name none: polynomial (C²) or cosine (C¹).
         subtract_isolated: an atom without neighbours has its E0.
         jitter: added to the diagonal of K_MM, relative to δ².
-        variance: what `spread` holds of each atom's energy: nothing; sparse, the prior variance that the sparse
-            points leave, k(x, x) − k_xM K_MM⁻¹ k_Mx summed over terms and environments, which says how unlike
-            them an environment is (and what QUIP gives); posterior, with the uncertainty of the coefficients
-            after the fit added. Standard deviations, eV.
+        variance: what `spread` holds, as standard deviations in eV: nothing; sparse, for each atom's energy
+            the prior variance that the sparse points leave, k(x, x) − k_xM K_MM⁻¹ k_Mx summed over terms
+            and environments, which says how unlike them an environment is (QUIP gives the same); posterior,
+            with the uncertainty of the coefficients after the fit added, also for whole structures.
         atomic_energies: energy of each isolated atom, eV; zero where not given.
         seed: of coefficients and sparse points before they are fitted, and of the choice of points.
     """
@@ -117,7 +118,8 @@ class Gap(LinearPotential):
     def alphas(self) -> list[Tensor]:
         """α of every term times the weight of its point, so that ε = Σ_m α_m w k(x, x_m)."""
         return [
-            torch.linalg.solve_triangular(t.factor(self.jitter).T, z[:, None], upper=True)[:, 0] * t.sparse_weight
+            torch.linalg.solve_triangular(t.factor(self.jitter).T, z[:, None], upper=True)[:, 0]
+            * t.sparse_weight
             for t, z in zip(self.processes, self.parts(), strict=True)
         ]
 
@@ -165,8 +167,10 @@ class Gap(LinearPotential):
                 phi = phi - shift
             # rounding can take a difference of equal numbers below 0
             left = (own - phi.square().sum(1)).clamp(min=0.0)
-            variance.index_add_(0, e.atom, term.multiplicity**2 * left)
-            columns.append(phi.new_zeros((system.n_atoms, phi.shape[1])).index_add(0, e.atom, phi * term.multiplicity))
+            variance.index_add_(0, e.atom, term.multiplicity * left)
+            columns.append(
+                phi.new_zeros((system.n_atoms, phi.shape[1])).index_add(0, e.atom, phi * term.multiplicity)
+            )
         if self.variance == "sparse":
             return Results(energies=variance.sqrt())
         phi = torch.cat(columns, 1)

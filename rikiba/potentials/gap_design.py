@@ -33,7 +33,9 @@ class _Slopes(NamedTuple):
 class _Sums:
     """Rows of one term, before whitening."""
 
-    def __init__(self, system: System, pairs: Pairs, vectors: Tensor, points: int, forces: bool, stress: bool):
+    def __init__(
+        self, system: System, pairs: Pairs, vectors: Tensor, points: int, forces: bool, stress: bool
+    ):
         self.i, self.j = pairs.i.numpy(), pairs.j.numpy()
         self.system, self.vectors = system.system_index.numpy(), vectors.numpy()
         self.energy = np.zeros((system.n_systems, points))

@@ -75,7 +75,7 @@ class SoapSweep:
         return Neighbourhoods(near, atoms, row, unit, lengths, values, slopes, y, c)
 
     def spectra(self, n: Neighbourhoods, first: int, last: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(expansion [centres, channels × lm], spectrum of unit length, its length before) of some centres."""
+        """(expansion [centres, channels × lm], spectrum of unit length, length before) of some centres."""
         c = n.expansion.reshape(len(n.atoms), -1)[first:last]
         p = np.empty((len(c), self.n_components))
         soap_cpu.power(c, self.channels, self.l_max, p)
@@ -151,7 +151,9 @@ class _CompiledTriplets:
     def add(self, i, j, types, vectors, r, energies, out) -> None:  # type: ignore[no-untyped-def]
         kinds = types[j]
         near = np.flatnonzero(
-            (types[i] == self.kind) & (r < self.shape[0]) & ((kinds == self.kinds[0]) | (kinds == self.kinds[1]))
+            (types[i] == self.kind)
+            & (r < self.shape[0])
+            & ((kinds == self.kinds[0]) | (kinds == self.kinds[1]))
         )
         near = near[np.argsort(i[near], kind="stable")]
         start = np.append(np.flatnonzero(np.diff(i[near], prepend=-1)), len(near))

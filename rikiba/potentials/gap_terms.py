@@ -41,7 +41,13 @@ class Term(DoubleBuffers, ABC):
     sparse_weight: Tensor
 
     def __init__(
-        self, cutoff: float, transition_width: float, delta: float, n_sparse: int, method: Method, envelope: str
+        self,
+        cutoff: float,
+        transition_width: float,
+        delta: float,
+        n_sparse: int,
+        method: Method,
+        envelope: str,
     ) -> None:
         super().__init__()
         if min(cutoff, transition_width, delta) <= 0 or transition_width > cutoff or n_sparse < 1:
@@ -93,7 +99,7 @@ class Term(DoubleBuffers, ABC):
         return self.kernel(e.features, self.sparse) * e.weight[:, None] * self.sparse_weight
 
     def factor(self, jitter: float) -> Float[Tensor, "points points"]:
-        """Cholesky factor L of K_MM + jitter·δ²; kept until the points change. ValueError where there is none."""
+        """Cholesky factor L of K_MM + jitter·δ², kept until the points change; ValueError without one."""
         key = (self.sparse.data_ptr(), self.sparse._version, self.sparse_weight._version, hash(jitter))
         if self._factor is None or self._factor[0] != key or self._factor[1].device != self.sparse.device:
             with torch.no_grad():
@@ -102,15 +108,17 @@ class Term(DoubleBuffers, ABC):
                 found, failed = torch.linalg.cholesky_ex(k)
             if int(failed):
                 raise ValueError(
-                    f"The sparse points of {self.label} are too alike for jitter = {jitter}: raise the jitter or "
-                    "take fewer points."
+                    f"The sparse points of {self.label} are too alike for jitter = {jitter}: raise the "
+                    "jitter or take fewer points."
                 )
             self._factor = (key, found)
         return self._factor[1]
 
     def points_from(self, features: Tensor, generator: torch.Generator) -> None:
-        """Choose the sparse points among environments; places that are too many stay empty, with a warning."""
-        found = choose(features, self.n_sparse, self.method, generator, self.scale) if len(features) else features
+        """Choose the sparse points among environments; places too many stay empty, with a warning."""
+        found = (
+            choose(features, self.n_sparse, self.method, generator, self.scale) if len(features) else features
+        )
         if len(found) < self.n_sparse:
             warnings.warn(
                 f"The data have {len(found)} different environments of {self.label}; {self.n_sparse} sparse "
@@ -168,7 +176,9 @@ class SoapTerm(Term):
             raise ValueError(f"zeta must be at least 1; given {zeta}.")
         seen = tuple(elements if neighbours is None else sorted(neighbours, key=list(elements).index))
         if centre not in seen:
-            raise ValueError(f"A SOAP of {centre} must see {centre} too; its neighbours are {', '.join(seen)}.")
+            raise ValueError(
+                f"A SOAP of {centre} must see {centre} too; its neighbours are {', '.join(seen)}."
+            )
         self.zeta, self.centre = float(zeta), centre
         self.kind, self.own = list(elements).index(centre), seen.index(centre)
         self.descriptor = Soap(
@@ -177,7 +187,9 @@ class SoapTerm(Term):
         )  # fmt: skip
         of_type = torch.tensor([seen.index(s) if s in seen else -1 for s in elements])
         self.register_buffer("of_type", of_type, persistent=False)
-        points = torch.rand((n_sparse, self.descriptor.n_components), generator=generator, dtype=torch.float64)
+        points = torch.rand(
+            (n_sparse, self.descriptor.n_components), generator=generator, dtype=torch.float64
+        )
         self.hold(points / points.norm(dim=1, keepdim=True))
 
     of_type: Tensor
@@ -188,7 +200,9 @@ class SoapTerm(Term):
 
     def within(self, r: Tensor, pairs: Pairs, types: Tensor) -> Tensor:
         """Pairs that it describes."""
-        return ((types[pairs.i] == self.kind) & (self.of_type[types[pairs.j]] >= 0) & (r < self.cutoff)).nonzero()[:, 0]
+        return (
+            (types[pairs.i] == self.kind) & (self.of_type[types[pairs.j]] >= 0) & (r < self.cutoff)
+        ).nonzero()[:, 0]
 
     def environments(self, vectors: Tensor, pairs: Pairs, types: Tensor) -> Environments:
         atom = (types == self.kind).nonzero()[:, 0]
@@ -196,7 +210,10 @@ class SoapTerm(Term):
         place[atom] = torch.arange(len(atom), device=types.device)
         near = self.within(vectors.detach().norm(dim=-1), pairs, types)
         p = self.descriptor(
-            vectors[near], place[pairs.i[near]], self.of_type[types[pairs.j[near]]], torch.full_like(atom, self.own)
+            vectors[near],
+            place[pairs.i[near]],
+            self.of_type[types[pairs.j[near]]],
+            torch.full_like(atom, self.own),
         )
         return Environments(p, p.new_ones(len(atom)), atom)
 
@@ -279,7 +296,7 @@ class PairTerm(_SquaredExponential):
 
 
 class AngleTerm(_SquaredExponential):
-    """ε_i = Σ_{jk} f(r_ij) f(r_ik) Σ_m α_m k(x, x_m), x = (r_ij + r_ik, (r_ij − r_ik)², r_jk), j and k ordered.
+    """ε_i = Σ_{j≠k} f(r_ij) f(r_ik) Σ_m α_m k(x, x_m) with x = (r_ij + r_ik, (r_ij − r_ik)², r_jk).
 
     Args:
         elements: symbols of the potential.
@@ -312,7 +329,9 @@ class AngleTerm(_SquaredExponential):
     ) -> None:
         super().__init__(cutoff, transition_width, delta, n_sparse, sparse_method, envelope)
         if len(theta) != 3 or min(theta) <= 0 or len(pair) != 2:
-            raise ValueError(f"theta must be three positive numbers, pair two elements; given {theta}, {pair}.")
+            raise ValueError(
+                f"theta must be three positive numbers, pair two elements; given {theta}, {pair}."
+            )
         self.centre, self.pair = centre, tuple(pair)
         self.kind = list(elements).index(centre)
         self.kinds = tuple(list(elements).index(s) for s in pair)
@@ -333,13 +352,21 @@ class AngleTerm(_SquaredExponential):
     def within(self, r: Tensor, pairs: Pairs, types: Tensor) -> Tensor:
         """Pairs that its triplets may have."""
         j = types[pairs.j]
-        near = (types[pairs.i] == self.kind) & (r < self.cutoff) & ((j == self.kinds[0]) | (j == self.kinds[1]))
+        near = (
+            (types[pairs.i] == self.kind) & (r < self.cutoff) & ((j == self.kinds[0]) | (j == self.kinds[1]))
+        )
         return near.nonzero()[:, 0]
 
     def triplets(self, r: Tensor, pairs: Pairs, types: Tensor) -> tuple[Tensor, Tensor]:
         """Pairs (ij, ik) of each unordered triplet."""
         near = self.within(r, pairs, types)
-        some = Pairs(i=pairs.i[near], j=pairs.j[near], shift=pairs.shift[near], cutoff=self.cutoff, n_atoms=pairs.n_atoms)
+        some = Pairs(
+            i=pairs.i[near],
+            j=pairs.j[near],
+            shift=pairs.shift[near],
+            cutoff=self.cutoff,
+            n_atoms=pairs.n_atoms,
+        )
         first, second = some.triplets()
         first, second = near[first[first < second]], near[second[first < second]]
         if self.kinds[0] != self.kinds[1]:
@@ -360,7 +387,10 @@ KINDS: Mapping[str, type[Term]] = {"soap": SoapTerm, "distance_2b": PairTerm, "a
 
 
 def terms_of(
-    tables: Sequence[Mapping[str, Any]], elements: Sequence[str], envelope: Envelope, generator: torch.Generator
+    tables: Sequence[Mapping[str, Any]],
+    elements: Sequence[str],
+    envelope: Envelope,
+    generator: torch.Generator,
 ) -> list[Term]:
     """Terms of tables; one without `centre` or `pair` stands for one of each element or combination.
 

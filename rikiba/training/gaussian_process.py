@@ -10,7 +10,7 @@ from typing import Literal, final
 import numpy as np
 import torch
 
-from rikiba.data.batching import Loader
+from rikiba.data.batching import Batch, Loader
 from rikiba.data.dataset import Dataset, Labelled
 from rikiba.potentials.gap import Gap
 
@@ -56,12 +56,18 @@ class SparseGaussianProcess:
 
     def __post_init__(self) -> None:
         if self.solver not in ("qr", "normal") or self.batch_size < 1:
-            raise ValueError(f"solver is 'qr' or 'normal', batch_size ≥ 1; given {self.solver}, {self.batch_size}.")
+            raise ValueError(
+                f"solver is 'qr' or 'normal', batch_size ≥ 1; given {self.solver}, {self.batch_size}."
+            )
         every = [asdict(self) | dict(own) for own in [{}, *(self.group_sigmas or {}).values()]]
         for settings in every:
             if set(settings) != set(asdict(self)):
-                raise ValueError(f"group_sigmas may name {', '.join(SIGMAS.values())}; given {self.group_sigmas}.")
-            wrong = {k: settings[k] for k in SIGMAS.values() if settings[k] is not None and not settings[k] > 0}
+                raise ValueError(
+                    f"group_sigmas may name {', '.join(SIGMAS.values())}; given {self.group_sigmas}."
+                )
+            wrong = {
+                k: settings[k] for k in SIGMAS.values() if settings[k] is not None and not settings[k] > 0
+            }
             if wrong:
                 raise ValueError(f"A noise must be positive, or none; given {wrong}.")
 
@@ -87,7 +93,7 @@ class SparseGaussianProcess:
             raise ValueError("No frame has a label that these settings fit.")
         factors = {t: float(present[t]) for t in TERMS}
         for batch in loader.batches(0):
-            system.add(*weighted_rows(potential, batch, factors))
+            system.add(*weighted_rows(potential, _six(batch), factors))
         solution, rank, condition = system.solve(1.0, None)
         information = system.square[:n, :n] if self.solver == "normal" else _square(system.triangle()[:, :n])
         information = information + np.eye(n)
@@ -118,11 +124,15 @@ class SparseGaussianProcess:
         )
 
     def weighted(self, frame: Labelled) -> Labelled:
-        """The frame without labels that are left out, its weights such that rows are divided by their noise."""
+        """The frame without labels that are left out; with its weights rows are divided by their noise."""
         own = asdict(self) | dict((self.group_sigmas or {}).get(frame.group, {}))
         n, volume = frame.system.n_atoms, float(frame.system.volume[0])
         # rows of energies are divided by n, those of stresses are not yet times −V
-        units = {"energy": math.sqrt(n), "forces": 1.0, "stress": math.sqrt(n) / volume if volume else math.inf}
+        units = {
+            "energy": math.sqrt(n),
+            "forces": 1.0,
+            "stress": math.sqrt(n) / volume if volume else math.inf,
+        }
         labels, weights = {}, dict(frame.weights)
         for term, key in SIGMAS.items():
             if own[key] is None or getattr(frame.results, term) is None:
@@ -130,15 +140,17 @@ class SparseGaussianProcess:
                 continue
             noise = math.hypot(own[key] * units[term], frame.noise.get(term, 0.0))
             weights[term] = weights.get(term, 1.0) / noise**2 * (n**2 if term == "energy" else 1.0)
-        if frame.results.stress is not None and "stress" not in labels:
-            labels["stress"] = _upper_triangle(frame.results.stress)
         return replace(frame, results=frame.results.replace(**labels), weights=weights)
 
 
-def _upper_triangle(stress: torch.Tensor) -> torch.Tensor:
-    """The six components that count; the others are marked absent."""
+def _six(batch: Batch) -> Batch:
+    """The same batch with the components of stresses that count, those below the diagonal marked absent."""
+    if batch.labels.stress is None:
+        return batch
     kept = torch.ones(3, 3, dtype=torch.bool).triu()
-    return torch.where(kept, stress, torch.nan)
+    return replace(
+        batch, labels=batch.labels.replace(stress=torch.where(kept, batch.labels.stress, torch.nan))
+    )
 
 
 def _square(factor: np.ndarray) -> np.ndarray:
