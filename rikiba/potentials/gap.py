@@ -175,7 +175,9 @@ class Gap(LinearPotential):
             return Results(energies=variance.sqrt())
         phi = torch.cat(columns, 1)
         whole = torch.cat([phi, system.total(phi)])
-        after = torch.linalg.solve_triangular(self.information.T, whole.T, upper=False).square().sum(0)
+        after = (
+            torch.linalg.solve_triangular(self.information.double().T, whole.T, upper=False).square().sum(0)
+        )
         n = system.n_atoms
         return Results(
             energies=(variance + after[:n]).sqrt(), energy=(system.total(variance) + after[n:]).sqrt()
