@@ -34,14 +34,15 @@ CASES: dict[str, tuple[str, ...]] = {
     "SOAP, 100 points": (SOAP.format(points=100),),
     "SOAP, 500 points, and pairs": (PAIR, SOAP.format(points=500)),
 }
-FRAMES, ROUNDS, STEPS = 8, 5, 2
+FRAMES, ROUNDS, STEPS = 8, 5, 1
 
 
-def structure() -> Any:
+def structure(shift: float = 0.0) -> Any:
     from ase.build import bulk
 
     atoms = bulk("Si", "diamond", a=5.43, cubic=True) * (2, 2, 2)
     atoms.rattle(0.1, seed=1)
+    atoms.positions[0] += shift
     return atoms
 
 
@@ -77,11 +78,14 @@ def theirs(folder: str) -> None:
     wanted = ["energy", "forces"]
     potential.calculate(atoms, wanted)
     print(json.dumps({"forces": potential.results["forces"].tolist()}), flush=True)
+    moved = structure(1e-3)
     for _ in sys.stdin:
         began = time.process_time()
         for _ in range(STEPS):
+            # an answer to the same structure would be remembered
+            potential.calculate(moved, wanted)
             potential.calculate(atoms, wanted)
-        print((time.process_time() - began) / STEPS, flush=True)
+        print((time.process_time() - began) / (2 * STEPS), flush=True)
 
 
 def measured(terms: tuple[str, ...], folder: Path) -> dict[str, Any]:
@@ -99,6 +103,7 @@ def measured(terms: tuple[str, ...], folder: Path) -> dict[str, Any]:
     potential.load_state_dict(weights.tensors)
     atoms = structure()
     calculator, system = PotentialCalculator(potential), System.from_ase(atoms)
+    moved = System.from_ase(structure(1e-3))
     forces = calculator(system).need("forces").numpy()
     peer = subprocess.Popen(
         [str(ROOT / ".venvs" / "quippy" / "bin" / "python"), __file__, "theirs", str(folder)],
@@ -113,8 +118,9 @@ def measured(terms: tuple[str, ...], folder: Path) -> dict[str, Any]:
     for _ in range(ROUNDS):
         began = time.process_time()
         for _ in range(STEPS):
+            calculator(moved)
             calculator(system)
-        ours.append((time.process_time() - began) / STEPS)
+        ours.append((time.process_time() - began) / (2 * STEPS))
         print(file=peer.stdin, flush=True)
         other.append(float(_next(peer, "0123456789")))
     peer.stdin.close()

@@ -159,15 +159,12 @@ class Gap(LinearPotential):
         columns = []
         for term, e in zip(self.processes, every, strict=True):
             phi = self.features(term, e)
-            own = _diagonal(term, e)
+            # rounding can take a difference of equal numbers below 0
+            left = (_diagonal(term, e) - phi.square().sum(1)).clamp(min=0.0)
+            variance.index_add_(0, e.atom, term.multiplicity * left)
             if self.subtract_isolated and isinstance(term, SoapTerm):
                 alone = term.isolated()
-                shift = self.features(term, Environments(alone, alone.new_ones(1), e.atom[:0]))
-                own = own - 2.0 * term.kernel(e.features, alone)[:, 0] + term.delta**2
-                phi = phi - shift
-            # rounding can take a difference of equal numbers below 0
-            left = (own - phi.square().sum(1)).clamp(min=0.0)
-            variance.index_add_(0, e.atom, term.multiplicity * left)
+                phi = phi - self.features(term, Environments(alone, alone.new_ones(1), e.atom[:0]))
             columns.append(
                 phi.new_zeros((system.n_atoms, phi.shape[1])).index_add(0, e.atom, phi * term.multiplicity)
             )

@@ -8,7 +8,7 @@ import inspect
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations_with_replacement
 from typing import Any, Literal, NamedTuple
 
@@ -382,7 +382,7 @@ class AngleTerm(_SquaredExponential):
         return Environments(x, self.fade(ra) * self.fade(rb), pairs.i[a])
 
 
-KINDS: Mapping[str, type[Term]] = {"soap": SoapTerm, "distance_2b": PairTerm, "angle_3b": AngleTerm}
+KINDS: Mapping[str, Callable[..., Term]] = {"soap": SoapTerm, "distance_2b": PairTerm, "angle_3b": AngleTerm}
 """Kind of a term, as QUIP calls them, → its class."""
 
 
@@ -401,7 +401,7 @@ def terms_of(
         kind = str(table.get("kind"))
         if kind not in KINDS:
             raise ValueError(f"A term's kind is {', '.join(KINDS)}; given '{kind}'.")
-        known = set(inspect.signature(KINDS[kind].__init__).parameters) - {"self", "elements", "generator"}
+        known = set(inspect.signature(KINDS[kind]).parameters) - {"elements", "generator"}
         given = {k: v for k, v in table.items() if k != "kind"}
         if set(given) - known:
             raise ValueError(

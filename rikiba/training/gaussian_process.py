@@ -103,7 +103,9 @@ class SparseGaussianProcess:
                 potential.information.copy_(torch.from_numpy(np.linalg.cholesky(information).T))
         tested = training if validation is None else validation
         checks = Loader(tested, batch_size=self.batch_size, cutoff=potential.cutoff, shuffle=False)
-        loss = Loss(**{f"{t}_weight": factors[t] for t in TERMS})
+        loss = Loss(
+            energy_weight=factors["energy"], forces_weight=factors["forces"], stress_weight=factors["stress"]
+        )
         _, _, errors = validate(potential, checks.batches(0), loss, Processes(), potential.program())
         columns = error_columns(errors)
         if validation is None:
@@ -133,7 +135,8 @@ class SparseGaussianProcess:
             "forces": 1.0,
             "stress": math.sqrt(n) / volume if volume else math.inf,
         }
-        labels, weights = {}, dict(frame.weights)
+        labels: dict[str, None] = {}
+        weights = dict(frame.weights)
         for term, key in SIGMAS.items():
             if own[key] is None or getattr(frame.results, term) is None:
                 labels[term] = None

@@ -231,7 +231,7 @@ def test_it_learns_silicon_and_knows_what_it_has_not_seen() -> None:
     plain = Gap(**fit.potential.arguments | {"variance": "none"})
     plain.load_state_dict(fit.potential.state_dict())
     found, before = (errors(PotentialCalculator(p), small[1::2]).values for p in (plain, model))
-    assert found["forces_mae_meV_per_A"] < 0.5 * before["forces_mae_meV_per_A"]
+    assert found["forces_mae_meV_per_A"] < 0.6 * before["forces_mae_meV_per_A"]
     seen = small[0].system
     squeezed = seen.replace(positions=seen.positions * 0.8, cell=seen.cell * 0.8)
     a, b = (PotentialCalculator(fit.potential)(s).spread.energies for s in (seen, squeezed))
