@@ -100,8 +100,8 @@ def _beside(family: str, peer: str, folder: str, same: str, least: str) -> list[
         "",
         f"Energy and forces with {same} (forces equal to "
         f"{max(c['largest_force_difference_eV_per_A'] for c in cases.values()):.0e} eV/Å), one thread, in "
-        f"turns (`python benchmarks/{folder}/compare.py`), at a load of {found['load']:.1f}; {least}, and the "
-        "median of the ratios of neighbouring rounds.",
+        f"turns (`python benchmarks/{folder}/compare.py`), at a load of {found['load']:.1f}; {least}, and "
+        "the median of the ratios of neighbouring rounds.",
         "",
         f"| potential | atoms | rikiba (µs/atom) | {peer} (µs/atom) | ratio of least | median ratio |",
         "|---|---|---|---|---|---|",
