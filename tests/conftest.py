@@ -39,6 +39,7 @@ def ethanol_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Re
     return out, run_pipeline(config, out=out, source=source)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What two processes (`pytest -n 2 --dist loadgroup`) divide: files; by class where it tries them all.
 
