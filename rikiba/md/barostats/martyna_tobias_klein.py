@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rikiba.calculators.base import NonFiniteError
 from rikiba.kernels.nose_hoover_chain import SUZUKI_YOSHIDA, nose_hoover_chain
 
 from ..cell import check_cell, internal_pressure
@@ -156,30 +157,36 @@ class MartynaTobiasKlein(Operator):
         rate = memory.systems["strain_rate"]
         trace = torch.diagonal(rate, dim1=1, dim2=2).sum(1) / state.dof.clamp(min=1)
         eye = torch.eye(3, dtype=torch.float64, device=half.device)
-        decay, response = _propagators(-(rate + trace[:, None, None] * eye), half)
+        decay, response = self._propagators(-(rate + trace[:, None, None] * eye), half)
         pull = step.results(state, stress=True).need("forces") * state.inverse_masses[:, None]
         return state.with_velocities(_apply(decay, state.velocities, state) + _apply(response, pull, state))
 
     def _drift(self, state: State, memory: Memory, dt: Tensor) -> State:
         """Positions under v + v_g r and the cell under v_g h, solved exactly."""
-        stretch, response = _propagators(memory.systems["strain_rate"], dt)
+        stretch, response = self._propagators(memory.systems["strain_rate"], dt)
         positions = _apply(stretch, state.system.positions, state) + _apply(response, state.velocities, state)
         system = state.system.replace(positions=positions, cell=state.system.cell @ stretch)
         return state.replace(system=system)
 
-
-def _propagators(
-    rate: Float[Tensor, "systems 3 3"], time: Float[Tensor, "systems"]
-) -> tuple[Float[Tensor, "systems 3 3"], Float[Tensor, "systems 3 3"]]:
-    """exp(A t) and ∫₀ᵗ exp(A s) ds = t exp(A t/2) sinh(A t/2)/(A t/2) of symmetric matrices."""
-    values, vectors = torch.linalg.eigh(rate)
-    x = 0.5 * values * time[:, None]
-    small = x.abs() < 1e-4
-    safe = torch.where(small, 1.0, x)
-    ratio = torch.where(small, 1.0 + x * x / 6.0, torch.sinh(safe) / safe)
-    back = vectors.transpose(1, 2)
-    whole = (vectors * torch.exp(2.0 * x)[:, None, :]) @ back
-    return whole, (vectors * (time[:, None] * torch.exp(x) * ratio)[:, None, :]) @ back
+    def _propagators(
+        self, rate: Float[Tensor, "systems 3 3"], time: Float[Tensor, "systems"]
+    ) -> tuple[Float[Tensor, "systems 3 3"], Float[Tensor, "systems 3 3"]]:
+        """exp(A t) and ∫₀ᵗ exp(A s) ds = t exp(A t/2) sinh(A t/2)/(A t/2) of symmetric matrices."""
+        if not bool(rate.sum().isfinite()):
+            raise NonFiniteError("the rate at which the cell changes is not finite.")
+        if self.cell == "full":
+            values, vectors = torch.linalg.eigh(rate)
+        else:
+            values, vectors = torch.diagonal(rate, dim1=1, dim2=2), None
+        x = 0.5 * values * time[:, None]
+        small = x.abs() < 1e-4
+        safe = torch.where(small, 1.0, x)
+        ratio = torch.where(small, 1.0 + x * x / 6.0, torch.sinh(safe) / safe)
+        whole, response = torch.exp(2.0 * x), time[:, None] * torch.exp(x) * ratio
+        if vectors is None:
+            return torch.diag_embed(whole), torch.diag_embed(response)
+        back = vectors.transpose(1, 2)
+        return (vectors * whole[:, None, :]) @ back, (vectors * response[:, None, :]) @ back
 
 
 def _apply(matrix: Float[Tensor, "systems 3 3"], rows: Float[Tensor, "atoms 3"], state: State) -> Tensor:

@@ -63,7 +63,7 @@ class StochasticCellRescaling(Operator):
         thermal, target = self.bath.at(state), self.pressure.at(state)
         rate = 0.5 * self.compressibility * self.interval * dt / self.tau
         noise = step.noise_per_system(state, 1)[:, 0]
-        before = self._drift(state, thermal, target, rate, step)
+        before, energy = self._drift(state, thermal, target, rate, step), _energy(state, step)
         root = torch.sqrt(state.system.volume)
         new = root + before + torch.sqrt(thermal * rate) * noise
         if not bool((new > 0).all()):
@@ -75,7 +75,7 @@ class StochasticCellRescaling(Operator):
         moved = scaled(state, (new / root) ** (2.0 / 3.0))
         after = self._drift(moved, thermal, target, rate, step)
         # −k_B T ln of the ratio of backward to forward probabilities, each with the density λ exp(−H/k_B T)
-        gained = _energy(moved, step) - _energy(state, step)
+        gained = _energy(moved, step) - energy
         width = torch.where(rate > 0, 2.0 * rate, 1.0)
         asymmetry = ((root - new - after) ** 2 - (new - root - before) ** 2) / width
         broken = gained + target * (new**2 - root**2) - thermal * torch.log(new / root) + asymmetry
