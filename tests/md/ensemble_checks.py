@@ -57,7 +57,7 @@ def watched(
 
 
 def deviation(samples: np.ndarray, mean: float, variance: float) -> tuple[float, float]:
-    """How many standard errors mean and variance of samples [times, systems] are off; systems are independent."""
+    """How many standard errors mean and variance of samples [times, independent systems] are off."""
     own = samples.mean(0)
     spread = ((samples - mean) ** 2).mean(0)
     n = samples.shape[1] ** 0.5

@@ -117,14 +117,14 @@ def test_weak_coupling_is_caught() -> None:
             pressure_time_constant_fs=30.0 * FS,
             compressibility_per_GPa=units.gigapascal / PRESSURE,
         )
-    mean, variance = deviation(volumes(weak, 1200) * PRESSURE, N, N)
+    _mean, variance = deviation(volumes(weak, 1200) * PRESSURE, N, N)
     assert variance < -20
 
 
 def crystal(temperature: float = 40.0) -> tuple[State, LennardJones]:
     atoms = bulk("Ar", "fcc", a=5.35, cubic=True) * (2, 2, 2)
     atoms.set_cell(
-        atoms.cell.array @ (np.eye(3) + [[0, 0.01, 0], [0, 0.02, 0], [0.01, 0, 0]]), scale_atoms=True
+        atoms.cell.array @ ([*np.eye(3), [0, 0.01, 0], [0, 0.02, 0], [0.01, 0, 0]]), scale_atoms=True
     )
     return maxwell_boltzmann(System.from_ase(atoms), temperature, seed=2), LennardJones(cutoff=7.0)
 
@@ -157,7 +157,7 @@ def test_conserved_quantity_is_of_second_order(kind: str) -> None:
 
 
 def test_rescaling_breaks_detailed_balance_less_with_a_shorter_interval() -> None:
-    """What its bookkeeping counts is the timestep's error: it falls with the move, and the energy does not."""
+    """What its bookkeeping counts is the error of the timestep, and falls with the length of a move."""
     state, calculator = crystal()
 
     def broken(interval: int) -> tuple[float, float]:
@@ -188,7 +188,7 @@ def test_full_cells_change_shape_without_turning() -> None:
 
 @pytest.mark.parametrize("kind", ["rescaling", "isotropic", "full", "nph full"])
 def test_restart_is_bit_for_bit(kind: str, tmp_path: Any) -> None:
-    state, calculator = crystal()
+    state, _calculator = crystal()
 
     def build() -> Simulation:
         return Simulation(LennardJones(cutoff=7.0), named(kind), state, timestep_fs=4.0)
@@ -206,7 +206,7 @@ def test_restart_is_bit_for_bit(kind: str, tmp_path: Any) -> None:
 
 
 def test_one_evaluation_a_step_and_companions_do_not_matter() -> None:
-    state, calculator = crystal()
+    state, _calculator = crystal()
     both = State.of(
         System.from_ase([*state.system.to_ase()] * 2),
         torch.cat([state.velocities] * 2),
@@ -252,5 +252,5 @@ def test_what_makes_no_sense_is_refused() -> None:
         {"pressure_time_constant_fs": -1.0},
         {"barostat": "martyna_tobias_klein", "cell": "cubic"},
     ):
-        with pytest.raises(ValueError, match="given|use"):
+        with pytest.raises(ValueError, match=r"given|use"):
             NPT(temperature_K=30.0, pressure_GPa=0.0, **wrong)
