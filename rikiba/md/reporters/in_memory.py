@@ -16,8 +16,8 @@ class InMemory(Reporter):
     """Positions, energies and temperature of every interval-th step, as tensors.
 
     `steps` [frames]; `time_ps`, `potential_energy`, `kinetic_energy`, `conserved` (eV) and `temperature_K`
-    [frames systems]; where kept, `positions` (Å), `velocities` (internal), `forces` (eV/Å) [frames atoms 3] and
-    `cells` (Å) [frames systems 3 3].
+    [frames systems]; where kept, `positions` (Å), `velocities` (internal), `forces` (eV/Å) [frames atoms 3]
+    and `cells` (Å) [frames systems 3 3].
 
     Args:
         interval: steps between frames.
