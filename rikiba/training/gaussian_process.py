@@ -15,7 +15,8 @@ from rikiba.data.dataset import Dataset, Labelled
 from rikiba.potentials.gap import Gap
 
 from .distributed import Processes
-from .least_squares import LinearFit, Rows, rank_notes, weighted_rows
+from .fixed_terms import linear_term, without
+from .least_squares import LinearFit, Model, Rows, rank_notes, weighted_rows
 from .loss import TERMS, Loss
 from .result import error_columns
 from .step import validate
@@ -71,36 +72,40 @@ class SparseGaussianProcess:
             if wrong:
                 raise ValueError(f"A noise must be positive, or none; given {wrong}.")
 
-    def fit(self, potential: Gap, training: Dataset, validation: Dataset | None = None) -> LinearFit:
+    def fit(self, potential: Model, training: Dataset, validation: Dataset | None = None) -> LinearFit[Model]:
         """Fit a copy of `potential`; errors are those of `validation`, or of the training frames without one.
 
+        `potential` is a GAP, or a sum with one (on a repulsive core), which learns what the others leave.
         `LinearFit.covariance` is that of the coefficients z after the fit; a potential with `variance =
         "posterior"` keeps it. Raises ValueError where a group is not in the data or nothing is left to fit.
         """
         began = time.monotonic()
         potential = copy.deepcopy(potential).double()
+        process, fixed = linear_term(potential)
+        if not isinstance(process, Gap):
+            raise ValueError(f"SparseGaussianProcess fits a Gap; given a {type(process).__name__}.")
         unknown = set(self.group_sigmas or {}) - {frame.group for frame in training}
         if unknown:
             raise ValueError(f"group_sigmas names {', '.join(sorted(unknown))}; no frame has such a group.")
         weighted = Dataset([self.weighted(frame) for frame in training], training.name)
         loader = Loader(weighted, batch_size=self.batch_size, cutoff=potential.cutoff, shuffle=False)
         if self.choose_points:
-            potential.prepare((b.system, b.pairs) for b in loader.batches(0))
-        n = potential.coefficients.numel()
+            process.prepare((b.system, b.pairs) for b in loader.batches(0))
+        n = process.coefficients.numel()
         system = Rows(n, keep_square=self.solver == "normal")
         present = {t: any(getattr(f.results, t) is not None for f in weighted) for t in TERMS}
         if not any(present.values()):
             raise ValueError("No frame has a label that these settings fit.")
         factors = {t: float(present[t]) for t in TERMS}
         for batch in loader.batches(0):
-            system.add(*weighted_rows(potential, _six(batch), factors))
+            system.add(*weighted_rows(process, _six(without(batch, fixed, process.cutoff)), factors))
         solution, rank, condition = system.solve(1.0, None)
         information = system.square[:n, :n] if self.solver == "normal" else _square(system.triangle()[:, :n])
         information = information + np.eye(n)
         with torch.no_grad():
-            potential.coefficients.copy_(torch.from_numpy(solution))
-            if potential.variance == "posterior":
-                potential.information.copy_(torch.from_numpy(np.linalg.cholesky(information).T))
+            process.coefficients.copy_(torch.from_numpy(solution))
+            if process.variance == "posterior":
+                process.information.copy_(torch.from_numpy(np.linalg.cholesky(information).T))
         tested = training if validation is None else validation
         checks = Loader(tested, batch_size=self.batch_size, cutoff=potential.cutoff, shuffle=False)
         loss = Loss(
@@ -113,6 +118,7 @@ class SparseGaussianProcess:
         settings = asdict(self)
         return LinearFit(
             potential=potential,
+            coefficients=n,
             rows=system.rows,
             rank=rank,
             condition_number=condition,

@@ -18,7 +18,10 @@ from rikiba.data.dataset import Dataset, Labelled
 from rikiba.data.formats import read
 from rikiba.data.statistics import computed_arguments
 from rikiba.potentials.gap import Gap
+from rikiba.potentials.snap import Snap
 from rikiba.potentials.sparse_points import choose, farthest, leverage
+from rikiba.potentials.sum import Sum
+from rikiba.potentials.zbl import Zbl
 from rikiba.training.checkpoint import load_potential, save_potential
 from rikiba.training.gaussian_process import SparseGaussianProcess
 from rikiba.validation.errors import errors
@@ -189,6 +192,22 @@ def test_noise_of_groups_and_of_labels() -> None:
         replace(rule, energy_sigma=0.0)
     with pytest.raises(ValueError, match="may name"):
         replace(rule, group_sigmas={"bad": {"sigma": 1.0}})
+
+
+def test_on_a_repulsive_core_it_learns_what_is_left() -> None:
+    core = Zbl(elements=["Si"], cutoff=2.5)
+    frames = dimers(np.array([1.2, 1.6, 2.0]), np.zeros(3), np.zeros(3))
+    answers = [PotentialCalculator(core)(f.system) for f in frames]
+    data = Dataset(
+        [replace(f, results=r.replace(energies=None)) for f, r in zip(frames, answers, strict=True)]
+    )
+    rule = SparseGaussianProcess(virial_sigma=None, choose_points=False)
+    fit = rule.fit(Sum(terms=[line(), core]), data)
+    alone = rule.fit(line(), data)
+    assert float(fit.potential.terms[0].coefficients.detach().abs().max()) < 1e-6
+    assert float(alone.potential.coefficients.detach().abs().max()) > 1.0
+    with pytest.raises(ValueError, match="fits a Gap"):
+        rule.fit(Snap(elements=["Si"], twojmax=2), data)
 
 
 def test_choosing_points() -> None:
