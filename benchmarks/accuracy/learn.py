@@ -116,8 +116,8 @@ GAPS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "mlearn-Si": (GAP_TERM, {"energy_sigma": 0.001, "forces_sigma": 0.05, "virial_sigma": None}),
     "mlearn-Mo": (GAP_TERM, {"energy_sigma": 0.001, "forces_sigma": 0.05, "virial_sigma": 0.05}),
 }
-"""Data → SOAP term and noise. The term and the noise of energies and forces were set before any test error was
-seen. Without virials Mo has 2.71 meV/atom and 97.0 meV/Å; they were taken in with these errors in view."""
+"""Data → SOAP term and noise. The term and the noise of energies and forces were set before any test error
+was seen. Without virials Mo has 2.71 meV/atom and 97.0 meV/Å; they were taken in with these in view."""
 STRESS_WEIGHT = 1000.0
 """Per (eV/Å³)²: 0.01 eV/Å³ (1.6 GPa) then counts as 0.03 eV/Å of force at a force weight of 100."""
 
