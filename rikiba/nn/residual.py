@@ -74,6 +74,33 @@ class ResidualNetworks(nn.Module):
             x = y if self.steps[k] == 0 else y + (x if self.steps[k] == 1 else torch.cat([x, x], 1))
         return x
 
+    def with_slope(
+        self, network: int, x: Float[Tensor, "rows n_in"], slope: Float[Tensor, "rows n_in"]
+    ) -> tuple[Float[Tensor, "rows n_out"], Float[Tensor, "rows n_out"]]:
+        """The output of one network and its derivative along `slope`, layer by layer; without history.
+
+        Raises ValueError for activations other than silu and tanh and where there is an output layer.
+        """
+        if self.function not in ("silu", "tanh") or len(self.weights) > len(self.steps):
+            raise ValueError(f"with_slope knows hidden layers of silu and tanh; given '{self.function}'.")
+        for k, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
+            w = w[network].detach().to(x.dtype)
+            z, change = torch.addmm(b[network].detach().to(x.dtype), x, w), slope @ w
+            if self.function == "tanh":
+                y = torch.tanh(z)
+                change = torch.addcmul(change, change * y, y, value=-1.0)
+            else:
+                s = torch.sigmoid(z)
+                y, change = z * s, change * (s * (1.0 + z * (1.0 - s)))
+            if str(k) in self.timesteps:
+                dt = self.timesteps[str(k)][network].detach().to(x.dtype)
+                y, change = y * dt, change * dt
+            if self.steps[k]:
+                y = y + (x if self.steps[k] == 1 else torch.cat([x, x], 1))
+                change = change + (slope if self.steps[k] == 1 else torch.cat([slope, slope], 1))
+            x, slope = y, change
+        return x, slope
+
 
 def _normal(*shape: int) -> Tensor:
     return torch.randn(shape)

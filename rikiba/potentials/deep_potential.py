@@ -16,7 +16,7 @@ from rikiba.kernels.grouping import group_by_type
 from rikiba.nn.atomic_energies import AtomicEnergies
 from rikiba.nn.residual import ResidualNetworks
 
-from .base import Potential, check_positive, seeded
+from .base import Potential, Program, check_positive, seeded, tabulated_program
 
 Activation = Literal["tanh", "silu", "softplus", "sigmoid"]
 _MOST_SPLINED = 4
@@ -155,6 +155,26 @@ class DeepPotential(Potential):
     def _fitted(self, features: Tensor, types: Tensor) -> Tensor:
         groups = group_by_type(types, len(self.elements))
         return self.networks(features, groups).squeeze(-1).to(torch.float64)
+
+    def program(self, *, tabulate: bool | None = None, tolerance: float = 1e-5) -> Program | None:
+        """A snapshot of this potential as compiled CPU kernels; None elsewhere, and unless tanh or silu.
+
+        With `tabulate` embedding networks are quintic splines of their argument ("compression": Lu et al.,
+        doi:10.1021/acs.jctc.2c00102). Forces of trial structures must then equal those of the networks within
+        `tolerance`, eV/Å, or within twice the rounding of automatic differentiation in this precision where
+        that is larger; raises ValueError otherwise. Without, the result equals `forward` to rounding. None:
+        see `tabulated_program`.
+        """
+        if self.networks.function not in ("tanh", "silu") or self.dtype not in (torch.float32, torch.float64):
+            return None
+        if self.descriptor.mean.device.type != "cpu":
+            return None
+        from .deep_potential_program import CompiledDeepPotential
+
+        def build(tables: bool) -> Program:
+            return CompiledDeepPotential(self, tabulate=tables, tolerance=tolerance)
+
+        return tabulated_program(build, self.dtype, tabulate)
 
     @classmethod
     def examples(cls) -> "list[DeepPotential]":

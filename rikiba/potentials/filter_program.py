@@ -247,9 +247,9 @@ class CompiledFilters(ABC):
             system = trial(self._exact.elements, self._exact.cutoff, seed)
             pairs = find_pairs(system, self._exact.cutoff)
             vectors = pairs.vectors(system)
-            right = _forces(differentiated(double, system, pairs, vectors)[1], pairs)
-            own = _forces(differentiated(self._exact, system, pairs, vectors)[1], pairs)
-            found = _forces(self(system, pairs, vectors)[1], pairs)
+            right = forces_of(differentiated(double, system, pairs, vectors)[1], pairs)
+            own = forces_of(differentiated(self._exact, system, pairs, vectors)[1], pairs)
+            found = forces_of(self(system, pairs, vectors)[1], pairs)
             error = max(error, float((found - right).abs().max()))
             rounding = max(rounding, float((own - right).abs().max()))
         return error, max(self.tolerance, 2.0 * rounding)
@@ -279,6 +279,7 @@ def trial(elements: Sequence[str], cutoff: float, seed: int) -> System:
     return System.from_ase(Atoms(rng.choice(list(elements), 12), np.array(sites)))
 
 
-def _forces(gradient: Tensor, pairs: Pairs) -> Tensor:
+def forces_of(gradient: Tensor, pairs: Pairs) -> Tensor:
+    """Forces from ∂E/∂r_ij."""
     out = gradient.new_zeros((pairs.n_atoms, 3))
     return out.index_add(0, pairs.i, gradient).index_add(0, pairs.j, gradient, alpha=-1)
