@@ -4,6 +4,7 @@ Zhang et al., NeurIPS 2018, arXiv:1805.09003. Equal to deepmd-kit on the same we
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -12,12 +13,13 @@ from torch import Tensor
 from rikiba.core.pairs import Pairs
 from rikiba.kernels.grouping import group_by_type
 from rikiba.kernels.pair_convolution import Coupling, plan_convolution
-from rikiba.nn.cutoff import quintic
+from rikiba.nn.cutoff import cosine, quintic
 from rikiba.nn.double_buffers import DoubleBuffers
 from rikiba.nn.equivariant import PlanStore
 from rikiba.nn.radial_spline import RadialSpline, SplinePoints, convolve
 from rikiba.nn.residual import ResidualNetworks
 
+Switch = Literal["quintic", "cosine"]
 LEAST_DEVIATION = 1e-2
 """Smaller standard deviations are taken as this, in 1/Å, as in the published code."""
 
@@ -26,8 +28,9 @@ class SmoothEnvironment(DoubleBuffers):
     """D_i = A_iᵀ A_i^<, A_i = (1/N) Σ_j [R_ij ⊗ G(R_ij,0) − R⁰ ⊗ G(R⁰_0)]: [4, channels].
 
     R_ij = ((s − μ)/σ_r, s x/(r σ_a), s y/(r σ_a), s z/(r σ_a)) with s(r) = w(r)/r, w the switch from 1 to 0
-    between `switch_start` and the cutoff (eq. 5; C² at both), μ, σ_r, σ_a of the type of i (`fit`), G a
-    network for the type of j, or for both types. A^< are the first `axis_channels` columns of A. R⁰ is R
+    between `switch_start` and the cutoff: the quintic of the published code, C² at both ends, or the cosine
+    of the paper (eq. 5), C¹; μ, σ_r, σ_a are of the type of i (`fit`), G a network for the type of j, or for
+    both types. A^< are the first `axis_channels` columns of A. R⁰ is R
     without a neighbour, s = 0: subtracting it makes a neighbour vanish smoothly at the cutoff where μ ≠ 0.
 
     Departure from the published code, which keeps so many slots for neighbours of each type and leaves R⁰ in
@@ -38,6 +41,7 @@ class SmoothEnvironment(DoubleBuffers):
         n_types: number of elements.
         cutoff: Å.
         switch_start: where the switch leaves 1, Å.
+        switch: quintic or cosine.
         widths: hidden widths of the embedding network G; the last is the number of channels.
         axis_channels: columns of A^<.
         one_side: a network for each type of neighbour; otherwise one for each pair of types.
@@ -58,6 +62,7 @@ class SmoothEnvironment(DoubleBuffers):
         n_types: int,
         cutoff: float,
         switch_start: float,
+        switch: Switch,
         widths: Sequence[int],
         axis_channels: int,
         one_side: bool,
@@ -71,13 +76,15 @@ class SmoothEnvironment(DoubleBuffers):
             raise ValueError(
                 f"switch_start lies between 0 and the cutoff of {cutoff} Å; given {switch_start}."
             )
+        if switch not in ("quintic", "cosine"):
+            raise ValueError(f"switch is quintic or cosine; given '{switch}'.")
         if not widths or not 1 <= axis_channels <= widths[-1]:
             raise ValueError(
                 f"axis_channels is 1 to the last embedding width; given {axis_channels}, {list(widths)}."
             )
         if slots is not None and (len(slots) != n_types or min(slots) < 0 or sum(slots) < 1):
             raise ValueError(f"slots are whole numbers, one for each of {n_types} types; given {slots}.")
-        self.n_types, self.cutoff, self.switch_start = n_types, cutoff, switch_start
+        self.n_types, self.cutoff, self.switch_start, self.switch = n_types, cutoff, switch_start, switch
         self.axis_channels, self.one_side, self.n_neighbours = axis_channels, one_side, float(n_neighbours)
         self.slots = None if slots is None else tuple(slots)
         self.channels = widths[-1]
@@ -103,6 +110,8 @@ class SmoothEnvironment(DoubleBuffers):
 
     def inverse(self, r: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         """s(r) = w(r)/r, 1/Å."""
+        if self.switch == "cosine":
+            return cosine(((r - self.switch_start) / (self.cutoff - self.switch_start)).clamp(min=0.0)) / r
         return quintic(r / self.cutoff, self.switch_start / self.cutoff) / r
 
     def forward(

@@ -59,12 +59,7 @@ def load_deepmd(path: str | Path) -> Weights:
         with h5py.File(path) as file:
             return read_deepmd(_filled(json.loads(file.attrs["json"]), lambda name: file[name][()]))
     if ending in (".yaml", ".yml", ".json"):
-        import yaml
-
-        text = Path(path).read_text(encoding="utf-8")
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        found = json.loads(text) if ending == ".json" else yaml.load(text, Loader=loader)  # noqa: S506
-        return read_deepmd(_filled(found, _array))
+        return read_deepmd(_filled(_parsed(Path(path).read_text(encoding="utf-8"), ending), _array))
     if ending == ".pth":
         from .torch_script import read_torch_script, tensors_of
 
@@ -83,6 +78,16 @@ def load_deepmd(path: str | Path) -> Weights:
         f"A model of deepmd-kit ends in .dp, .hlo, .yaml, .json, .pth or .pt; given '{ending}'. Others: "
         f"dp convert-backend MODEL model.dp"
     )
+
+
+def _parsed(text: str, ending: str) -> Any:
+    if ending == ".json":
+        return json.loads(text)
+    try:
+        import yaml  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise ImportError("Reading .yaml needs PyYAML: pip install rikiba[deepmd]") from error
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def read_deepmd(data: Mapping[str, Any]) -> Weights:
@@ -106,7 +111,8 @@ def read_deepmd(data: Mapping[str, Any]) -> Weights:
             deviation=_double(own["dstd"]),
             embedding=_serialised(descriptor["embeddings"]),
             networks=_serialised(fitting["nets"]),
-            bias=_offsets(given["out_bias"], given["out_std"]) + _double(fitting["@variables"]["bias_atom_e"]).flatten(),
+            bias=_offsets(given["out_bias"], given["out_std"])
+            + _double(fitting["@variables"]["bias_atom_e"]).flatten(),
         )
     )
 
@@ -121,7 +127,8 @@ def read_deepmd_torch(state: Mapping[str, Any], config: Mapping[str, Any]) -> We
     descriptor, fitting = config["descriptor"], config["fitting_net"]
     if descriptor.get("type") not in ("se_e2_a", "se_a") or fitting.get("type", "ener") != "ener":
         raise ValueError(
-            f"An se_e2_a model of energies is read; given '{descriptor.get('type')}', '{fitting.get('type')}'."
+            f"An se_e2_a model of energies is read; given '{descriptor.get('type')}', "
+            f"'{fitting.get('type')}'."
         )
     _refuse(config, descriptor, fitting)
     found = {}

@@ -1,8 +1,12 @@
-"""Attributes and tensors of a TorchScript file, read as data: none of its code is compiled or run."""
+"""Attributes and tensors of a TorchScript file, read as data: none of its code is compiled or run.
 
-import pickle
+The objects of such a file are read by torch's restricted unpickler, for which every class that the file
+defines is the same inert one.
+"""
+
+import io
+import pickletools
 import zipfile
-from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, final
@@ -10,18 +14,6 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-_TYPES = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}
 _LISTS = ("build_intlist", "build_tensorlist", "build_doublelist", "build_boollist")
 
 
@@ -29,7 +21,7 @@ _LISTS = ("build_intlist", "build_tensorlist", "build_doublelist", "build_boolli
 class Record:
     """What stands for an object of a class that the file defines: its attributes, and no behaviour."""
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self) -> None:
         self.attributes: dict[str, Any] = {}
 
     def __setstate__(self, state: Any) -> None:
@@ -44,12 +36,24 @@ def read_torch_script(path: str | Path) -> Record:
     """
     if not zipfile.is_zipfile(path):
         raise ValueError(f"'{path}' is not a TorchScript file.")
-    with zipfile.ZipFile(path) as archive:
-        found = [n for n in archive.namelist() if n.count("/") == 1 and n.endswith("/data.pkl")]
-        if len(found) != 1 or not any("/code/" in n for n in archive.namelist()):
+    plain = io.BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(plain, "w") as data:
+        names = archive.namelist()
+        objects = [n for n in names if n.count("/") == 1 and n.endswith("/data.pkl")]
+        if len(objects) != 1 or not any("/code/" in n for n in names):
             raise ValueError(f"'{path}' is not a TorchScript file: it has no code.")
-        with archive.open(found[0]) as stream:
-            root = _Reader(stream, archive, found[0].partition("/")[0]).load()
+        folder = objects[0].partition("/")[0]
+        kept = (f"{folder}/data/", f"{folder}/version", f"{folder}/byteorder", objects[0])
+        for name in names:
+            if name.startswith(kept):
+                data.writestr(name, archive.read(name))
+        classes = _classes(archive.read(objects[0]))
+    plain.seek(0)
+    allowed: list[Any] = [(Record, name) for name in classes]
+    allowed += [(list, f"torch.jit._pickle.{name}") for name in _LISTS]
+    allowed.append((_untagged, "torch.jit._pickle.restore_type_tag"))
+    with torch.serialization.safe_globals(allowed):  # type: ignore[no-untyped-call]
+        root = torch.load(plain, map_location="cpu", weights_only=True)
     if not isinstance(root, Record):
         raise ValueError(f"'{path}' holds {type(root).__name__} instead of a module.")
     return root
@@ -64,40 +68,10 @@ def tensors_of(record: Record, prefix: str = "") -> Iterator[tuple[str, Tensor]]
             yield from tensors_of(value, f"{prefix}{name}.")
 
 
-class _Reader(pickle.Unpickler):
-    """Makes tensors, lists and records, and nothing else."""
-
-    def __init__(self, stream: Any, archive: zipfile.ZipFile, folder: str) -> None:
-        super().__init__(stream)
-        self._archive, self._folder = archive, folder
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.startswith("__torch__"):
-            return Record
-        if module == "torch._utils" and name == "_rebuild_tensor_v2":
-            return _tensor
-        if module == "torch" and name in _TYPES:
-            return _TYPES[name]
-        if module == "torch.jit._pickle" and name in _LISTS:
-            return list
-        if module == "torch.jit._pickle" and name == "restore_type_tag":
-            return _untagged
-        if module == "collections" and name == "OrderedDict":
-            return OrderedDict
-        raise pickle.UnpicklingError(f"A TorchScript file of weights does not need {module}.{name}; refused.")
-
-    def persistent_load(self, pid: Any) -> Any:
-        kind, dtype, key, _, n = pid
-        if kind != "storage" or not isinstance(dtype, torch.dtype) or not str(key).isdigit():
-            raise pickle.UnpicklingError(f"Not a stored tensor: {pid!r}.")
-        if n == 0:
-            return torch.empty(0, dtype=dtype)
-        data = self._archive.read(f"{self._folder}/data/{key}")
-        return torch.frombuffer(bytearray(data), dtype=dtype, count=n)
-
-
-def _tensor(storage: Tensor, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
-    return storage.as_strided(tuple(size), tuple(stride), offset).clone()
+def _classes(stream: bytes) -> set[str]:
+    """Names of the classes that the file itself defines, of which only attributes are read."""
+    named = (str(argument) for op, argument, _ in pickletools.genops(stream) if op.name == "GLOBAL")
+    return {n.replace(" ", ".") for n in named if n.startswith("__torch__")}
 
 
 def _untagged(value: Any, _: str) -> Any:

@@ -40,7 +40,22 @@ class FittingWeights(NamedTuple):
 
 @compiled
 def environment(  # type: ignore[no-untyped-def]
-    vectors, i, j, types, cutoff, start, mean, deviation, one_side, unit, geometry, x, rows, kind, empty
+    vectors,
+    i,
+    j,
+    types,
+    cutoff,
+    start,
+    cosine,
+    mean,
+    deviation,
+    one_side,
+    unit,
+    geometry,
+    x,
+    rows,
+    kind,
+    empty,
 ):
     """R of every pair, x = R_0, number of its embedding network; subtract its place from the empty slots.
 
@@ -58,6 +73,9 @@ def environment(  # type: ignore[no-untyped-def]
         w, slope = 1.0, 0.0
         if u >= 1.0:
             w = 0.0
+        elif u > 0.0 and cosine:
+            w = 0.5 * (1.0 + math.cos(math.pi * u))
+            slope = -0.5 * math.pi * math.sin(math.pi * u) / width
         elif u > 0.0:
             w = 1.0 - u * u * u * (10.0 - 15.0 * u + 6.0 * u * u)
             slope = -30.0 * u * u * (1.0 - u) * (1.0 - u) / width
@@ -88,18 +106,28 @@ def environment_reverse(unit, geometry, i, types, deviation, slope, row_slope, o
 
 
 @compiled
-def deeppot_space(net, channels):  # type: ignore[no-untyped-def]
-    """How many numbers `deeppot_sweep` needs as its `space`."""
-    hidden, widest = 0, 0
+def _sizes(net):  # type: ignore[no-untyped-def]
+    """Numbers of weights and of biases of one network, sum and largest of the hidden widths."""
+    weights, biases, hidden, widest = 0, 0, 0, 0
+    for k in range(len(net.widths) - 1):
+        weights += net.widths[k] * net.widths[k + 1]
+        biases += net.widths[k + 1]
     for w in net.widths[1:-1]:
         hidden, widest = hidden + w, max(widest, w)
+    return weights, biases, hidden, widest
+
+
+@compiled
+def deeppot_space(net, channels):  # type: ignore[no-untyped-def]
+    """How many numbers `deeppot_sweep` needs as its `space`."""
+    _, _, hidden, widest = _sizes(net)
     width = net.widths[0] + 2 * hidden + 2 * widest + net.widths[-1] + 8 * channels
     return CHUNK * width + 2 * LANES
 
 
 @compiled
 def _gather(first, last, order, start, row, weights, table, rows, channels, a):  # type: ignore[no-untyped-def]
-    """Σ_j R_ij ⊗ G of the atoms order[first] … order[last − 1] into a, [atoms, 4, channels]; pairs two by two."""
+    """a [atoms, 4, channels] = Σ_j R_ij ⊗ G of the atoms order[first] … order[last − 1]; pairs two by two."""
     zero = splat(a.dtype.type(0))
     for at in range(first, last):
         o = (at - first) * 4 * channels
@@ -236,35 +264,85 @@ def _products_reverse(a, at, channels, true, axis, d, to, g):  # type: ignore[no
 
 
 @compiled
-def deeppot_sweep(  # type: ignore[no-untyped-def]
-    first, last, order, types, start, row, weights, table, rows, empty, empties, channels, true, axis, inverse,
-    net, scale, space, energies, slope, row_slope,
-):  # fmt: skip
-    """Networks' energies of the atoms order[first] … order[last − 1], all of one type, and slopes of their pairs.
+def _fitted(net, which, d, n, values, slopes, out):  # type: ignore[no-untyped-def]
+    """Network `which` of n rows of d; outputs and slopes (times dt) of the hidden layers, layer by layer."""
+    n_weights, n_biases, hidden, _ = _sizes(net)
+    w_at, b_at, t_at, v_at = which * n_weights, which * n_biases, which * hidden, 0
+    x, x_at, n_in = d, 0, net.widths[0]
+    for k in range(len(net.widths) - 2):
+        w, true_in = net.widths[k + 1], net.true_widths[k]
+        dense(x, x_at, n_in, n, n_in, net.weights, w_at, net.biases, b_at, values, v_at, w, w, False)
+        activate(values, v_at, n * w, net.activation, slopes, v_at)
+        for m in range(n):
+            y_at, from_at = v_at + m * w, x_at + m * n_in
+            for c in range(w):
+                values[y_at + c] *= net.timesteps[t_at + c]
+                slopes[y_at + c] *= net.timesteps[t_at + c]
+            for copy in range(net.steps[k]):
+                for c in range(true_in):
+                    values[y_at + copy * true_in + c] += x[from_at + c]
+        x, x_at = values, v_at
+        w_at, b_at, t_at, v_at = w_at + n_in * w, b_at + w, t_at + w, v_at + n * w
+        n_in = w
+    w = net.widths[-1]
+    dense(x, x_at, n_in, n, n_in, net.weights, w_at, net.biases, b_at, out, 0, w, w, False)
 
-    `empty` [atoms, types] counts empty slots, `empties` [types, types, channels] is what one adds to the first
-    component of A; `inverse` is 1/N, `scale` what energies are multiplied by before they are differentiated.
+
+@compiled
+def _fitted_reverse(net, which, slopes, n, scale, out, back, other, d):  # type: ignore[no-untyped-def]
+    """d becomes ∂(scale · first output)/∂d; `out`, `back` and `other` are overwritten."""
+    n_weights, _, hidden, _ = _sizes(net)
+    last = len(net.widths) - 2
+    w, n_in, nothing = net.widths[-1], net.widths[last], out[:0]
+    w_at, v_at = (which + 1) * n_weights - n_in * w, n * hidden
+    out[: n * w] = 0.0
+    for m in range(n):
+        out[m * w] = scale
+    dense(out, 0, w, n, w, net.back, w_at, nothing, 0, back, 0, n_in, n_in, False)
+    for k in range(last - 1, -1, -1):
+        w, n_in = net.widths[k + 1], net.widths[k]
+        w_at, v_at = w_at - n_in * w, v_at - n * w
+        for c in range(n * w):
+            other[c] = back[c] * slopes[v_at + c]
+        to = back if k else d
+        if net.steps[k]:
+            _passed_on(back, w, to, n_in, net.true_widths[k], net.steps[k], n)
+        adding = net.steps[k] > 0
+        dense(other, 0, w, n, w, net.back, w_at, nothing, 0, to, 0, n_in, n_in, adding)
+
+
+@compiled
+def _passed_on(back, w, to, n_in, true_in, steps, n):  # type: ignore[no-untyped-def]
+    """Rows of width w become rows of width n_in ≤ w, sums over the copies of the input; `to` may be `back`."""
+    for m in range(n):
+        for c in range(n_in):
+            x = back.dtype.type(0)
+            if c < true_in:
+                for copy in range(steps):
+                    x += back[m * w + copy * true_in + c]
+            to[m * n_in + c] = x
+
+
+@compiled
+def deeppot_sweep(  # type: ignore[no-untyped-def]
+    first, last, order, types, start, row, weights, table, rows, empty, empties, channels, true, axis,
+    inverse, net, scale, space, energies, slope, row_slope,
+):  # fmt: skip
+    """Networks' energies of the atoms order[first] … order[last − 1], of one type, and slopes of their pairs.
+
+    `empty` [atoms, types] counts empty slots, `empties` [types, types, channels] is what one adds to the
+    first component of A; `inverse` is 1/N, `scale` multiplies energies before they are differentiated.
     """
-    n_hidden = len(net.widths) - 2
     which, wide = types[order[first]], net.widths[0]
-    size, before = 0, 0
-    for k in range(n_hidden + 1):
-        size += net.widths[k] * net.widths[k + 1]
-        before += net.widths[k + 1]
-    w_first, b_first = which * size, which * before
-    t_first = which * (before - net.widths[-1])
-    hidden, widest = 0, 0
-    for w in net.widths[1:-1]:
-        hidden, widest = hidden + w, max(widest, w)
-    at = 0
-    a, at = space[at : at + CHUNK * 4 * channels], at + CHUNK * 4 * channels
-    g, at = space[at : at + CHUNK * 4 * channels], at + CHUNK * 4 * channels
+    _, _, hidden, widest = _sizes(net)
+    part = CHUNK * 4 * channels
+    a, g, at = space[:part], space[part : 2 * part], 2 * part
     values, at = space[at : at + CHUNK * hidden], at + CHUNK * hidden
     slopes, at = space[at : at + CHUNK * hidden], at + CHUNK * hidden
     back, at = space[at : at + CHUNK * widest], at + CHUNK * widest
     other, at = space[at : at + CHUNK * widest], at + CHUNK * widest
     out, at = space[at : at + CHUNK * net.widths[-1]], at + CHUNK * net.widths[-1]
-    d, nothing = space[at:], space[:0]
+    d = space[at:]
     for c0 in range(first, last, CHUNK):
         c1 = min(last, c0 + CHUNK)
         n = c1 - c0
@@ -278,65 +356,13 @@ def deeppot_sweep(  # type: ignore[no-untyped-def]
             for c in range(4 * channels):
                 a[o + c] *= inverse
             _products(a, o, channels, true, axis, d, m * wide, wide)
-        w_at, b_at, t_at, v_at = w_first, b_first, t_first, 0
-        x, x_at, n_in = d, 0, wide
-        for k in range(n_hidden):
-            w = net.widths[k + 1]
-            dense(x, x_at, n_in, n, n_in, net.weights, w_at, net.biases, b_at, values, v_at, w, w, False)
-            activate(values, v_at, n * w, net.activation, slopes, v_at)
-            true_in = net.true_widths[k]
-            for m in range(n):
-                y_at = v_at + m * w
-                for c in range(w):
-                    values[y_at + c] *= net.timesteps[t_at + c]
-                    slopes[y_at + c] *= net.timesteps[t_at + c]
-                for copy in range(net.steps[k]):
-                    for c in range(true_in):
-                        values[y_at + copy * true_in + c] += x[x_at + m * n_in + c]
-            x, x_at = values, v_at
-            w_at, b_at, t_at, v_at = w_at + n_in * w, b_at + w, t_at + w, v_at + n * w
-            n_in = w
-        w = net.widths[-1]
-        dense(x, x_at, n_in, n, n_in, net.weights, w_at, net.biases, b_at, out, 0, w, w, False)
+        _fitted(net, which, d, n, values, slopes, out)
         for m in range(n):
-            energies[order[c0 + m]] = out[m * w]
-        out[: n * w] = 0.0
-        for m in range(n):
-            out[m * w] = scale
-        dense(out, 0, w, n, w, net.back, w_at, nothing, 0, back, 0, n_in, n_in, False)
-        for k in range(n_hidden - 1, -1, -1):
-            w, n_in = net.widths[k + 1], net.widths[k]
-            w_at, v_at = w_at - n_in * w, v_at - n * w
-            for c in range(n * w):
-                other[c] = back[c] * slopes[v_at + c]
-            to = back if k else d
-            if k and net.steps[k]:
-                _passed_on(back, w, n_in, net.true_widths[k], net.steps[k], n)
-            adding = k > 0 and net.steps[k] > 0
-            if k == 0 and net.steps[0]:
-                true_in = net.true_widths[0]
-                d[: n * n_in] = 0.0
-                for m in range(n):
-                    for copy in range(net.steps[0]):
-                        for c in range(true_in):
-                            d[m * n_in + c] += back[m * w + copy * true_in + c]
-                adding = True
-            dense(other, 0, w, n, w, net.back, w_at, nothing, 0, to, 0, n_in, n_in, adding)
+            energies[order[c0 + m]] = out[m * net.widths[-1]]
+        _fitted_reverse(net, which, slopes, n, scale, out, back, other, d)
         for m in range(n):
             o = m * 4 * channels
             _products_reverse(a, o, channels, true, axis, d, m * wide, g)
             for c in range(4 * channels):
                 g[o + c] *= inverse
         _scatter(c0, c1, order, start, row, weights, table, rows, channels, g, slope, row_slope)
-
-
-@compiled
-def _passed_on(back, w, n_in, true_in, steps, n):  # type: ignore[no-untyped-def]
-    """Rows of width w become rows of width n_in ≤ w, in place: the sum over the copies of the input."""
-    for m in range(n):
-        for c in range(n_in):
-            x = back.dtype.type(0)
-            if c < true_in:
-                for copy in range(steps):
-                    x += back[m * w + copy * true_in + c]
-            back[m * n_in + c] = x

@@ -11,7 +11,7 @@ from rikiba.core import elements as periodic_table
 from rikiba.core.pairs import Pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
-from rikiba.descriptors.deeppot import SmoothEnvironment
+from rikiba.descriptors.deeppot import SmoothEnvironment, Switch
 from rikiba.kernels.grouping import group_by_type
 from rikiba.nn.atomic_energies import AtomicEnergies
 from rikiba.nn.residual import ResidualNetworks
@@ -39,6 +39,8 @@ class DeepPotential(Potential):
         elements: chemical symbols; kept in order of atomic number.
         cutoff: Å.
         switch_start: distance up to which a neighbour has its full weight 1/r, Å.
+        switch: how the weight falls to zero at the cutoff: quintic (C²; the published code's) or cosine (C¹;
+            the paper's).
         embedding: widths of the embedding network.
         axis_channels: columns of the second factor of the descriptor.
         fitting: hidden widths of the fitting networks.
@@ -67,6 +69,7 @@ class DeepPotential(Potential):
         elements: Sequence[str],
         cutoff: float = 6.0,
         switch_start: float = 0.5,
+        switch: Switch = "quintic",
         embedding: Sequence[int] = (25, 50, 100),
         axis_channels: int = 16,
         fitting: Sequence[int] = (240, 240, 240),
@@ -97,6 +100,7 @@ class DeepPotential(Potential):
                 n_types=n,
                 cutoff=cutoff,
                 switch_start=switch_start,
+                switch=switch,
                 widths=tuple(embedding),
                 axis_channels=axis_channels,
                 one_side=one_side,
@@ -179,7 +183,12 @@ class DeepPotential(Potential):
     @classmethod
     def examples(cls) -> "list[DeepPotential]":
         """Small instances for the conformance tests."""
-        small: dict[str, Any] = {"elements": ("O", "Si"), "cutoff": 4.0, "embedding": (4, 8), "fitting": (6, 6)}
+        small: dict[str, Any] = {
+            "elements": ("O", "Si"),
+            "cutoff": 4.0,
+            "embedding": (4, 8),
+            "fitting": (6, 6),
+        }
         small |= {"axis_channels": 3, "avg_num_neighbors": 8.0}
         energies = {"O": -2.0, "Si": -3.5}
         plain = cls(**small, atomic_energies=energies, scale=0.8, shift=0.1)

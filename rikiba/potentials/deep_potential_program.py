@@ -1,6 +1,7 @@
 """Deep Potential inference in compiled kernels; see `rikiba.kernels.deeppot_cpu`."""
 
 import copy
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,8 +124,9 @@ class CompiledDeepPotential:
         rows, kind = np.empty(4 * n, real), np.empty(n, np.int64)
         empty = np.tile(self._slots, (len(types), 1))
         kernels.environment(
-            given, i, pairs.j.numpy(), types, exact.cutoff, descriptor.switch_start, self._mean,
-            self._deviation, descriptor.one_side, unit, shape, x, rows, kind, empty,
+            given, i, pairs.j.numpy(), types, exact.cutoff, descriptor.switch_start,
+            descriptor.switch == "cosine", self._mean, self._deviation, descriptor.one_side, unit, shape, x,
+            rows, kind, empty,
         )  # fmt: skip
         if self.tabulate and n and not x.max() <= self._from + self._spacing * self.intervals:
             return differentiated(exact, system, pairs, vectors)
@@ -173,7 +175,7 @@ def _parts(bounds: np.ndarray, threads: int) -> list[list[tuple[int, int]]]:
     """Spans of one type each, cut into multiples of a chunk and dealt to threads."""
     pieces = [
         (a, min(a + kernels.CHUNK, int(last)))
-        for first, last in zip(bounds[:-1], bounds[1:], strict=True)
+        for first, last in pairwise(bounds)
         for a in range(int(first), int(last), kernels.CHUNK)
     ]
     threads = max(1, min(threads, len(pieces)))

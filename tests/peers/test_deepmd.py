@@ -30,7 +30,7 @@ def load(case: str) -> tuple[Arrays, dict[str, Any]]:
 
 
 def weights_of(arrays: Arrays, folder: Path) -> Weights:
-    file = folder / "model.yaml"
+    file = folder / "model.json"
     file.write_text(str(arrays["model"]))
     return load_deepmd(file)
 
@@ -41,7 +41,9 @@ def build(weights: Weights, **changes: Any) -> DeepPotential:
     return model
 
 
-def worst(model: DeepPotential, arrays: Arrays, about: dict[str, Any], program: Any = None) -> dict[str, float]:
+def worst(
+    model: DeepPotential, arrays: Arrays, about: dict[str, Any], program: Any = None
+) -> dict[str, float]:
     """Largest difference in energies (eV), forces (eV/Å) and stress (eV/Å³) over all structures."""
     out = {"energies": 0.0, "forces": 0.0, "stress": 0.0}
     for name in about["structures"]:
@@ -107,17 +109,11 @@ def test_swapped_networks_show(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["dp", "yaml", "pt", "pth"])
 def test_every_file_format_is_the_same_model(ending: str) -> None:
+    if ending == "yaml":
+        pytest.importorskip("yaml", reason="pip install rikiba[deepmd]")
     arrays, about = load("water")
     difference = worst(build(load_deepmd(FOLDER / f"water.{ending}")), arrays, about)
     assert difference["energies"] < 1e-11 and difference["forces"] < 1e-12
-
-
-def test_json_is_read_too(tmp_path: Path) -> None:
-    import yaml
-
-    arrays, about = load("water")
-    (tmp_path / "model.json").write_text(json.dumps(yaml.safe_load(str(arrays["model"]))))
-    assert worst(build(load_deepmd(tmp_path / "model.json")), arrays, about)["energies"] < 1e-11
 
 
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
@@ -128,7 +124,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(FOLDER / "water.pth") as old, zipfile.ZipFile(tmp_path / "bad.pth", "w") as new:
         for name in old.namelist():
             new.writestr(name, pickle.dumps(Bomb()) if name.endswith("/data.pkl") else old.read(name))
-    with pytest.raises(pickle.UnpicklingError, match="refused"):
+    with pytest.raises(pickle.UnpicklingError, match="Unsupported"):
         load_deepmd(tmp_path / "bad.pth")
     torch.save({"model": {"_extra_state": Bomb()}}, tmp_path / "bad.pt")
     with pytest.raises(pickle.UnpicklingError):
@@ -149,9 +145,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_foreign_parts_are_refused(part: str, name: str, value: Any, message: str, tmp_path: Path) -> None:
-    import yaml
-
-    data = yaml.safe_load(str(load("water")[0]["model"]))
+    data = json.loads(str(load("water")[0]["model"]))
     data["model"][part][name] = value
     (tmp_path / "model.json").write_text(json.dumps(data))
     with pytest.raises(ValueError, match=message):

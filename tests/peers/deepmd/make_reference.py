@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from ase import Atoms
 
 sys.path.append(str(Path(__file__).parents[1] / "mace"))
@@ -68,8 +69,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 FILES: dict[str, Any] = {
     "type_map": ["O", "H"],
-    "descriptor": BASE["descriptor"]
-    | {"sel": [3, 6], "rcut": 3.0, "neuron": [2, 4], "axis_neuron": 2},
+    "descriptor": BASE["descriptor"] | {"sel": [3, 6], "rcut": 3.0, "neuron": [2, 4], "axis_neuron": 2},
     "fitting_net": {"neuron": [3, 3], "resnet_dt": True},
 }
 CASES["water"] = FILES
@@ -160,7 +160,7 @@ def write(case: str) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.yaml"
         save_dp_model(str(file), {"model": model.serialize()})
-        arrays["model"] = np.array(file.read_text())
+        arrays["model"] = np.array(json.dumps(yaml.safe_load(file.read_text())))
     about = {
         "case": case,
         "config": CASES[case],
