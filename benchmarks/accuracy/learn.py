@@ -8,10 +8,10 @@
 One thread. rMD17 (doi:10.1088/2632-2153/abba6f): the first n training frames of split 01, of which the
 last tenth validates, tested on its 1,000 test frames. mlearn (doi:10.1021/acs.jpca.9b08723): the published
 division, with stress; all training frames train and nothing is used to stop early. deepmd-water
-(doi:10.1103/PhysRevLett.120.143001): deepmd-kit's example, 320 frames train, the 80 of data_3 test, so many
-epochs whatever the time. Data come from the folder that RIKIBA_DATA names (mlearn-Si from
-examples/silicon/data). Potentials in LINEAR are solved for, without limit of time. Writes
-results/DATA_POTENTIAL_FRAMES.json beside this file: test errors, settings, wall time.
+(doi:10.1103/PhysRevLett.120.143001): deepmd-kit's example, 320 frames train, the 80 of data_3 test. Data
+come from the folder that RIKIBA_DATA names (mlearn-Si from examples/silicon/data). Potentials in LINEAR are
+solved for, without limit of time. Writes results/DATA_POTENTIAL_FRAMES.json beside this file: test
+errors, settings, wall time.
 """
 
 import argparse
@@ -76,11 +76,8 @@ TRAINERS: dict[tuple[str, str], dict[str, Any]] = {
     ("behler_parrinello", "mlearn"): {"batch_size": 4, "learning_rate": 0.003},
     ("deep_potential", "deepmd"): {
         "batch_size": 1,
-        "max_epochs": 31,
-        "max_seconds": None,
         "learning_rate": 0.001,
         "schedule": "exponential",
-        "schedule_follows": "epochs",
         "final_learning_rate_factor": 0.003,
         "energy_weight": 192.0,
         "forces_weight": 1.0,
@@ -91,7 +88,7 @@ TRAINERS: dict[tuple[str, str], dict[str, Any]] = {
         "gradient_clip": None,
     },
 }
-"""Those of Deep Potential: the published ones, 10,000 steps in which the learning rate falls to its end."""
+"""Those of Deep Potential: the published ones, with the learning rate falling to its end in the time."""
 LINEAR: dict[tuple[str, str], tuple[type[LinearPotential], dict[str, Any], dict[str, Any]]] = {
     ("snap", "mlearn-Si"): (
         Snap,

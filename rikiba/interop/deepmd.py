@@ -20,8 +20,10 @@ from rikiba.nn.residual import ResidualNetworks
 from .mace_torch import Weights
 
 _ACTIVATIONS = ("tanh", "silu", "softplus", "sigmoid")
-_UNKNOWN = ("spin", "numb_fparam", "numb_aparam", "dim_case_embd", "exclude_types", "env_protection")
-_UNKNOWN += ("pair_exclude_types", "atom_exclude_types", "use_exp_switch", "use_aparam_as_mask")
+_UNKNOWN = (
+    *("spin", "numb_fparam", "numb_aparam", "dim_case_embd", "exclude_types", "env_protection"),
+    *("pair_exclude_types", "atom_exclude_types", "use_exp_switch", "use_aparam_as_mask"),
+)
 """Options that must be absent, empty or zero."""
 
 

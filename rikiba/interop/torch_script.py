@@ -43,7 +43,7 @@ def read_torch_script(path: str | Path) -> Record:
         if len(objects) != 1 or not any("/code/" in n for n in names):
             raise ValueError(f"'{path}' is not a TorchScript file: it has no code.")
         folder = objects[0].partition("/")[0]
-        kept = (f"{folder}/data/", f"{folder}/version", f"{folder}/byteorder", objects[0])
+        kept = (*(f"{folder}/{n}" for n in ("data/", ".data/", "version", "byteorder")), objects[0])
         for name in names:
             if name.startswith(kept):
                 data.writestr(name, archive.read(name))

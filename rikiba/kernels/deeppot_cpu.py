@@ -313,7 +313,7 @@ def _fitted_reverse(net, which, slopes, n, scale, out, back, other, d):  # type:
 
 @compiled
 def _passed_on(back, w, to, n_in, true_in, steps, n):  # type: ignore[no-untyped-def]
-    """Rows of width w become rows of width n_in ≤ w, sums over the copies of the input; `to` may be `back`."""
+    """Rows of width w become rows of n_in ≤ w: sums over the copies of the input; `to` may be `back`."""
     for m in range(n):
         for c in range(n_in):
             x = back.dtype.type(0)

@@ -116,8 +116,8 @@ class CompiledDeepPotential:
             return differentiated(exact, system, pairs, vectors)
         if pairs.cutoff > exact.cutoff:
             near, parent = pairs.with_vectors(vectors).within(system, exact.cutoff)
-            energies, part = self(system, near, vectors[parent])
-            return energies, torch.zeros_like(vectors).index_copy_(0, parent, part)
+            energies, nearest = self(system, near, vectors[parent])
+            return energies, torch.zeros_like(vectors).index_copy_(0, parent, nearest)
         types, n, real = exact.types(system).numpy(), len(pairs), self._real
         i, given = pairs.i.numpy(), vectors.detach().to(torch.float64).contiguous().numpy()
         unit, shape, x = np.empty((n, 3)), np.empty((n, 3)), np.empty(n)
@@ -136,16 +136,18 @@ class CompiledDeepPotential:
         order = np.argsort(types, kind="stable")
         bounds = np.searchsorted(types[order], np.arange(descriptor.n_types + 1))
 
-        def part(first: int, last: int) -> None:
-            space = at_cache_line(np.empty(kernels.deeppot_space(self._net, self._channels), real))
-            kernels.deeppot_sweep(
-                first, last, order, types, start, row, weights.reshape(-1), table, rows, empty,
-                self._empties, self._channels, descriptor.channels, descriptor.axis_channels,
-                1.0 / descriptor.n_neighbours, self._net, exact.scale, space, found, slope, row_slope,
-            )  # fmt: skip
-
         parts = _parts(bounds, torch.get_num_threads())
-        in_threads(lambda k: [part(*p) for p in parts[k]] and None, len(parts))
+
+        def sweep(thread: int) -> None:
+            space = at_cache_line(np.empty(kernels.deeppot_space(self._net, self._channels), real))
+            for first, last in parts[thread]:
+                kernels.deeppot_sweep(
+                    first, last, order, types, start, row, weights.reshape(-1), table, rows, empty,
+                    self._empties, self._channels, descriptor.channels, descriptor.axis_channels,
+                    1.0 / descriptor.n_neighbours, self._net, exact.scale, space, found, slope, row_slope,
+                )  # fmt: skip
+
+        in_threads(sweep, len(parts))
         kernels.environment_reverse(unit, shape, i, types, self._deviation, slope, row_slope, gradient)
         energies = self._offsets[types] + exact.scale * found
         return torch.from_numpy(energies), torch.from_numpy(gradient)

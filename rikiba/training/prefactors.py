@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from .loss import TERMS, Loss
 
@@ -13,7 +14,7 @@ def tied(loss: Loss, start: Sequence[float | None], share: float) -> Loss:
     Han & E, doi:10.1016/j.cpc.2018.03.016, eq. 11; there p_start is 0.02 for energies (in the loss p·ΔE²/N,
     so 0.02·N here, where it is p·(ΔE/N)²) and 1000 for forces, and p is 1 for both.
     """
-    weights = {
+    weights: dict[str, Any] = {
         f"{term}_weight": own if begin is None else own + (begin - own) * share
         for term, own, begin in zip(TERMS, loss.weights, start, strict=True)
     }
