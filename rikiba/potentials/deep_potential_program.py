@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rikiba.core.pairs import Pairs, find_pairs
+from rikiba.core.pairs import Pairs
 from rikiba.core.system import System
 from rikiba.kernels import deeppot_cpu as kernels
 from rikiba.kernels.activation_cpu import SILU, TANH
@@ -21,7 +21,7 @@ from rikiba.kernels.threads import in_threads
 from rikiba.nn.residual import ResidualNetworks
 from rikiba.nn.tabulation import spline_table
 
-from .filter_program import differentiated, flat, forces_of, padded, panelled, trial
+from .filter_program import differentiated, flat, padded, panelled, worst_force
 
 if TYPE_CHECKING:
     from .deep_potential import DeepPotential
@@ -79,7 +79,7 @@ class CompiledDeepPotential:
             self._from, self._spacing, self.intervals = table.start, table.spacing, intervals
             self.table_error = max(table.value_error, table.slope_error)
             self._table = flat(self._widened(table.coefficients.to(self.dtype)))
-            error, allowed = self._worst_force()
+            error, allowed = worst_force(self, self._exact, self.tolerance)
             if self.table_error <= self.tolerance and error <= allowed:
                 return
             if intervals >= _MOST_INTERVALS:
@@ -88,21 +88,6 @@ class CompiledDeepPotential:
                     "program(tabulate=False) or a larger tolerance."
                 )
             intervals *= 2
-
-    def _worst_force(self) -> tuple[float, float]:
-        """Largest error of a force of trial structures, eV/Å, and what is allowed."""
-        double = copy.deepcopy(self._exact).double()
-        error = rounding = 0.0
-        for seed in range(3):
-            system = trial(self._exact.elements, self._exact.cutoff, seed)
-            pairs = find_pairs(system, self._exact.cutoff)
-            vectors = pairs.vectors(system)
-            right = forces_of(differentiated(double, system, pairs, vectors)[1], pairs)
-            own = forces_of(differentiated(self._exact, system, pairs, vectors)[1], pairs)
-            found = forces_of(self(system, pairs, vectors)[1], pairs)
-            error = max(error, float((found - right).abs().max()))
-            rounding = max(rounding, float((own - right).abs().max()))
-        return error, max(self.tolerance, 2.0 * rounding)
 
     def __call__(
         self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]

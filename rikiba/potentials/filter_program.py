@@ -19,7 +19,7 @@ from rikiba.kernels.dense_cpu import PANEL, Network, at_cache_line, network, pan
 from rikiba.nn.mlp import MLP
 from rikiba.nn.tabulation import spline_table, value_and_slope
 
-from .base import Potential
+from .base import Potential, Program
 
 if TYPE_CHECKING:
     from .painn import PaiNN
@@ -118,7 +118,7 @@ class CompiledFilters(ABC):
         intervals = 64
         while self.tabulate:
             intervals = self._make_tables(intervals)
-            error, allowed = self._worst_force()
+            error, allowed = worst_force(self, self._exact, self.tolerance)
             if error <= allowed:
                 break
             if intervals > _MOST_INTERVALS:
@@ -239,20 +239,24 @@ class CompiledFilters(ABC):
         table[0 : 2 * len(r) : 2], table[1 : 2 * len(r) : 2] = value, slope
         return self._by_layer(table)
 
-    def _worst_force(self) -> tuple[float, float]:
-        """Largest error of a force of trial structures, eV/Å, and what is allowed."""
-        double = copy.deepcopy(self._exact).double()
-        error = rounding = 0.0
-        for seed in range(3):
-            system = trial(self._exact.elements, self._exact.cutoff, seed)
-            pairs = find_pairs(system, self._exact.cutoff)
-            vectors = pairs.vectors(system)
-            right = forces_of(differentiated(double, system, pairs, vectors)[1], pairs)
-            own = forces_of(differentiated(self._exact, system, pairs, vectors)[1], pairs)
-            found = forces_of(self(system, pairs, vectors)[1], pairs)
-            error = max(error, float((found - right).abs().max()))
-            rounding = max(rounding, float((own - right).abs().max()))
-        return error, max(self.tolerance, 2.0 * rounding)
+
+def worst_force(program: Program, exact: Potential, tolerance: float) -> tuple[float, float]:
+    """Largest error of a force of trial structures, eV/Å, and what is allowed.
+
+    Allowed is the tolerance or, where that is larger, twice the rounding of the potential itself.
+    """
+    double = copy.deepcopy(exact).double()
+    error = rounding = 0.0
+    for seed in range(3):
+        system = trial(exact.elements, exact.cutoff, seed)
+        pairs = find_pairs(system, exact.cutoff)
+        vectors = pairs.vectors(system)
+        right = forces_of(differentiated(double, system, pairs, vectors)[1], pairs)
+        own = forces_of(differentiated(exact, system, pairs, vectors)[1], pairs)
+        found = forces_of(program(system, pairs, vectors)[1], pairs)
+        error = max(error, float((found - right).abs().max()))
+        rounding = max(rounding, float((own - right).abs().max()))
+    return error, max(tolerance, 2.0 * rounding)
 
 
 def differentiated(
