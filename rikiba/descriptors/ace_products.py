@@ -62,7 +62,7 @@ def functions(
     n_max: Sequence[int],
     l_max: Sequence[int],
 ) -> Products:
-    """All invariants of 1 … `order` factors with Σ(n + l_weight·l) ≤ total_degree[ν − 1], n ≤ n_max, l ≤ l_max.
+    """All invariants of 1 … `order` factors with Σ(n + l_weight·l) ≤ total_degree, n ≤ n_max, l ≤ l_max.
 
     The limits are given for each number of factors ν.
     """
@@ -123,7 +123,7 @@ def _multisets(
 
 
 def _labelled(chosen: list[_Channel]) -> tuple[list[_Channel], tuple[tuple[int, int], ...]]:
-    """The factors in the order of `channel_couplings`, and as (label, l): alike selections get one pattern."""
+    """The factors in the order of `channel_couplings`, and as (label, l): like selections are one pattern."""
     groups = sorted(set(chosen), key=lambda c: (c[1], -chosen.count(c), c[2], c[3]))
     channels = [c for c in groups for _ in range(chosen.count(c))]
     label = {c: k for k, c in enumerate(groups)}

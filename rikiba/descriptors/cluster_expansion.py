@@ -8,19 +8,20 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rikiba.nn.cluster_radial import ClusterRadial, RadialKind
+from rikiba.nn.double_buffers import DoubleBuffers
 from rikiba.nn.so3 import spherical_harmonics
 
 from .ace_products import OneParticle, functions
 
 
-class ClusterExpansion(nn.Module):
+class ClusterExpansion(DoubleBuffers):
     """The functions B of the atomic cluster expansion.
 
-    A_i,znlm = Σ_j δ(z, z_j) R_nl(r_ij) Y_lm(r̂_ij), and B_i,k = Σ_m C_km Π_t A_i,m_t over the products of 1 … ν
-    of them, coupled to what neither rotation nor inversion nor permutation of the neighbours changes. Only
-    independent couplings are kept (`rikiba.nn.coupling.channel_couplings`). Drautz,
-    doi:10.1103/PhysRevB.99.014104, eqs. 13 to 30; Dusson et al., doi:10.1016/j.jcp.2022.110946. Harmonics
-    are real, of component normalisation over √4π.
+    A_i,znlm = Σ_j δ(z, z_j) R_nl(r_ij) Y_lm(r̂_ij), and B_i,k = Σ_m C_km Π_t A_i,m_t over the products of
+    1 … ν of them, coupled to what neither rotation nor inversion nor permutation of the neighbours changes.
+    Only independent couplings are kept (`rikiba.nn.coupling.channel_couplings`). Drautz,
+    doi:10.1103/PhysRevB.99.014104; Dusson et al., doi:10.1016/j.jcp.2022.110946. Harmonics are real and
+    orthonormal.
 
     With `mixed` radial functions R_nl = Σ_k c_nlk g_k, c of its own for each pair of elements and trainable;
     otherwise R_nl = g_n. For `g` see `rikiba.nn.cluster_radial.ClusterRadial`.
@@ -95,7 +96,7 @@ class ClusterExpansion(nn.Module):
             first = [sum(self.one.count[:l]) for l in range(self.l_max + 1)]
             start = torch.cat([torch.eye(n_base)[:c] for c in self.one.count])
             n = len(self.elements)
-            self.mixing = nn.Parameter(start.double().expand(n, n, -1, -1).clone())
+            self.mixing = nn.Parameter(start.expand(n, n, -1, -1).clone())
         self.first_column = tuple(first)
         column, lm = [], []
         for l, count in enumerate(self.one.count):
@@ -167,7 +168,7 @@ class ClusterExpansion(nn.Module):
     def smoothness(self, power: float) -> Float[Tensor, "components"]:
         """Γ_k = 1 + Σ_t (n_t^p + (l_weight·l_t)^p) over the factors: large for functions that vary quickly.
 
-        Witt et al., doi:10.1063/5.0158783, section II.D (an algebraic smoothness prior).
+        An algebraic smoothness prior as in Witt et al., doi:10.1063/5.0158783.
         """
         w = self.l_weight
         values = [1.0 + sum(n**power + (w * l) ** power for _, n, l in f) for f in self.channels]

@@ -24,8 +24,8 @@ class ClusterRadial(DoubleBuffers):
     the radii of the two elements.
     chebyshev_exponential: x = 1 − 2(e^(−λr/r_c) − e^(−λ))/(1 − e^(−λ)), g_1 = f, g_k = ½(1 − T_{k−1}(x)) f.
     chebyshev_power: x = 2(1 − (1 − r/r_c)^λ) − 1, g_k = ½(1 − T_k(x)): it needs no envelope and is C^(λ−1).
-    Drautz, doi:10.1103/PhysRevB.99.014104, eqs. 24 f. and Bochkarev et al.,
-    doi:10.1103/PhysRevMaterials.6.013804, section II; there f = ½(1 + cos πr/r_c) (C¹).
+    Drautz, doi:10.1103/PhysRevB.99.014104, and Bochkarev et al.,
+    doi:10.1103/PhysRevMaterials.6.013804; there f = ½(1 + cos πr/r_c) (C¹).
     bessel: `rikiba.nn.radial.SmoothBessel`, which needs no envelope.
 
     Args:

@@ -89,7 +89,7 @@ def channel_couplings(factors: tuple[tuple[int, int], ...]) -> tuple[np.ndarray,
     coefficients [monomials, couplings]): the place 0 … 2l of each factor's component in each monomial, and
     B_η = Σ_k c_kη Π_t A_{factor t, component kt}, factors in rising order of (channel, l) whatever order
     they are given in. Σl must be even for an invariant of inversion: otherwise there are none.
-    Dusson et al., doi:10.1016/j.jcp.2022.110946, section 2: as many as the dimension of their space.
+    As many as the dimension of their space: Dusson et al., doi:10.1016/j.jcp.2022.110946.
     """
     factors = tuple(sorted(factors))
     if not factors or sum(l for _, l in factors) % 2:

@@ -21,8 +21,8 @@ class ACE(LinearPotential):
     """Linear atomic cluster expansion.
 
     E_i = E0(Z_i) + Σ_k c_{Z_i k} B_ik with the invariants B of up to ν neighbours at once (see
-    `rikiba.descriptors.cluster_expansion.ClusterExpansion`). Drautz, doi:10.1103/PhysRevB.99.014104,
-    eq. 31; size limits by total degree, the transform of distance and the smoothness prior as in Witt et al.,
+    `rikiba.descriptors.cluster_expansion.ClusterExpansion`). Drautz, doi:10.1103/PhysRevB.99.014104;
+    size limits by total degree, the transform of distance and the smoothness prior as in Witt et al.,
     doi:10.1063/5.0158783. Coefficients are fitted by least squares, with the regulariser λ Σ Γ_k² c_k²,
     Γ_k = 1 + Σ_t (n_t^p + (w l_t)^p).
 
@@ -30,7 +30,7 @@ class ACE(LinearPotential):
         elements: chemical symbols; kept in order of atomic number.
         cutoff: Å.
         order: largest number of neighbours in a product, ν; body order is ν + 1.
-        total_degree: limit of Σ(n + l_weight·l) over the factors, n from 1: one number, or one for each order.
+        total_degree: limit of Σ(n + l_weight·l) over the factors, n from 1, for all orders or for each.
         l_weight: weight w of l in the degree and the prior.
         n_max: limit of n, one for all orders or one for each.
         l_max: limit of l, likewise.

@@ -99,14 +99,15 @@ class ClusterSweep:
         forces: np.ndarray,
         virial: np.ndarray,
     ) -> None:
-        """Fill the rows of the design matrix, [systems, …], [atoms, 3, …] and the upper half [systems, 3, 3, …]."""
+        """Fill rows of the design: [systems, …], [atoms, 3, …] and the upper half of [systems, 3, 3, …]."""
         d = self._descriptor
         a = np.concatenate([n.a, np.ones((len(n.a), 1))], 1)
         values = tuple(x.numpy() for x in (d.function, d.monomial, d.coefficient, d.monomials))
         kernels.rows(
             n.order, n.kinds, system, n.start, n.sender, n.unit, n.r, n.y, self._raising, n.radial,
             n.radial_slope, self._count, self._first, a, values,
-            derivative_terms(*values, self._per_element, self._n_kinds), d.n_functions, energy, forces, virial,
+            derivative_terms(*values, self._per_element, self._n_kinds), d.n_functions, energy, forces,
+            virial,
         )  # fmt: skip
 
 
@@ -146,7 +147,7 @@ def recursion(monomials: np.ndarray, n_a: int) -> tuple[np.ndarray, np.ndarray, 
     """(left, right, node of each monomial): every product is one of two earlier ones.
 
     Nodes 0 … n_a − 1 are the A; a product of three or more is split into two that exist already where that
-    is possible. Dusson et al., doi:10.1016/j.jcp.2022.110946, section 4 (recursive evaluator).
+    is possible: the recursive evaluator of Dusson et al., doi:10.1016/j.jcp.2022.110946.
     """
     nodes: dict[tuple[int, ...], int] = {(k,): k for k in range(n_a)}
     left: list[int] = []
