@@ -27,6 +27,7 @@ from rikiba.calculators.autograd import PotentialCalculator
 from rikiba.data.dataset import Dataset
 from rikiba.data.formats import read
 from rikiba.data.statistics import computed_arguments
+from rikiba.potentials.ace import ACE
 from rikiba.potentials.base import LinearPotential, Potential
 from rikiba.potentials.behler_parrinello import BehlerParrinello
 from rikiba.potentials.mace import MACE
@@ -70,6 +71,8 @@ TRAINERS: dict[tuple[str, str], dict[str, Any]] = {
     ("mace", "mlearn"): {"batch_size": 4, "learning_rate": 0.01},
     ("behler_parrinello", "mlearn"): {"batch_size": 4, "learning_rate": 0.003},
 }
+EXPANSION = {"order": 4, "total_degree": (20, 20, 17, 14)}
+FIT = {"energy_weight": 300.0, "stress_weight": 100.0}
 LINEAR: dict[tuple[str, str], tuple[type[LinearPotential], dict[str, Any], dict[str, Any]]] = {
     ("snap", "mlearn-Si"): (
         Snap,
@@ -91,12 +94,16 @@ LINEAR: dict[tuple[str, str], tuple[type[LinearPotential], dict[str, Any], dict[
         {"cutoff": 4.6, "twojmax": 6, "envelope": "cosine", "quadratic": True},
         {"energy_weight": 1000.0, "regulariser": "bayesian_ridge", "scale_columns": True},
     ),
+    ("ace", "mlearn-Si"): (ACE, {"cutoff": 5.4} | EXPANSION, FIT | {"ridge": 1e-11}),
+    ("ace", "mlearn-Mo"): (ACE, {"cutoff": 5.2} | EXPANSION, FIT | {"ridge": 1e-10}),
 }
 """(potential, data) → class, its arguments, weights of the fit.
 
 Sizes and cutoffs are those of the published potentials, but for quadratic Mo (theirs 5.2 Å). The energy
 weights were chosen among 100, 1,000, 3,000 and 10,000 with the test errors in view;
-the regulariser of the quadratic fits comes from the training data alone.
+the regulariser of the quadratic fits comes from the training data alone. ACE: cutoffs of the published GAP;
+size, weights, ridge and smoothness by five-fold cross-validation within the training frames (energy weights
+300, 3,000 and 30,000, ridges 1e-13 to 1e-4, exponents 1 to 3), no test frame in view.
 """
 STRESS_WEIGHT = 1000.0
 """Per (eV/Å³)²: 0.01 eV/Å³ (1.6 GPa) then counts as 0.03 eV/Å of force at a force weight of 100."""
