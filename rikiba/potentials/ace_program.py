@@ -73,12 +73,12 @@ class ClusterSweep:
         """R_nl of each pair and their slopes, with the factor of the harmonics."""
         centre, neighbour = torch.from_numpy(i), torch.from_numpy(j)
         distance = torch.from_numpy(r)
-        value, slope = torch.func.jvp(
+        found = torch.func.jvp(
             lambda x: HARMONIC * self._descriptor.radial_columns(x, centre, neighbour),
             (distance,),
             (torch.ones_like(distance),),
         )
-        return value.contiguous().numpy(), slope.contiguous().numpy()
+        return found[0].contiguous().numpy(), found[1].contiguous().numpy()
 
     def pair_gradient(self, n: _Neighbourhoods, slopes: np.ndarray) -> np.ndarray:
         """∂E/∂r_ij of each pair in the given order, from ∂E/∂A."""
@@ -102,7 +102,7 @@ class ClusterSweep:
         """Fill rows of the design: [systems, …], [atoms, 3, …] and the upper half of [systems, 3, 3, …]."""
         d = self._descriptor
         a = np.concatenate([n.a, np.ones((len(n.a), 1))], 1)
-        values = tuple(x.numpy() for x in (d.function, d.monomial, d.coefficient, d.monomials))
+        values = (d.function.numpy(), d.monomial.numpy(), d.coefficient.numpy(), d.monomials.numpy())
         kernels.rows(
             n.order, n.kinds, system, n.start, n.sender, n.unit, n.r, n.y, self._raising, n.radial,
             n.radial_slope, self._count, self._first, a, values,

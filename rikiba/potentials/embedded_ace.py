@@ -150,7 +150,7 @@ class EmbeddedACE(Potential):
             new.coefficients.zero_()
             new.coefficients[:, 0] = linear.coefficients.view(len(linear.elements), -1)
             new.prepare(structures)
-            new.coefficients *= new.scale
+            new.coefficients.mul_(new.scale)
         return new
 
     def prepare(self, structures: Iterable[tuple[System, Pairs]]) -> None:
