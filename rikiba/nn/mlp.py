@@ -19,6 +19,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": functional.softplus,
     "relu": torch.relu,
     "celu": lambda x: functional.celu(x, 0.1),
+    "gaussian": lambda x: torch.exp(-x * x),
     "identity": lambda x: x,
 }
 
