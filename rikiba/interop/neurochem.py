@@ -101,11 +101,12 @@ def _found(file: str | Path) -> Any:
     if not name:
         raise FileNotFoundError(f"There is no '{file}'; names of published models are {', '.join(PUBLISHED)}.")
     spec = find_spec("torchani")
-    if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(
-            f"There is no file '{file}', and {name} is read from an installed torchani: pip install torchani."
-        )
-    return _existing(Path(spec.submodule_search_locations[0]) / "resources", PUBLISHED[name], file)
+    places = [Path(p) / "resources" for p in (spec.submodule_search_locations or [])] if spec else []
+    for resources in (p for p in places if p.is_dir()):
+        return _existing(resources, PUBLISHED[name], file)
+    raise FileNotFoundError(
+        f"There is no file '{file}', and {name} is read from an installed torchani: pip install torchani==1.2."
+    )
 
 
 def _existing(resources: Any, name: str, file: str | Path) -> Any:

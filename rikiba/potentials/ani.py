@@ -158,8 +158,15 @@ class ANI(Potential):
         return out
 
     def program(self) -> Program | None:
-        """A snapshot of this potential as compiled CPU kernels; None on other devices and precisions."""
-        return None
+        """A snapshot of this potential as compiled CPU kernels, equal to `forward` to rounding.
+
+        None on other devices and precisions, and for activations other than silu and celu.
+        """
+        from .ani_program import ACTIVATIONS, CompiledANI
+
+        parameter = next(self.parameters())
+        known = self.networks.function in ACTIVATIONS and self.dtype in (torch.float32, torch.float64)
+        return CompiledANI(self) if known and parameter.device.type == "cpu" else None
 
     @classmethod
     def examples(cls) -> "list[ANI]":
