@@ -190,9 +190,7 @@ def environments(  # type: ignore[no-untyped-def]
                             shell = spread(shells, s)
                             for at in range(0, n_angles, LANES):
                                 to = s * n_angles + at
-                                store(
-                                    near_sum, to, multiply_add(shell, load(value, at), load(near_sum, to))
-                                )
+                                store(near_sum, to, multiply_add(shell, load(value, at), load(near_sum, to)))
                 to = base + f.column[kind, other]
                 for s in range(f.n_shifts):
                     for k in range(f.n_angles):

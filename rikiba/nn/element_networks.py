@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rikiba.kernels.grouping import TypeGroups
 
-from .mlp import activation
+from .mlp import activation as activation_of
 
 
 class ElementNetworks(nn.Module):
@@ -28,6 +28,7 @@ class ElementNetworks(nn.Module):
         self, *, n_inputs: int, hidden: Sequence[Sequence[int]], n_members: int = 1, activation: str = "silu"
     ) -> None:
         super().__init__()
+        activation_of(activation)  # refuses an unknown one
         self.n_members, self.function = n_members, activation
         self.networks = nn.ModuleList([_Members(n_members, (n_inputs, *h, 1)) for h in hidden])
 
@@ -35,7 +36,7 @@ class ElementNetworks(nn.Module):
         """Rows of x are atoms, grouped by their element."""
         if not groups.spans:
             return x.new_zeros((0, self.n_members))
-        grouped, f = groups.gather(x), activation(self.function)
+        grouped, f = groups.gather(x), activation_of(self.function)
         parts = []
         for kind, start, stop in groups.spans:
             network = self.networks[kind]
@@ -53,5 +54,7 @@ class _Members(nn.Module):
     def __init__(self, n_members: int, widths: Sequence[int]) -> None:
         super().__init__()
         pairs = list(pairwise(widths))
-        self.weights = nn.ParameterList([nn.Parameter(torch.randn(n_members, a, b) / a**0.5) for a, b in pairs])
+        self.weights = nn.ParameterList(
+            [nn.Parameter(torch.randn(n_members, a, b) / a**0.5) for a, b in pairs]
+        )
         self.biases = nn.ParameterList([nn.Parameter(torch.zeros(n_members, 1, b)) for _, b in pairs])

@@ -59,9 +59,7 @@ class CompiledANI:
         self._alone = np.zeros((len(self._exact.elements), potential.n_members))
         if self._exact.isolated_limit:
             types = torch.arange(len(self._exact.elements))
-            nothing = torch.zeros(
-                (len(types), potential.environment.n_features), dtype=potential.dtype
-            )
+            nothing = torch.zeros((len(types), potential.environment.n_features), dtype=potential.dtype)
             self._alone = self._exact._members(nothing, types).double().numpy()
 
     def __call__(
@@ -167,9 +165,7 @@ def _columns(environment: AtomicEnvironment, present: tuple[int, ...]) -> np.nda
     return np.concatenate([*radial, *(first + b * m + np.arange(m) for b in blocks)])
 
 
-def _functions(
-    environment: AtomicEnvironment, n_elements: int, real: type[np.floating]
-) -> kernels.Functions:
+def _functions(environment: AtomicEnvironment, n_elements: int, real: type[np.floating]) -> kernels.Functions:
     e = environment
     column = np.zeros((n_elements, n_elements), np.int64)
     column[np.triu_indices(n_elements)] = np.arange(n_elements * (n_elements + 1) // 2)

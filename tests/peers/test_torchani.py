@@ -13,7 +13,7 @@ from rikiba.calculators.autograd import evaluate
 from rikiba.core import units
 from rikiba.core.pairs import find_pairs
 from rikiba.core.system import System
-from rikiba.interop.neurochem import NeuroChemError, load_ani
+from rikiba.interop.ani import NeuroChemError, pretrained, read_file
 from rikiba.potentials.ani import ANI
 
 FOLDER = Path(__file__).parent / "torchani" / "reference"
@@ -30,8 +30,8 @@ def reference(name: str) -> dict[str, dict[str, np.ndarray]]:
     return out
 
 
-def build(file: str | Path, **changes: Any) -> ANI:
-    found = load_ani(file)
+def build(file: Path, name: str = "", **changes: Any) -> ANI:
+    found = read_file(path=file, model=name)
     assert found.class_name == "ANI"
     model = ANI(**(found.arguments | changes)).double()
     model.load_state_dict(found.tensors, strict=True)
@@ -84,7 +84,7 @@ def check(difference: dict[str, float]) -> None:
 
 
 def test_model_of_seven_elements_from_an_archive() -> None:
-    model = build(f"{SMALL}/ani-2x")
+    model = build(SMALL, "ani-2x")
     assert model.elements == ("H", "C", "N", "O", "F", "S", "Cl") and model.n_members == 2
     assert model.environment.n_features == 1008
     check(worst(model, "ani-2x_8x"))
@@ -97,7 +97,7 @@ def test_model_of_seven_elements_from_an_archive() -> None:
 )
 def test_a_wrong_setting_shows(change: dict[str, Any]) -> None:
     """Negative control."""
-    assert worst(build(f"{SMALL}/ani-2x", **change), "ani-2x_8x")["energies"] > 1e-4
+    assert worst(build(SMALL, "ani-2x", **change), "ani-2x_8x")["energies"] > 1e-4
 
 
 def test_published_ani_1x(data_dir: Path) -> None:
@@ -110,31 +110,41 @@ def test_published_ani_1ccx_from_the_wheel() -> None:
     wheels = sorted((Path(__file__).resolve().parents[2] / ".venvs").glob("torchani-1.2-*.whl"))
     if not wheels:
         pytest.skip("ANI-1ccx: pip download --no-deps -d .venvs torchani==1.2")
-    check(worst(build(f"{wheels[0]}/ani-1ccx"), "ani-1ccx_8x"))
+    check(worst(build(wheels[0], "ani-1ccx"), "ani-1ccx_8x"))
 
 
 def test_a_folder_is_read_like_its_info_file_and_members_are_chosen(tmp_path: Path) -> None:
     with zipfile.ZipFile(SMALL) as archive:
         archive.extractall(tmp_path)
     folder = tmp_path / "torchani" / "resources" / "ani-2x_8x"
-    whole, second = load_ani(f"{SMALL}/ani-2x_8x"), load_ani(folder, members=[1])
+    whole, second = read_file(path=SMALL, model="ani-2x"), read_file(path=folder, members=[1])
     assert second.arguments["n_members"] == 1
     name = "networks.networks.5.weights.0"
     assert torch.equal(second.tensors[name], whole.tensors[name][1:])
     with pytest.raises(NeuroChemError, match="members 0 … 1"):
-        load_ani(folder, members=[2])
+        read_file(path=folder, members=[2])
     (folder / "train1" / "networks" / "ANN-S.nnf").write_bytes(b"12=\nnothing")
     with pytest.raises(NeuroChemError, match="damaged"):
-        load_ani(folder)
+        read_file(path=folder)
     (folder / "sae_linfit.dat").unlink()
     with pytest.raises(NeuroChemError, match="no model of NeuroChem"):
-        load_ani(folder)
+        read_file(path=folder)
 
 
-def test_what_is_absent_is_said() -> None:
-    with pytest.raises(FileNotFoundError, match="ani-2x_8x.info"):
-        load_ani(f"{SMALL}/ani-1ccx")
-    with pytest.raises(FileNotFoundError, match="names of published models"):
-        load_ani("nowhere/model")
-    with pytest.raises(FileNotFoundError, match="pip install torchani"):
-        load_ani("ani-1ccx")
+def test_what_is_absent_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError, match="there are: ani-2x"):
+        read_file(path=SMALL, model="ani-1ccx")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        read_file(path=Path("nowhere/model.info"))
+    with pytest.raises(ImportError, match="pip install torchani"):
+        pretrained(model="ani-1ccx")
+
+
+def test_an_installed_package_is_found_and_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(SMALL) as archive:
+        archive.extractall(tmp_path)
+    (tmp_path / "torchani" / "__init__.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert pretrained(model="ani-2x", members=[0]).arguments["n_members"] == 1

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import zipfile
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.build import molecule
-
 from torchani.arch import ANI
 from torchani.neurochem import NeurochemInfo, load_aev_constants_and_symbols, modules_from_info
 
@@ -109,7 +109,7 @@ def write_small(folder: Path) -> None:
         networks.mkdir(parents=True)
         for symbol in energies:
             stem, layers = f"ANN-{symbol}.nnf", "inputsize=1008;\natom_net " + symbol + " $\n"
-            for k, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True), 1):
+            for k, (n_in, n_out) in enumerate(pairwise(widths), 1):
                 w = np.round(rng.normal(size=(n_out, n_in)) * (0.6 if k == 1 else 1.0) * 8) / 8
                 b = np.round(rng.normal(size=n_out) * 16) / 64
                 w.astype("<f4").tofile(networks / f"{stem}-l{k}.wparam")

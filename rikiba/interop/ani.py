@@ -15,12 +15,11 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zipfile import Path as ZipPath
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from rikiba.core import elements as periodic_table
 from rikiba.core import units
@@ -37,29 +36,67 @@ class NeuroChemError(ValueError):
     """Files that do not hold an ANI model in NeuroChem's format."""
 
 
-def load_ani(file: str | Path, *, members: Sequence[int] | None = None) -> Weights:
-    """Everything that `ANI` needs, from a folder, an `.info` file, a wheel's name with one, or a model's name.
+def recognises(file: Any) -> bool:
+    """True for an `.info` file of NeuroChem."""
+    if not file.named(".info"):
+        return False
+    words = file.path.read_text(errors="replace").split()
+    return len(words) == 4 and words[0].endswith(".params") and words[3].isdigit()
+
+
+def read_file(*, path: Path, model: str = "", members: Sequence[int] | None = None) -> Weights:
+    """Everything that `ANI` needs, from an `.info` file, a folder of a model, or a wheel of torchani.
 
     Args:
-        file: a folder of a model; its `.info` file; "WHEEL.whl/ani-1ccx_8x"; or one of the names ani-1x,
-            ani-1ccx and ani-2x, which are looked up in an installed torchani.
+        path: the `.info` file, the folder, or the wheel's file, which is read as it is.
+        model: of a wheel: ani-1x, ani-1ccx or ani-2x.
         members: which networks of the ensemble; all if not given.
 
     Raises FileNotFoundError, and NeuroChemError for files of another layout, activations other than CELU and
     Gaussians, and members that are not there.
     """
-    constants, energies, prefix, n = _places(file)
+    path = Path(path)
+    where: Any = path
+    if path.suffix == ".whl":
+        where = _existing(ZipPath(path) / "torchani" / "resources", model)
+    elif not path.exists():
+        raise FileNotFoundError(f"There is no '{path}'.")
+    return _read(where, members)
+
+
+def pretrained(
+    *, model: Literal["ani-1x", "ani-1ccx", "ani-2x"] = "ani-1x", members: Sequence[int] | None = None
+) -> Weights:
+    """A published model from the files of an installed torchani, which is not imported.
+
+    Args:
+        model: ani-1x and ani-2x are trained on ωB97X/6-31G*, ani-1ccx towards CCSD(T)*/CBS.
+        members: which networks of the ensemble; all eight if not given.
+
+    Raises ImportError where the package is not installed or, as from version 2.3 on, holds no weights.
+    """
+    spec = find_spec("torchani")
+    places = [Path(p) / "resources" for p in (spec.submodule_search_locations or [])] if spec else []
+    for resources in (p for p in places if (p / f"{PUBLISHED[model]}.info").is_file()):
+        return _read(_existing(resources, model), members)
+    raise ImportError(
+        f"The weights of {model} are read from torchani 1.2 (2.2 for ani-2x), which is not installed: "
+        "pip install torchani==1.2, or convert its wheel's file."
+    )
+
+
+def _read(where: Any, members: Sequence[int] | None) -> Weights:
+    constants, energies, prefix, n = _places(where)
     numbers = range(n) if members is None else members
     if not numbers or any(k not in range(n) for k in numbers):
-        raise NeuroChemError(f"{file} has members 0 … {n - 1}; asked for {list(numbers)}.")
+        raise NeuroChemError(f"{where} has members 0 … {n - 1}; asked for {list(numbers)}.")
     read = _Reader(_settings(constants), _atom_energies(energies))
     networks = [read.member(_beside(prefix, f"{prefix.name}{k}") / "networks") for k in numbers]
     return read.weights(networks)
 
 
-def _places(file: str | Path) -> tuple[Any, Any, Any, int]:
+def _places(where: Any) -> tuple[Any, Any, Any, int]:
     """(constants, atom energies, prefix of the members' folders, number of members)."""
-    where = _found(file)
     if where.is_dir():
         info = [f for f in where.iterdir() if f.name.endswith(".info")]
         if len(info) != 1:
@@ -87,35 +124,14 @@ def _beside(path: Any, name: str) -> Any:
     return path.parent / name
 
 
-def _found(file: str | Path) -> Any:
-    """The file or folder, inside a wheel if the name goes through one."""
-    path = Path(file)
-    if path.exists() and path.suffix != ".whl":
-        return path
-    for wheel in (path, *path.parents):
-        if wheel.suffix == ".whl" and wheel.is_file():
-            rest = path.relative_to(wheel).as_posix()
-            name = PUBLISHED.get(rest, rest)
-            return _existing(ZipPath(wheel) / "torchani" / "resources", name, file)
-    name = path.name if path.name in PUBLISHED else ""
-    if not name:
-        raise FileNotFoundError(f"There is no '{file}'; names of published models are {', '.join(PUBLISHED)}.")
-    spec = find_spec("torchani")
-    places = [Path(p) / "resources" for p in (spec.submodule_search_locations or [])] if spec else []
-    for resources in (p for p in places if p.is_dir()):
-        return _existing(resources, PUBLISHED[name], file)
-    raise FileNotFoundError(
-        f"There is no file '{file}', and {name} is read from an installed torchani: pip install torchani==1.2."
-    )
-
-
-def _existing(resources: Any, name: str, file: str | Path) -> Any:
-    candidates = [resources / f"{name}.info", resources / name] if name != "." else []
-    for candidate in candidates:
-        if candidate.exists():
-            return candidate
-    have = sorted(f.name for f in resources.iterdir() if f.name.endswith(".info")) if resources.exists() else []
-    raise FileNotFoundError(f"'{file}' is not in {resources}, which has {', '.join(have) or 'no models'}.")
+def _existing(resources: Any, model: str) -> Any:
+    """The model's `.info` file."""
+    name = PUBLISHED.get(model, model)
+    if not (resources / f"{name}.info").exists():
+        have = [f.name for f in resources.iterdir() if f.name.endswith(".info")] if resources.exists() else []
+        known = [k for k, v in PUBLISHED.items() if f"{v}.info" in have]
+        raise FileNotFoundError(f"There is no model '{model}' in {resources}; there are: {', '.join(known)}.")
+    return resources / f"{name}.info"
 
 
 def _settings(path: Any) -> dict[str, Any]:
@@ -132,7 +148,9 @@ def _settings(path: Any) -> dict[str, Any]:
         raise NeuroChemError(f"{path} lacks {', '.join(sorted(needed - set(found)))}.")
     several = [k for k in ("Rcr", "Rca", "EtaR", "EtaA", "Zeta") if len(found[k]) != 1]
     if several:
-        raise NeuroChemError(f"{path} gives several values of {', '.join(several)}; ANI here has one of each.")
+        raise NeuroChemError(
+            f"{path} gives several values of {', '.join(several)}; ANI here has one of each."
+        )
     return found
 
 
@@ -201,7 +219,9 @@ class _Reader:
                 known = _ACTIVATIONS.get(code, "") == (self.activation or _ACTIVATIONS.get(code))
                 self.activation = _ACTIVATIONS.get(code, "")
             if not known:
-                raise NeuroChemError(f"ANN-{element}.nnf has activation {code} in layer {k} of {n_out} nodes.")
+                raise NeuroChemError(
+                    f"ANN-{element}.nnf has activation {code} in layer {k} of {n_out} nodes."
+                )
             parts = re.findall(r"(?:weights|biases)\s*=\s*FILE:\s*([^\s\[]+)\s*\[(\d+)\]", block)
             if [int(n) for _, n in parts] != [n_in * n_out, n_out]:
                 raise NeuroChemError(f"ANN-{element}.nnf layer {k} does not hold {n_in}×{n_out} weights.")
