@@ -1,9 +1,8 @@
 """Read ANI models from the text and raw files of NeuroChem, as ANI-1x, ANI-1ccx and ANI-2x are published.
 
-A folder holds the constants of the environment vectors (`*.params`), energies of atoms (`sae_linfit.dat`) and,
-in `train0`, `train1` …, the networks of each member: `ANN-H.nnf` names the layers and the files of weights
-(float32, [n_out, n_in]) and biases. An `.info` file beside it names the four and the number of members. The
-wheel of torchani carries them in `resources/`; it is read where it is installed, or as the file that it is,
+A folder holds the constants of the environment vectors (`*.params`), energies of atoms (`sae_linfit.dat`)
+and, in `train0`, `train1` …, the networks of each member: `ANN-H.nnf` names the layers and the files of their
+weights (float32, [n_out, n_in]) and biases. An `.info` file beside it names all that. The wheel of torchani carries them in `resources/`; it is read where it is installed, or as the file that it is,
 and never imported.
 
 Smith et al., doi:10.1063/1.5023802 (ANI-1x), doi:10.1038/s41467-019-10827-4 (ANI-1ccx); Devereux et al.,
@@ -115,7 +114,7 @@ def _without_info(folder: Any) -> tuple[Any, Any, Any, int]:
     energies = folder / "sae_linfit.dat"
     if len(constants) != 1 or not energies.exists() or not n:
         raise NeuroChemError(
-            f"{folder} is no model of NeuroChem: that has one *.params file, sae_linfit.dat and folders train0 …"
+            f"{folder} is no model of NeuroChem: it lacks a *.params file, sae_linfit.dat or train0 …"
         )
     return constants[0], energies, folder / "train", n
 

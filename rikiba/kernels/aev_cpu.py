@@ -1,7 +1,7 @@
 """Compiled environment vectors of ANI and the reverse sweep; see `rikiba.descriptors.aev`.
 
-Radial functions of one pair, and the angles of one triplet, are taken sixteen at a time. Triplets are computed
-again in the reverse sweep: that is cheaper than keeping them.
+Radial functions of one pair, and the angles of one triplet, are taken sixteen at a time. Triplets are
+computed again in the reverse sweep: that is cheaper than keeping them.
 """
 
 import math

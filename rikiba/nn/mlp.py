@@ -20,6 +20,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "celu": lambda x: _celu(x),
     "gaussian": lambda x: torch.exp(-x * x),
+    "gaussian_half": lambda x: torch.exp(-0.5 * x * x),
+    "cosine": torch.cos,
+    "reversed_sigmoid": lambda x: torch.sigmoid(-x),
+    "exponential": lambda x: torch.exp(-x),
+    "harmonic": torch.square,
     "identity": lambda x: x,
 }
 

@@ -177,8 +177,8 @@ def test_a_straight_angle_has_no_kink_by_default() -> None:
     slopes = {}
     for factor in (0.95, 1.0):
         model, h = build(cosine_factor=factor), 1e-3
-        bent = [Atoms("OCO", [[-1.2, 0, 0], [0, y, 0], [1.2, 0, 0]]) for y in (-h, 0.0, h)]
-        low, middle, high = (energy(model, a) for a in bent)
+        bent = [Atoms("OCO", [[-1.2, 0, 0], [0, y, 0], [1.2, 0, 0]]) for y in (0.0, h)]
+        middle, high = (energy(model, a) for a in bent)
         slopes[factor] = abs(high - middle) / h
     assert slopes[0.95] < 1e-2 < slopes[1.0]
 

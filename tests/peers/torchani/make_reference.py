@@ -1,7 +1,7 @@
 """Evaluate ANI models with torchani and keep what it answers.
 
-Run with the interpreter of an environment made by ``benchmarks/peers/install_peers.py``; the second argument is
-the wheel of torchani 1.2 (`pip download --no-deps torchani==1.2`), which carries ANI-1x and ANI-1ccx::
+Run with the interpreter of an environment made by ``benchmarks/peers/install_peers.py``; the argument is the
+wheel of torchani 1.2 (`pip download --no-deps torchani==1.2`), which carries ANI-1x and ANI-1ccx::
 
     OMP_NUM_THREADS=1 .venvs/torchani/bin/python tests/peers/torchani/make_reference.py WHEEL
 
