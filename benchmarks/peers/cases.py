@@ -57,6 +57,7 @@ CASES: dict[str, Case] = {
     ),
     "schnet": Case("schnetpack", "SchNet, 128 channels", {**SCHNETPACK, "model": "SchNet"}, 10),
     "painn": Case("schnetpack", "PaiNN, 128 channels", {**SCHNETPACK, "model": "PaiNN"}, 10),
+    "ani": Case("torchani", "ANI, one network", {}, 5),
     "reaxff": Case(
         "lammps",
         "ReaxFF against MACE 64x0e, MD step",
@@ -94,6 +95,7 @@ PACKAGES = {
     "nequip": ("nequip", "torch", "e3nn"),
     "sevennet": ("sevenn", "torch", "e3nn"),
     "schnetpack": ("schnetpack", "torch"),
+    "torchani": ("torchani", "torch"),
     "lammps": ("lammps",),
     "rikiba": ("torch", "numba", "numpy"),
 }

@@ -38,6 +38,7 @@ PEERS: dict[str, list[str]] = {
     "nequip": ["nequip"],
     "sevennet": ["sevenn"],
     "torch_sim": ["torch-sim-atomistic"],
+    "torchani": ["torchani"],
 }
 
 WITHOUT_DEPENDENCIES: dict[str, list[str]] = {"schnetpack": ["schnetpack"]}

@@ -104,6 +104,11 @@ def imported(
         from rikiba.interop.schnetpack import read_schnetpack
 
         found = read_schnetpack(state, elements=symbols)
+    elif kind == "torchani":
+        from rikiba.core.elements import sorted_symbols
+        from rikiba.interop.ani import read_torchani
+
+        found = read_torchani(state, elements=sorted_symbols(symbols), cutoff=5.2, angular_cutoff=3.5)
     else:
         raise ValueError(f"There is no importer for '{kind}'.")
     model = potential_class(found.class_name)(**found.arguments).double()
@@ -112,9 +117,10 @@ def imported(
 
 
 def potential_class(name: str) -> type[Potential]:
+    from rikiba.potentials.ani import ANI
     from rikiba.potentials.mace import MACE
     from rikiba.potentials.nequip import NequIP
     from rikiba.potentials.painn import PaiNN
     from rikiba.potentials.schnet import SchNet
 
-    return {c.__name__: c for c in (MACE, NequIP, PaiNN, SchNet)}[name]
+    return {c.__name__: c for c in (ANI, MACE, NequIP, PaiNN, SchNet)}[name]

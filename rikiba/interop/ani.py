@@ -2,8 +2,8 @@
 
 A folder holds the constants of the environment vectors (`*.params`), energies of atoms (`sae_linfit.dat`)
 and, in `train0`, `train1` …, the networks of each member: `ANN-H.nnf` names the layers and the files of their
-weights (float32, [n_out, n_in]) and biases. An `.info` file beside it names all that. The wheel of torchani carries them in `resources/`; it is read where it is installed, or as the file that it is,
-and never imported.
+weights (float32, [n_out, n_in]) and biases. An `.info` file beside it names all that. The wheel of torchani
+1.2 carries them in `resources/`; it is read where it is installed or as the file that it is, never imported.
 
 Smith et al., doi:10.1063/1.5023802 (ANI-1x), doi:10.1038/s41467-019-10827-4 (ANI-1ccx); Devereux et al.,
 doi:10.1021/acs.jctc.0c00121 (ANI-2x). Formats read from the files themselves and the code of torchani 2.2.
@@ -19,6 +19,7 @@ from zipfile import Path as ZipPath
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rikiba.core import elements as periodic_table
 from rikiba.core import units
@@ -82,6 +83,59 @@ def pretrained(
         f"The weights of {model} are read from torchani 1.2 (2.2 for ani-2x), which is not installed: "
         "pip install torchani==1.2, or convert its wheel's file."
     )
+
+
+def read_torchani(
+    state: Mapping[str, Tensor],
+    *,
+    elements: Sequence[str],
+    cutoff: float,
+    angular_cutoff: float,
+    activation: Literal["celu", "gelu", "gaussian"] = "celu",
+) -> Weights:
+    """Translate the `state_dict()` of an ANI of torchani 2.3 or later.
+
+    Args:
+        state: names and tensors.
+        elements: symbols in the model's order (`model.symbols`).
+        cutoff: of its radial functions, Å; the cutoffs do not stand in the state.
+        angular_cutoff: of its angular functions, Å.
+        activation: of its networks.
+
+    Raises ValueError for a model that has other potentials beside its networks, and for shared networks.
+    """
+    tensors = {k.removeprefix("potentials.nnp."): v.detach().double() for k, v in state.items()}
+    foreign = [k for k in tensors if k.startswith("potentials.")]
+    if foreign or not any(".atomics." in k for k in tensors):
+        raise ValueError(f"This is not an ANI with networks alone; it has {', '.join(foreign) or 'none'}.")
+    aev = {k.removeprefix("aev_computer."): v for k, v in tensors.items() if k.startswith("aev_computer.")}
+    names = ("EtaR", "radial.eta"), ("ShfR", "radial.shifts"), ("EtaA", "angular.eta"), (
+        "ShfA", "angular.shifts"), ("Zeta", "angular.zeta"), ("ShfZ", "angular.sections")  # fmt: skip
+    settings: dict[str, Any] = {ours: aev[theirs].flatten().tolist() for ours, theirs in names}
+    settings |= {"Rcr": [cutoff], "Rca": [angular_cutoff], "Atyp": list(elements)}
+    own = tensors["energy_shifter.self_energies"].tolist()
+    read = _Reader(settings, dict(zip(elements, own, strict=True)))
+    read.activation = activation
+    prefixes = sorted(
+        {k.split("atomics.")[0] for k in tensors if ".atomics." in k}, key=lambda p: [len(p), p]
+    )
+    networks = []
+    for prefix in prefixes:
+        member = {}
+        for e in read.elements:
+            name = f"{prefix}atomics.{e}."
+            n = sum(k.startswith(f"{name}layers.") and k.endswith("weight") for k in tensors)
+            layers = [*(f"{name}layers.{k}" for k in range(n)), f"{name}final_layer"]
+            zero = torch.zeros(())
+            member[e] = [
+                (
+                    tensors[f"{x}.weight"].T.numpy(),
+                    tensors.get(f"{x}.bias", zero.double().expand(len(tensors[f"{x}.weight"]))).numpy(),
+                )
+                for x in layers
+            ]
+        networks.append(member)
+    return read.weights(networks)
 
 
 def _read(where: Any, members: Sequence[int] | None) -> Weights:

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rikiba.core.results import Results
+from rikiba.core.system import System
 from rikiba.kernels.grouping import TypeGroups
 
 from .mlp import activation as activation_of
@@ -46,6 +48,13 @@ class ElementNetworks(nn.Module):
                 y = torch.baddbmm(b, f(y) if k else y, w)
             parts.append(y.squeeze(-1).transpose(0, 1))
         return groups.restore(torch.cat(parts))
+
+
+def spread_of(members: Tensor, system: System) -> Results | None:
+    """Sample standard deviation of the members' energies, per atom and per system, eV."""
+    if members.shape[1] == 1:
+        return None
+    return Results(energies=members.std(1), energy=system.total(members).std(1))
 
 
 class _Members(nn.Module):

@@ -13,7 +13,7 @@ from rikiba.core.system import System
 from rikiba.descriptors.aev import AevEnvelope, AtomicEnvironment, mid_angles, shifts
 from rikiba.kernels.grouping import group_by_type
 from rikiba.nn.atomic_energies import AtomicEnergies
-from rikiba.nn.element_networks import ElementNetworks
+from rikiba.nn.element_networks import ElementNetworks, spread_of
 
 from .base import Potential, Program, check_positive, seeded
 
@@ -160,12 +160,14 @@ class ANI(Potential):
     def program(self) -> Program | None:
         """A snapshot of this potential as compiled CPU kernels, equal to `forward` to rounding.
 
-        None on other devices and precisions, and for activations other than silu and celu.
+        None on other devices and precisions, for activations other than silu and celu, and where elements'
+        networks differ in their number of layers.
         """
         from .ani_program import ACTIVATIONS, CompiledANI
 
         parameter = next(self.parameters())
         known = self.networks.function in ACTIVATIONS and self.dtype in (torch.float32, torch.float64)
+        known = known and len({len(n.biases) for n in self.networks.networks}) == 1  # type: ignore[arg-type]
         return CompiledANI(self) if known and parameter.device.type == "cpu" else None
 
     @classmethod
@@ -184,13 +186,6 @@ class ANI(Potential):
                 radial_factor=0.25,
             ),
         ]
-
-
-def spread_of(members: Tensor, system: System) -> Results | None:
-    """Sample standard deviation of the members' energies, per atom and per system, eV."""
-    if members.shape[1] == 1:
-        return None
-    return Results(energies=members.std(1), energy=system.total(members).std(1))
 
 
 def _widths(symbol: str, hidden: Sequence[int] | Mapping[str, Sequence[int]] | None) -> tuple[int, ...]:

@@ -49,7 +49,6 @@ class SweepingProgram(Program, Protocol):
         ...
 
 
-@runtime_checkable
 class EnsembleProgram(Program, Protocol):
     """A program that also gives the spread of its members."""
 

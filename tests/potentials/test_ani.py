@@ -106,7 +106,7 @@ def test_grids_are_those_of_the_published_models() -> None:
 
 
 PROGRAMS: list[dict[str, Any]] = [
-    {"n_members": 3, "hidden": {"H": (9, 40), "C": (33,), "O": ()}, "activation": "celu"},
+    {"n_members": 3, "hidden": {"H": (9, 40), "C": (33, 7), "O": (65, 3)}, "activation": "celu"},
     {"envelope": "cosine", "zeta": 14.1, "n_angular": 5, "n_angles": 3, "radial_factor": 0.25},
     {"envelope": "mollifier", "cosine_factor": 1.0, "n_radial": 19, "isolated_limit": False, "zeta": 7.0},
 ]
@@ -152,6 +152,7 @@ def test_longer_lists_and_activations_without_kernels() -> None:
     torch.testing.assert_close(b.need("forces"), a.need("forces"), rtol=0, atol=1e-10)
     assert float((both(model, frames())[0].need("energies") - a.need("energies")).abs().max()) < 1e-10
     assert build(activation="gaussian").program() is None
+    assert build(hidden={"H": (4,), "C": (3, 2), "O": ()}).program() is None
 
 
 def test_the_mean_of_an_ensemble_and_its_spread() -> None:
