@@ -24,7 +24,6 @@ class Functions(NamedTuple):
     cosines: np.ndarray
     """Of θ_s."""
     sines: np.ndarray
-    n_radial: int
     n_shifts: int
     n_angles: int
     cutoff: float
@@ -145,23 +144,24 @@ def _sine(cosine_factor, x, unit, p, q):  # type: ignore[no-untyped-def]
 def environments(  # type: ignore[no-untyped-def]
     j, types, place, start, close, order, unit, r, radial, near, f, stride, out
 ):
-    """Fill out[place of each atom · stride + column]; types number the elements that have columns."""
+    """Fill out[place of each atom · stride + column]; types number the elements that have columns.
+
+    The radial functions of each element have as many columns as there are padded shifts.
+    """
     real = out.dtype.type
     n_angles = len(f.cosines)
     near_sum = aligned(f.n_shifts * n_angles, out)
     shells = aligned(len(f.angular_shifts), out)
     power, value = aligned(n_angles, out), aligned(n_angles, out)
-    radial_sum = aligned(len(f.radial_shifts), out)
+    width = len(f.radial_shifts)
     for atom in range(len(start) - 1):
         base = place[atom] * stride
         out[base : base + stride] = real(0.0)
         for p in range(start[atom], start[atom + 1]):
-            to, c = base + types[j[p]] * f.n_radial, real(f.radial_factor * radial[p, 0])
-            for at in range(0, len(f.radial_shifts), LANES):
+            to, c = base + types[j[p]] * width, splat(real(f.radial_factor * radial[p, 0]))
+            for at in range(0, width, LANES):
                 g, _ = _gaussians(f, real, f.eta_radial, f.radial_shifts, at, r[p])
-                store(radial_sum, at, multiply(splat(c), g))
-            for k in range(f.n_radial):
-                out[to + k] += radial_sum[k]
+                store(out, to + at, multiply_add(c, g, load(out, to + at)))
         first = close[atom]
         while first < close[atom + 1]:
             kind = types[j[order[first]]]
@@ -209,24 +209,19 @@ def environments_reverse(  # type: ignore[no-untyped-def]
     block = aligned(f.n_shifts * n_angles, slope)
     shells, moved = aligned(len(f.angular_shifts), slope), aligned(len(f.angular_shifts), slope)
     power, value = aligned(n_angles, slope), aligned(n_angles, slope)
-    wanted = aligned(len(f.radial_shifts), slope)
-    wanted[:] = real(0.0)
+    width = len(f.radial_shifts)
     along, across = np.zeros(len(r)), np.zeros((len(r), 3))
     for atom in range(len(start) - 1):
         base = place[atom] * stride
         for p in range(start[atom], start[atom + 1]):
-            at_column = base + types[j[p]] * f.n_radial
-            for k in range(f.n_radial):
-                wanted[k] = slope[at_column + k]
-            here, there = splat(real(0.0)), splat(real(0.0))
-            for at in range(0, len(f.radial_shifts), LANES):
+            at_column, both = base + types[j[p]] * width, splat(real(0.0))
+            own = splat(real(f.radial_factor * radial[p, 1]))
+            stretch = splat(real(-2.0 * f.radial_factor * f.eta_radial * radial[p, 0]))
+            for at in range(0, width, LANES):
                 g, d = _gaussians(f, real, f.eta_radial, f.radial_shifts, at, r[p])
-                g = multiply(g, load(wanted, at))
-                here, there = add(here, g), multiply_add(g, d, there)
-            here_sum, there_sum = total(here), total(there)
-            along[p] = f.radial_factor * (
-                radial[p, 1] * here_sum - 2.0 * f.eta_radial * radial[p, 0] * there_sum
-            )
+                g = multiply(g, load(slope, at_column + at))
+                both = multiply_add(multiply_add(stretch, d, own), g, both)
+            along[p] = total(both)
         for a in range(close[atom], close[atom + 1]):
             p = order[a]
             kind, before = types[j[p]], -1
@@ -250,7 +245,7 @@ def environments_reverse(  # type: ignore[no-untyped-def]
                     store(moved, at, multiply(g, d))
                 ratio = real(-x / sine) if sine > 0.0 else real(0.0)
                 zero = splat(real(0.0))
-                energy, stretch, bend = zero, zero, zero
+                energy, pulled, bend = zero, zero, zero
                 for at in range(0, n_angles, LANES):
                     here, there = zero, zero
                     for s in range(f.n_shifts):
@@ -258,15 +253,15 @@ def environments_reverse(  # type: ignore[no-untyped-def]
                         here = multiply_add(spread(shells, s), g, here)
                         there = multiply_add(spread(moved, s), g, there)
                     energy = multiply_add(load(value, at), here, energy)
-                    stretch = multiply_add(load(value, at), there, stretch)
+                    pulled = multiply_add(load(value, at), there, pulled)
                     turn = multiply_add(splat(ratio), load(f.sines, at), load(f.cosines, at))
                     bend = multiply_add(multiply(load(power, at), turn), here, bend)
-                total_energy, total_stretch, total_bend = total(energy), total(stretch), total(bend)
-                both = 2.0 * near[p, 0] * near[q, 0]
-                pull = -f.eta_angular * both * total_stretch
+                total_energy, total_stretch, total_bend = total(energy), total(pulled), total(bend)
+                weight = 2.0 * near[p, 0] * near[q, 0]
+                pull = -f.eta_angular * weight * total_stretch
                 along[p] += 2.0 * near[p, 1] * near[q, 0] * total_energy + pull
                 along[q] += 2.0 * near[p, 0] * near[q, 1] * total_energy + pull
-                angle = 0.5 * f.zeta * both * total_bend * f.cosine_factor
+                angle = 0.5 * f.zeta * weight * total_bend * f.cosine_factor
                 for k in range(3):
                     across[p, k] += angle * (unit[q, k] - cosine * unit[p, k])
                     across[q, k] += angle * (unit[p, k] - cosine * unit[q, k])

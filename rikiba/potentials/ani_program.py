@@ -106,7 +106,7 @@ class CompiledANI:
                 biases.append([])
                 for k in layers:
                     w, b = net.weights[k][m], net.biases[k][m, 0]  # type: ignore[index, union-attr]
-                    w = w[columns] if k == 0 else w
+                    w = w[columns.clamp(min=0)] * (columns >= 0)[:, None] if k == 0 else w
                     weights[-1].append(_filled(w, sizes[k], sizes[k + 1]))
                     biases[-1].append(_filled(b[None], 1, sizes[k + 1])[0])
         return network(weights, biases, ACTIVATIONS[self._exact.networks.function])
@@ -119,9 +119,10 @@ def _filled(values: Tensor, rows: int, columns: int) -> np.ndarray:
 
 
 def _columns(environment: AtomicEnvironment, present: tuple[int, ...]) -> np.ndarray:
-    """Columns of the environment vector that belong to these elements, in their order."""
+    """Columns of the environment vector that belong to these elements; −1 where radial ones are padded."""
     n, m = environment.n_radial, environment.n_angular
-    radial = [t * n + np.arange(n) for t in present]
+    none = np.full(_whole(n) - n, -1)
+    radial = [x for t in present for x in (t * n + np.arange(n), none)]
     first = environment.n_elements * n
     blocks = [
         int(environment.pair_index[a, b]) for k, a in enumerate(present) for b in present[k:]
@@ -133,13 +134,12 @@ def _functions(environment: AtomicEnvironment, n_elements: int, real: type[np.fl
     e = environment
     column = np.zeros((n_elements, n_elements), np.int64)
     column[np.triu_indices(n_elements)] = np.arange(n_elements * (n_elements + 1) // 2)
-    column = np.maximum(column, column.T) * e.n_angular + n_elements * e.n_radial
+    column = np.maximum(column, column.T) * e.n_angular + n_elements * _whole(e.n_radial)
     return kernels.Functions(
         radial_shifts=_lanes(e.radial_shifts, real),
         angular_shifts=_lanes(e.angular_shifts, real),
         cosines=_lanes(torch.cos(e.angles), real),
         sines=_lanes(torch.sin(e.angles), real),
-        n_radial=e.n_radial,
         n_shifts=len(e.angular_shifts),
         n_angles=len(e.angles),
         cutoff=float(e.cutoff),
@@ -155,8 +155,13 @@ def _functions(environment: AtomicEnvironment, n_elements: int, real: type[np.fl
     )
 
 
+def _whole(n: int) -> int:
+    """The next multiple of 16."""
+    return -(-n // LANES) * LANES
+
+
 def _lanes(values: Tensor, real: type[np.floating]) -> np.ndarray:
     """Padded with zeros to a multiple of 16."""
-    out = np.zeros(-(-len(values) // LANES) * LANES, real)
+    out = np.zeros(_whole(len(values)), real)
     out[: len(values)] = values.numpy()
     return at_cache_line(out)
