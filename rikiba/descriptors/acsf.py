@@ -31,9 +31,9 @@ from rikiba.nn.cutoff import cosine, mollifier, polynomial, smoothstep, tanh_cub
 from rikiba.nn.double_buffers import DoubleBuffers
 from rikiba.nn.so3 import spherical_harmonics
 
-RadialFunction = tuple[float, float] | tuple[float, float, float]
+RadialFunction = Sequence[float]
 """(η in 1/Å², r_s in Å) and, where it differs from that of the others, the cutoff in Å."""
-AngularFunction = tuple[float, float, float, float] | tuple[float, float, float, float, float]
+AngularFunction = Sequence[float]
 """(η in 1/Å², r_s in Å, ζ, λ = ±1) and, where it differs, the cutoff in Å."""
 Envelope = Literal[
     "polynomial", "cosine", "tanh", "tanh_unit", "mollifier", "smoothstep1", "smoothstep2", "smoothstep3",
@@ -66,7 +66,7 @@ def angular_set(
     """Every combination of n shifted Gaussians, ζ in `zetas` and λ = ±1."""
     return tuple(
         (eta, r_s, float(zeta), sign)
-        for eta, r_s in shifted_radial_set(n, cutoff, start)
+        for eta, r_s, *_ in shifted_radial_set(n, cutoff, start)
         for zeta in zetas
         for sign in (1.0, -1.0)
     )

@@ -52,9 +52,9 @@ class CompiledANI:
         self._offsets = self._exact.atomic_energies.values.numpy() + self._exact.shift
         self._alone = np.zeros((len(self._exact.elements), potential.n_members))
         if self._exact.isolated_limit:
-            types = torch.arange(len(self._exact.elements))
-            nothing = torch.zeros((len(types), potential.environment.n_features), dtype=potential.dtype)
-            self._alone = self._exact._members(nothing, types).double().numpy()
+            every = torch.arange(len(self._exact.elements))
+            nothing = torch.zeros((len(every), potential.environment.n_features), dtype=potential.dtype)
+            self._alone = self._exact._members(nothing, every).double().numpy()
 
     def __call__(
         self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]
@@ -68,8 +68,7 @@ class CompiledANI:
     ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "pairs 3"], Results | None]:
         """The same with the members' spread."""
         if pairs.exchange is not None:
-            energies, gradient = differentiated(self._exact, system, pairs, vectors)
-            return energies, gradient, None
+            return *differentiated(self._exact, system, pairs, vectors), None
         types = self._exact.types(system).numpy()
         model = self._model(np.bincount(types, minlength=len(self._offsets)) > 0)
         given = vectors.detach().to(torch.float64).contiguous().numpy()
