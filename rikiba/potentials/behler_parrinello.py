@@ -206,7 +206,6 @@ class BehlerParrinello(DoubleBuffers, Potential):
         columns = {"O": [0, 3, 7, 9], "Si": [1, 2, 8, 11, 13]}
         return [
             cls(**small, n_angular=2, zetas=(1, 2)),
-            cls(**small, narrow=narrow),
             cls(**small, narrow=narrow, oscillating=(1.0,), columns=columns, envelope="smoothstep3"),
         ]
 
