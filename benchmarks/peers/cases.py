@@ -13,6 +13,17 @@ NEQUIP: dict[str, Any] = {
     "parity": False,
     "radial_mlp_width": 128,
 }
+DEEPMD: dict[str, Any] = {
+    "descriptor": {
+        "type": "se_e2_a",
+        "rcut": 6.0,
+        "rcut_smth": 0.5,
+        "neuron": [25, 50, 100],
+        "axis_neuron": 16,
+        "type_one_side": True,
+    },
+    "fitting_net": {"neuron": [240, 240, 240], "resnet_dt": True},
+}
 SCHNETPACK: dict[str, Any] = {"cutoff": 5.0, "channels": 128, "n_layers": 3, "n_radial": 20}
 
 
@@ -57,6 +68,7 @@ CASES: dict[str, Case] = {
     ),
     "schnet": Case("schnetpack", "SchNet, 128 channels", {**SCHNETPACK, "model": "SchNet"}, 10),
     "painn": Case("schnetpack", "PaiNN, 128 channels", {**SCHNETPACK, "model": "PaiNN"}, 10),
+    "deepmd": Case("deepmd", "Deep Potential se_e2_a", DEEPMD, 5, (*FEW, "Cu-256")),
     "ani": Case("torchani", "ANI, one network", {}, 5),
     "reaxff": Case(
         "lammps",
@@ -95,6 +107,7 @@ PACKAGES = {
     "nequip": ("nequip", "torch", "e3nn"),
     "sevennet": ("sevenn", "torch", "e3nn"),
     "schnetpack": ("schnetpack", "torch"),
+    "deepmd": ("deepmd-kit", "torch"),
     "torchani": ("torchani", "torch"),
     "lammps": ("lammps",),
     "rikiba": ("torch", "numba", "numpy"),

@@ -104,6 +104,10 @@ def imported(
         from rikiba.interop.schnetpack import read_schnetpack
 
         found = read_schnetpack(state, elements=symbols)
+    elif kind == "deepmd":
+        from rikiba.interop.deepmd import read_deepmd_torch
+
+        found = read_deepmd_torch(state, about["config"])
     elif kind == "torchani":
         from rikiba.core.elements import sorted_symbols
         from rikiba.interop.ani import read_torchani
@@ -118,9 +122,10 @@ def imported(
 
 def potential_class(name: str) -> type[Potential]:
     from rikiba.potentials.ani import ANI
+    from rikiba.potentials.deep_potential import DeepPotential
     from rikiba.potentials.mace import MACE
     from rikiba.potentials.nequip import NequIP
     from rikiba.potentials.painn import PaiNN
     from rikiba.potentials.schnet import SchNet
 
-    return {c.__name__: c for c in (ANI, MACE, NequIP, PaiNN, SchNet)}[name]
+    return {c.__name__: c for c in (ANI, DeepPotential, MACE, NequIP, PaiNN, SchNet)}[name]

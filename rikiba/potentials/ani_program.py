@@ -14,7 +14,7 @@ from rikiba.core.results import Results
 from rikiba.core.system import System
 from rikiba.descriptors.aev import AtomicEnvironment
 from rikiba.kernels import aev_cpu as kernels
-from rikiba.kernels.activation_cpu import CELU, SILU
+from rikiba.kernels.activation_cpu import CELU, SILU, TANH
 from rikiba.kernels.ani_cpu import ani_sweep
 from rikiba.kernels.dense_cpu import Network, at_cache_line, network
 from rikiba.kernels.lanes import LANES
@@ -25,7 +25,7 @@ from .filter_program import differentiated, padded
 if TYPE_CHECKING:
     from .ani import ANI
 
-ACTIVATIONS = {"silu": SILU, "celu": CELU}
+ACTIVATIONS = {"silu": SILU, "celu": CELU, "tanh": TANH}
 """Those that compiled networks have."""
 _ENVELOPES = {
     "polynomial": kernels.POLYNOMIAL, "cosine": kernels.COSINE, "mollifier": kernels.MOLLIFIER,
