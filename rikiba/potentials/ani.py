@@ -160,8 +160,8 @@ class ANI(Potential):
     def program(self) -> Program | None:
         """A snapshot of this potential as compiled CPU kernels, equal to `forward` to rounding.
 
-        None on other devices and precisions, for activations other than silu, celu and tanh, and where elements'
-        networks differ in their number of layers.
+        None on other devices and precisions, for activations other than silu, celu and tanh, and where
+        elements' networks differ in their number of layers.
         """
         from .ani_program import ACTIVATIONS, CompiledANI
 
