@@ -69,6 +69,7 @@ CASES: dict[str, Case] = {
     "schnet": Case("schnetpack", "SchNet, 128 channels", {**SCHNETPACK, "model": "SchNet"}, 10),
     "painn": Case("schnetpack", "PaiNN, 128 channels", {**SCHNETPACK, "model": "PaiNN"}, 10),
     "deepmd": Case("deepmd", "Deep Potential se_e2_a", DEEPMD, 5, (*FEW, "Cu-256")),
+    "ani": Case("torchani", "ANI, one network", {}, 5),
     "reaxff": Case(
         "lammps",
         "ReaxFF against MACE 64x0e, MD step",
@@ -107,6 +108,7 @@ PACKAGES = {
     "sevennet": ("sevenn", "torch", "e3nn"),
     "schnetpack": ("schnetpack", "torch"),
     "deepmd": ("deepmd-kit", "torch"),
+    "torchani": ("torchani", "torch"),
     "lammps": ("lammps",),
     "rikiba": ("torch", "numba", "numpy"),
 }

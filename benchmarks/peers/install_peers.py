@@ -40,6 +40,7 @@ PEERS: dict[str, list[str]] = {
     "sevennet": ["sevenn"],
     "quippy": ["quippy-ase"],
     "torch_sim": ["torch-sim-atomistic"],
+    "torchani": ["torchani"],
 }
 
 WITHOUT_DEPENDENCIES: dict[str, list[str]] = {"schnetpack": ["schnetpack"]}

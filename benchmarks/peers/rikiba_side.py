@@ -108,6 +108,11 @@ def imported(
         from rikiba.interop.deepmd import read_deepmd_torch
 
         found = read_deepmd_torch(state, about["config"])
+    elif kind == "torchani":
+        from rikiba.core.elements import sorted_symbols
+        from rikiba.interop.ani import read_torchani
+
+        found = read_torchani(state, elements=sorted_symbols(symbols), cutoff=5.2, angular_cutoff=3.5)
     else:
         raise ValueError(f"There is no importer for '{kind}'.")
     model = potential_class(found.class_name)(**found.arguments).double()
@@ -116,10 +121,11 @@ def imported(
 
 
 def potential_class(name: str) -> type[Potential]:
+    from rikiba.potentials.ani import ANI
     from rikiba.potentials.deep_potential import DeepPotential
     from rikiba.potentials.mace import MACE
     from rikiba.potentials.nequip import NequIP
     from rikiba.potentials.painn import PaiNN
     from rikiba.potentials.schnet import SchNet
 
-    return {c.__name__: c for c in (DeepPotential, MACE, NequIP, PaiNN, SchNet)}[name]
+    return {c.__name__: c for c in (ANI, DeepPotential, MACE, NequIP, PaiNN, SchNet)}[name]

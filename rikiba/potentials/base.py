@@ -49,6 +49,16 @@ class SweepingProgram(Program, Protocol):
         ...
 
 
+class EnsembleProgram(Program, Protocol):
+    """A program that also gives the spread of its members."""
+
+    def with_spread(
+        self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]
+    ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "pairs 3"], Results | None]:
+        """(energies per atom in eV, ∂E/∂r_ij in eV/Å, spread), float64."""
+        ...
+
+
 def tabulated_program(build: Callable[[bool], Program], dtype: torch.dtype, tabulate: bool | None) -> Program:
     """`build(tables)`, a program with tables in place of radial networks or with the networks themselves.
 
