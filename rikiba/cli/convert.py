@@ -10,7 +10,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="weights of another program")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write, e.g. model.rikiba")
     parser.add_argument("--format", help="reader to use; found from the file's content if not given")
-    parser.add_argument("--precision", choices=("float32", "float64"), default="float32", help="of its weights")
+    precisions = ("float32", "float64")
+    parser.add_argument("--precision", choices=precisions, default="float32", help="of its weights")
     parser.add_argument("--level-of-theory", default="", help="method of the labels that it was trained on")
     parser.add_argument(
         "--set",

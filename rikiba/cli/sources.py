@@ -17,8 +17,8 @@ from rikiba.potentials.base import Potential
 def potentials(table: Mapping[str, Any], folder: Path) -> list[Potential]:
     """The potentials of a [potential] table: of checkpoint files, or one built from its kind.
 
-    A classical kind may take its parameters from another program's `file`, relative to `folder`. A learned one
-    without `elements` has its published weights where there are any.
+    A classical kind may take its parameters from another program's `file`, relative to `folder`. A learned
+    one without `elements` has its published weights where there are any.
     """
     if "checkpoint" not in table:
         find = publisher(table)

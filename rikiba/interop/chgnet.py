@@ -21,7 +21,7 @@ from .torch_files import load_restricted
 
 Release = Literal["0.3.0", "0.2.0", "r2scan"]
 UNTRAINED = ("Po", "At", "Rn", "Fr", "Ra")
-"""Elements of the model's table of which its training data have no structure (doi:10.1038/s42256-023-00716-3)."""
+"""Elements of the model's table of which its training data have none (doi:10.1038/s42256-023-00716-3)."""
 
 _REQUIRED: dict[str, Any] = {
     "conv_norm": None,
@@ -40,7 +40,9 @@ def recognises(file: ForeignFile) -> bool:
     return isinstance(model, Mapping) and {"state_dict", "model_args"} <= set(model)
 
 
-def read_file(*, path: Path, elements: Sequence[str] | None = None, bias_needs_angles: bool = False) -> Weights:
+def read_file(
+    *, path: Path, elements: Sequence[str] | None = None, bias_needs_angles: bool = False
+) -> Weights:
     """Read a checkpoint (`.pth.tar`) of the chgnet package; nothing in it is run.
 
     Args:
@@ -55,7 +57,9 @@ def read_file(*, path: Path, elements: Sequence[str] | None = None, bias_needs_a
     found = load_restricted(path)
     model = found.get("model") if isinstance(found, Mapping) else None
     if not isinstance(model, Mapping) or not {"state_dict", "model_args"} <= set(model):
-        raise ValueError(f"'{path}' is not a checkpoint of chgnet: it has no model with state_dict and model_args.")
+        raise ValueError(
+            f"'{path}' is not a checkpoint of chgnet: it has no model with state_dict and model_args."
+        )
     return read_chgnet(
         model["state_dict"], model["model_args"], elements=elements, bias_needs_angles=bias_needs_angles
     )
@@ -78,8 +82,8 @@ def pretrained(
     files = [f for folder in folders for f in sorted(Path(folder, "pretrained", model).glob("*.pth.tar"))]
     if not files:
         raise ImportError(
-            f"The weights of CHGNet {model} come with the package chgnet: pip install rikiba[chgnet]. Only its "
-            "files are read, so `pip install --no-deps chgnet` is enough.",
+            f"The weights of CHGNet {model} come with the package chgnet: pip install rikiba[chgnet]. Only "
+            "its files are read, so `pip install --no-deps chgnet` is enough.",
             name="chgnet",
         )
     return read_file(path=files[0], elements=elements, bias_needs_angles=bias_needs_angles)
@@ -166,7 +170,8 @@ class _Reader:
         out = {
             "embedding": self._table("atom_embedding.embedding.weight")[self.rows],
             "atomic_energies.values": self._energies(),
-            "radial.frequencies": self._table("bond_basis_expansion.rbf_expansion_ag.frequencies") / self.cutoff,
+            "radial.frequencies": self._table("bond_basis_expansion.rbf_expansion_ag.frequencies")
+            / self.cutoff,
             "bond_radial.frequencies": self._table("bond_basis_expansion.rbf_expansion_bg.frequencies")
             / self.bond_cutoff,
             "angular.frequencies": self._table("angle_basis_expansion.fourier_expansion.frequencies"),

@@ -45,7 +45,9 @@ def pretrained(kind: str) -> Callable[..., Weights] | None:
     return _module(kind).pretrained  # type: ignore[no-any-return]
 
 
-def read_foreign(path: str | Path, *, format: str | None = None, options: Mapping[str, Any] | None = None) -> Weights:
+def read_foreign(
+    path: str | Path, *, format: str | None = None, options: Mapping[str, Any] | None = None
+) -> Weights:
     """What a file holds, by the reader that recognises it, or the one of this name.
 
     Raises FileNotFoundError, and ValueError for a file that no reader or several know, that a reader refuses,

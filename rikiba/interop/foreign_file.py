@@ -33,12 +33,12 @@ class ForeignFile:
 
     @property
     def saved(self) -> Any:
-        """What torch wrote; None where it did not, or where other objects than tensors and numbers are in it."""
+        """What torch wrote; None where it did not, and where it holds other objects than data."""
         return self._torch[0]
 
     @property
     def refused(self) -> str:
-        """Why torch's restricted unpickler would not read it; empty where it did or torch did not write it."""
+        """Why torch's restricted unpickler would not read it; empty where it did, and for other files."""
         return self._torch[1]
 
     @cached_property

@@ -7,7 +7,7 @@ import torch
 
 
 def load_restricted(path: str | Path) -> Any:
-    """What `torch.save` wrote, by torch's restricted unpickler: tensors, arrays, numbers, strings, containers.
+    """What `torch.save` wrote, by its restricted unpickler: tensors, arrays, numbers, strings, containers.
 
     Raises pickle.UnpicklingError for a file with other objects in it: nothing of theirs is run.
     """

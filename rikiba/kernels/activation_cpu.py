@@ -32,7 +32,7 @@ _LOG2_HIGH = math.floor(_LOG2 * 2.0**14) / 2.0**14
 
 
 @inlined
-def _exponential(x):  # type: ignore[no-untyped-def]
+def exponential(x):  # type: ignore[no-untyped-def]
     """eˣ for x ≤ 0; below −87 (−700 in float64) that of this value."""
     lowest = splat_as(x, -700.0 if wide(x) else -87.0)
     x = smaller(x, lowest, lowest, x)
@@ -94,7 +94,7 @@ def activate(z, at, n, activation, slope, slope_at):  # type: ignore[no-untyped-
     for k in range(0, n, LANES):
         x = load(z, at + k)
         negative = multiply(x, smaller(x, zero, one, minus))  # −|x|
-        u = _exponential(negative)
+        u = exponential(negative)
         share = divide(one, add(one, u))
         sigmoid = smaller(x, zero, multiply(u, share), share)
         if activation == SILU:

@@ -37,7 +37,10 @@ class Fourier(DoubleBuffers):
 
     def forward(self, cosine: Float[Tensor, "angles"]) -> Float[Tensor, "angles functions"]:
         """2N + 1 functions of each angle, from its cosine."""
-        theta = torch.arccos((1.0 - self.epsilon) * cosine)
+        return self.of_angle(torch.arccos((1.0 - self.epsilon) * cosine))
+
+    def of_angle(self, theta: Float[Tensor, "angles"]) -> Float[Tensor, "angles functions"]:
+        """The same from θ."""
         x = theta[:, None] * self.frequencies.to(theta)
         one = torch.full_like(theta[:, None], 1.0 / sqrt(2.0))
         return torch.cat([one, torch.sin(x), torch.cos(x)], 1) / sqrt(pi)

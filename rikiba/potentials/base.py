@@ -8,7 +8,7 @@ depends on positions or cell directly (reciprocal space, global charges) says `u
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -46,6 +46,15 @@ class SweepingProgram(Program, Protocol):
 
         `pairs` may be candidates: all that lie within the cutoff, and others, each in both directions.
         """
+        ...
+
+
+@runtime_checkable
+class TellingProgram(Program, Protocol):
+    """A program that also finds other quantities than energies."""
+
+    def further(self) -> Mapping[str, Tensor]:
+        """Fields of `Results` that the last call found (charges, magmoms …)."""
         ...
 
 

@@ -22,7 +22,7 @@ from rikiba.nn.gated_mlp import GatedMLP
 from rikiba.nn.mlp import MLP
 from rikiba.nn.radial import Bessel
 
-from .base import Potential, Program, check_positive, seeded
+from .base import Potential, Program, check_positive, seeded, tabulated_program
 from .schnet import above_isolated, with_isolated
 
 
@@ -40,7 +40,7 @@ class BondGraph(NamedTuple):
 
     @staticmethod
     def of(system: System, pairs: Pairs, cutoff: float) -> "BondGraph":
-        """Raises ValueError for pairs that are not closed under reversal: a bond reads angles at both ends."""
+        """Raises ValueError for pairs not closed under reversal: a bond reads angles at both ends."""
         short, parent = pairs.within(system, cutoff)
         return BondGraph(parent, short.i, short.reverse(), *short.triplets())
 
@@ -130,8 +130,8 @@ class CHGNet(Potential):
         )
         if n_layers < 2 or bond_cutoff > cutoff:
             raise ValueError(
-                f"n_layers is at least 2 and bond_cutoff at most cutoff; given {n_layers}, {bond_cutoff} Å and "
-                f"{cutoff} Å."
+                f"n_layers is at least 2 and bond_cutoff at most cutoff; given {n_layers}, {bond_cutoff} Å "
+                f"and {cutoff} Å."
             )
         polynomial(torch.zeros(1), envelope_power)  # refuses a bad power now
         self.elements = periodic_table.sorted_symbols(elements)
@@ -159,7 +159,9 @@ class CHGNet(Potential):
             self.bond_gates = nn.ModuleList([gated(4, hidden) for _ in range(n_layers - 1)])
             self.angle_gates = nn.ModuleList([gated(4, tuple(angle_widths)) for _ in range(n_layers - 2)])
             self.atom_outputs = nn.ModuleList([nn.Linear(c, c, bias=output_bias) for _ in range(n_layers)])
-            self.bond_outputs = nn.ModuleList([nn.Linear(c, c, bias=output_bias) for _ in range(n_layers - 1)])
+            self.bond_outputs = nn.ModuleList(
+                [nn.Linear(c, c, bias=output_bias) for _ in range(n_layers - 1)]
+            )
             self.moment = nn.Linear(c, 1)
             self.readout_norm = nn.LayerNorm(c) if readout_norm else nn.Identity()
             self.readout = MLP(widths=(c, *readout_widths, 1))
@@ -227,7 +229,9 @@ class CHGNet(Potential):
         messages = messages * weights[bonds.first] * weights[bonds.second]
         one_end = torch.zeros_like(weights).index_add(0, bonds.first, messages)
         linear = self.bond_outputs[t]
-        e = e.index_add(0, bonds.parent, nn.functional.linear(one_end + one_end[bonds.reverse], linear.weight))  # type: ignore[arg-type]
+        e = e.index_add(
+            0, bonds.parent, nn.functional.linear(one_end + one_end[bonds.reverse], linear.weight)
+        )  # type: ignore[arg-type]
         return e if linear.bias is None else e + biased * linear.bias  # type: ignore[operator]
 
     @staticmethod
@@ -237,9 +241,26 @@ class CHGNet(Potential):
         own = e[bonds.parent]
         return (own, bonds.first), (own, bonds.second), (a, None), (v, bonds.centre[bonds.first])
 
-    def program(self) -> Program | None:
-        """None: automatic differentiation."""
-        return None
+    def program(self, *, tabulate: bool | None = None, tolerance: float = 1e-5) -> Program | None:
+        """A snapshot of this potential as compiled CPU kernels; None on other devices and precisions.
+
+        None too for networks φ of several hidden layers and for `bias_needs_angles`. With `tabulate`
+        functions of a distance or an angle are quintic splines. Forces of trial structures must then equal
+        those of the functions themselves within `tolerance`, eV/Å, or within twice the rounding of automatic
+        differentiation in this precision where that is larger; raises ValueError otherwise. Without, the
+        result equals `forward` to rounding. None: see `tabulated_program`.
+        """
+        deep = any(len(gates[0].core.layers) > 2 for gates in (self.atom_gates, self.bond_gates))  # type: ignore[union-attr, arg-type]
+        deep = deep or any(len(gate.core.layers) > 2 for gate in self.angle_gates)  # type: ignore[union-attr, arg-type]
+        cpu = self.embedding.device.type == "cpu" and self.dtype in (torch.float32, torch.float64)
+        if deep or self.bias_needs_angles or not cpu:
+            return None
+        from .chgnet_program import CompiledCHGNet
+
+        def build(tables: bool) -> Program:
+            return CompiledCHGNet(self, tabulate=tables, tolerance=tolerance)
+
+        return tabulated_program(build, self.dtype, tabulate)
 
     @classmethod
     def examples(cls) -> "list[CHGNet]":

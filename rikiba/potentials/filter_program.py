@@ -19,7 +19,7 @@ from rikiba.kernels.dense_cpu import PANEL, Network, at_cache_line, network, pan
 from rikiba.nn.mlp import MLP
 from rikiba.nn.tabulation import spline_table, value_and_slope
 
-from .base import Potential
+from .base import Potential, Program
 
 if TYPE_CHECKING:
     from .painn import PaiNN
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SHORTEST = 0.2
 """Where tables start, Å."""
 _MOST_INTERVALS = 4096
-_EXACT = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+EXACT = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
 """Spline weights that read value and slope from two consecutive rows."""
 _ACTIVATIONS = {"silu": SILU, "shifted_softplus": SHIFTED_SOFTPLUS}
 
@@ -118,7 +118,7 @@ class CompiledFilters(ABC):
         intervals = 64
         while self.tabulate:
             intervals = self._make_tables(intervals)
-            error, allowed = self._worst_force()
+            error, allowed = worst_force(self, self._exact, self.tolerance)
             if error <= allowed:
                 break
             if intervals > _MOST_INTERVALS:
@@ -225,7 +225,7 @@ class CompiledFilters(ABC):
             geometry.spline_rows(r, kind, self._from, self._spacing, 0.0, self._rows, row, weights)
         else:
             table = self._exact_table(torch.from_numpy(r).to(self.dtype))
-            row, weights = 2 * np.arange(n), np.tile(np.array(_EXACT, self._real), (n, 1))
+            row, weights = 2 * np.arange(n), np.tile(np.array(EXACT, self._real), (n, 1))
         unit_slope = np.zeros(3 * n if self._directions else 0)
         return Grouped(
             start, sender, parent, unit, r, row, weights.reshape(-1), table, np.zeros(n), unit_slope
@@ -239,21 +239,6 @@ class CompiledFilters(ABC):
         table[0 : 2 * len(r) : 2], table[1 : 2 * len(r) : 2] = value, slope
         return self._by_layer(table)
 
-    def _worst_force(self) -> tuple[float, float]:
-        """Largest error of a force of trial structures, eV/Å, and what is allowed."""
-        double = copy.deepcopy(self._exact).double()
-        error = rounding = 0.0
-        for seed in range(3):
-            system = trial(self._exact.elements, self._exact.cutoff, seed)
-            pairs = find_pairs(system, self._exact.cutoff)
-            vectors = pairs.vectors(system)
-            right = _forces(differentiated(double, system, pairs, vectors)[1], pairs)
-            own = _forces(differentiated(self._exact, system, pairs, vectors)[1], pairs)
-            found = _forces(self(system, pairs, vectors)[1], pairs)
-            error = max(error, float((found - right).abs().max()))
-            rounding = max(rounding, float((own - right).abs().max()))
-        return error, max(self.tolerance, 2.0 * rounding)
-
 
 def differentiated(
     potential: Potential, system: System, pairs: Pairs, vectors: Tensor
@@ -264,6 +249,22 @@ def differentiated(
         energies = potential(system, pairs.with_vectors(leaf)).need("energies")
         (gradient,) = torch.autograd.grad(energies.sum(), leaf) if len(leaf) else (torch.zeros_like(leaf),)
     return energies.detach(), gradient
+
+
+def worst_force(program: Program, exact: Potential, tolerance: float) -> tuple[float, float]:
+    """Largest error of a force of trial structures, eV/Å, and what is allowed."""
+    double = copy.deepcopy(exact).double()
+    error = rounding = 0.0
+    for seed in range(3):
+        system = trial(exact.elements, exact.cutoff, seed)
+        pairs = find_pairs(system, exact.cutoff)
+        vectors = pairs.vectors(system)
+        right = _forces(differentiated(double, system, pairs, vectors)[1], pairs)
+        own = _forces(differentiated(exact, system, pairs, vectors)[1], pairs)
+        found = _forces(program(system, pairs, vectors)[1], pairs)
+        error = max(error, float((found - right).abs().max()))
+        rounding = max(rounding, float((own - right).abs().max()))
+    return error, max(tolerance, 2.0 * rounding)
 
 
 def trial(elements: Sequence[str], cutoff: float, seed: int) -> System:

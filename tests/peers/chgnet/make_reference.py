@@ -47,7 +47,12 @@ CASES: dict[str, dict[str, Any] | str] = {
     "norms": SMALL,
     "biases": SMALL | OLD | {"atom_graph_cutoff": 4, "cutoff_coeff": 5, "n_conv": 4},
     "deep": SMALL
-    | {"atom_conv_hidden_dim": [8, 12], "bond_conv_hidden_dim": [8, 12], "angle_layer_hidden_dim": 6, "n_conv": 2},
+    | {
+        "atom_conv_hidden_dim": [8, 12],
+        "bond_conv_hidden_dim": [8, 12],
+        "angle_layer_hidden_dim": 6,
+        "n_conv": 2,
+    },
     "published_0.3.0": "0.3.0",
     "published_0.2.0": "0.2.0",
     "published_r2scan": "r2scan",
