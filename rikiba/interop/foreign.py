@@ -70,7 +70,7 @@ def read_foreign(
         weights: Weights = config.build(_module(found[0]).read_file, table, where=f"[{found[0]}]")
     except (KeyError, IndexError, AttributeError, RuntimeError, pickle.UnpicklingError) as error:
         raise ValueError(
-            f"'{path}' cannot be read as {found[0]}: {type(error).__name__} {str(error).splitlines()[0]}"
+            f"'{path}' cannot be read as {found[0]}: {type(error).__name__}: {_one_line(error)[:200]}"
         ) from error
     return weights
 
@@ -85,8 +85,15 @@ def build(weights: Weights, dtype: torch.dtype | None = None) -> Potential:
     if dtype is not None:
         potential = potential.to(dtype)
     if weights.tensors:
-        potential.load_state_dict(weights.tensors, strict=True)
+        try:
+            potential.load_state_dict(weights.tensors, strict=True)
+        except RuntimeError as error:
+            raise ValueError(f"The tensors do not fit {weights.class_name}: {_one_line(error)}") from error
     return potential
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _module(name: str) -> Any:

@@ -37,7 +37,7 @@ class Gates(NamedTuple):
     """[networks, weight and bias, 2, channels]; empty for no norm."""
     mask: np.ndarray
     """[channels]: 1, and 0 where padded."""
-    count: int
+    count: int  # type: ignore[assignment]
     """True channels."""
 
 

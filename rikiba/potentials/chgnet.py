@@ -228,11 +228,10 @@ class CHGNet(Potential):
         messages = self.bond_gates[t](*self._angle_parts(v, e, a, bonds))
         messages = messages * weights[bonds.first] * weights[bonds.second]
         one_end = torch.zeros_like(weights).index_add(0, bonds.first, messages)
-        linear = self.bond_outputs[t]
-        e = e.index_add(
-            0, bonds.parent, nn.functional.linear(one_end + one_end[bonds.reverse], linear.weight)
-        )  # type: ignore[arg-type]
-        return e if linear.bias is None else e + biased * linear.bias  # type: ignore[operator]
+        weight, bias = self.bond_outputs[t].weight, self.bond_outputs[t].bias
+        update = (one_end + one_end[bonds.reverse]) @ weight.T  # type: ignore[operator]
+        e = e.index_add(0, bonds.parent, update)
+        return e if bias is None else e + biased * bias  # type: ignore[operator]
 
     @staticmethod
     def _angle_parts(

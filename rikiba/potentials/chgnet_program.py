@@ -228,7 +228,7 @@ class CompiledCHGNet:
         p = self._exact
         if not p.isolated_limit:
             return np.zeros(len(p.elements))
-        v = p.embedding
+        v: Tensor = p.embedding
         for out in p.atom_outputs:
             v = v if out.bias is None else v + out.bias  # type: ignore[operator]
         return p.readout(p.readout_norm(v)).squeeze(1).double().numpy()  # type: ignore[no-any-return]
@@ -330,16 +330,16 @@ class CompiledCHGNet:
             return energies, torch.zeros_like(vectors).index_copy_(0, parent, part)
         graph = None if pairs.exchange is not None else self._graph(system, pairs, vectors)
         if graph is None:
-            found = self._exact(system, pairs.with_vectors(vectors.detach()))
-            self._magmoms = found.need("magmoms")
+            exact = self._exact(system, pairs.with_vectors(vectors.detach()))
+            self._magmoms = exact.need("magmoms")
             return differentiated(self._exact, system, pairs, vectors)
         n = len(graph.r)
         slope, unit_slope = np.zeros(n), np.zeros(3 * n)
-        energies = self._sweep(graph, slope, unit_slope)
+        readouts = self._sweep(graph, slope, unit_slope)
         gradient = np.empty((n, 3))
         geometry.direction_reverse(graph.unit, graph.r, np.arange(n), slope, unit_slope, gradient)
-        energies = self._offsets[graph.types] + self._exact.scale * (energies - self._alone[graph.types])
-        return torch.from_numpy(energies), torch.from_numpy(gradient)
+        found = self._offsets[graph.types] + self._exact.scale * (readouts - self._alone[graph.types])
+        return torch.from_numpy(found), torch.from_numpy(gradient)
 
     def _graph(self, system: System, pairs: Pairs, vectors: Tensor) -> _Graph | None:
         types = self._exact.types(system).numpy()
