@@ -107,15 +107,15 @@ def test_the_force_is_smooth_where_an_angle_appears(output_bias: bool) -> None:
 
 def test_straight_angles_are_rounded_off() -> None:
     """At ±180° forces are continuous; without the rounding the sine of the angle would have a kink."""
-    sharp, round_ = build(angle_epsilon=1e-12), build(angle_epsilon=1e-4)
+    sharp, rounded = build(angle_epsilon=1e-12), build(angle_epsilon=1e-4)
 
     def sideways(model: CHGNet, x: float) -> float:
         atoms = Atoms("OSiO", [[-1.6, 0, 0], [0, x, 0], [1.6, 0, 0]])
         return float(answer(model, atoms).need("forces")[1, 1])
 
-    assert abs(sideways(sharp, 1e-4) - sideways(sharp, -1e-4)) > 20 * abs(
-        sideways(round_, 1e-4) - sideways(round_, -1e-4)
-    )
+    # halving the displacement halves the force where it is smooth, and leaves it at a kink
+    ratios = [sideways(model, 1e-4) / sideways(model, 5e-5) for model in (sharp, rounded)]
+    assert ratios[0] < 1.5 and ratios[1] == pytest.approx(2.0, abs=0.05)
 
 
 @pytest.mark.parametrize("norms", [True, False])
@@ -135,7 +135,7 @@ def test_the_program_is_the_potential(norms: bool) -> None:
         for key in ("energy", "forces", "magmoms"):
             factor = 10.0 if key == "energy" else 1.0
             torch.testing.assert_close(found.need(key), expected.need(key), rtol=0, atol=factor * tolerance)
-    assert float(expected.need("forces").abs().max()) > 1e-2
+    assert float(expected.need("forces").abs().max()) > 1e-3
 
 
 def test_the_program_refuses_what_it_does_not_have() -> None:
@@ -143,13 +143,13 @@ def test_the_program_refuses_what_it_does_not_have() -> None:
     assert build(output_bias=True, bias_needs_angles=True).program() is None
     assert build().program() is not None
     with pytest.raises(ValueError, match="tabulate=False"):
-        build().program(tabulate=True, tolerance=1e-14)
+        build().float().program(tabulate=True, tolerance=1e-9)
 
 
 def test_it_learns() -> None:
     model = CHGNet(**(SMALL | {"channels": 16, "n_radial": 10}))
-    trainer = Trainer(batch_size=5, max_epochs=20, learning_rate=0.01, weight_decay=1e-4, optimizer="adamw")
-    rows = trainer.fit(model, labelled(20, 1), labelled(5, 2)).history
+    trainer = Trainer(batch_size=5, max_epochs=12, learning_rate=0.01, weight_decay=1e-4, optimizer="adamw")
+    rows = trainer.fit(model, labelled(12, 1), labelled(4, 2)).history
     assert rows[-1]["train_loss"] < 0.3 * rows[0]["train_loss"]
     assert rows[-1]["valid_forces_rmse_meV_per_A"] < 0.6 * rows[0]["valid_forces_rmse_meV_per_A"]
 

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
-from structures import copper_small, silica_hydrogen, silicon
 
 GPA = 160.21766208
 """eV/Å³, as the package has it."""
@@ -70,6 +69,8 @@ def rattled(atoms: Atoms, amplitude: float, seed: int) -> Atoms:
 
 def structures() -> dict[str, Atoms]:
     """Oxides, metals, molecules in cells; perfect crystals with straight angles; a pair without any angle."""
+    from structures import copper_small, silica_hydrogen, silicon
+
     oxide = bulk("NiO", "rocksalt", a=4.18, cubic=True)
     lithium = rattled(bulk("NiO", "rocksalt", a=4.15, cubic=True), 0.06, seed=6)
     lithium.symbols[[0, 2]] = "Li"
