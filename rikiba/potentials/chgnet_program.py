@@ -395,7 +395,7 @@ class CompiledCHGNet:
         k = {"atoms": layer.atoms(v), "bonds": layer.pair_bonds(run.e), "a": run.a}
         run.kept.append(k)
         if t == T - 1:
-            rows = torch.from_numpy(v).view(len(g.types), -1)[:, : self._channels]
+            rows = torch.from_numpy(v).view(len(g.types), padded(self._channels))[:, : self._channels]
             self._magmoms = self._exact.moment(rows).squeeze(1).abs().double()
         sums = np.zeros_like(v)
         kernels.pair_messages(
