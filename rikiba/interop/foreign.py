@@ -7,7 +7,6 @@ has `pretrained(…) -> Weights` and is called as the kind of potential gives th
 
 import ast
 import importlib
-import pickle
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -57,7 +56,7 @@ def read_foreign(
     if format is not None and format not in formats():
         raise ValueError(f"There is no format '{format}'; known are {', '.join(formats())}.")
     found = [format] if format else [name for name in formats() if _module(name).recognises(file)]
-    if not found and file.refused:
+    if file.refused:
         raise ValueError(
             f"'{path}' holds Python objects, which are never loaded here. Save the model's state_dict() with "
             f"torch.save and convert that. (torch says: {file.refused.splitlines()[0]})"
@@ -68,7 +67,7 @@ def read_foreign(
     table = dict(options or {}) | {"path": str(path)}
     try:
         weights: Weights = config.build(_module(found[0]).read_file, table, where=f"[{found[0]}]")
-    except (KeyError, IndexError, AttributeError, RuntimeError, pickle.UnpicklingError) as error:
+    except (KeyError, IndexError, AttributeError, RuntimeError) as error:
         raise ValueError(
             f"'{path}' cannot be read as {found[0]}: {type(error).__name__}: {_one_line(error)[:200]}"
         ) from error

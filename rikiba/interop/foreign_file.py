@@ -1,7 +1,5 @@
 """A file of another program, and what can be said of it without running anything in it."""
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import Any, final
 
 import torch
 
-from .torch_files import load_restricted
+from .torch_files import load_restricted, written_by_torch
 
 
 @final
@@ -23,13 +21,12 @@ class ForeignFile:
 
     @cached_property
     def _torch(self) -> tuple[Any, str]:
-        head = self.path.open("rb").read(2)
-        if not zipfile.is_zipfile(self.path) and head[:1] != b"\x80":
+        if not written_by_torch(self.path):
             return None, ""
         try:
             return load_restricted(self.path), ""
-        except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-            return None, str(error)
+        except Exception as error:  # of many kinds where a file is damaged
+            return None, str(error) or type(error).__name__
 
     @property
     def saved(self) -> Any:

@@ -1,16 +1,26 @@
 """Files that torch wrote, read without running anything that stands in them."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 
+def written_by_torch(path: str | Path) -> bool:
+    """True for zip archives and for binary pickles, which torch wrote before."""
+    with open(path, "rb") as file:
+        return file.read(1) == b"\x80" or zipfile.is_zipfile(file)
+
+
 def load_restricted(path: str | Path) -> Any:
     """What `torch.save` wrote, by its restricted unpickler: tensors, arrays, numbers, strings, containers.
 
-    Raises pickle.UnpicklingError for a file with other objects in it: nothing of theirs is run.
+    Raises ValueError for a file of another kind, pickle.UnpicklingError for one with other objects in it:
+    nothing of theirs is run.
     """
+    if Path(path).is_file() and not written_by_torch(path):
+        raise ValueError(f"'{path}' is not a file that torch wrote.")
     import numpy as np
 
     array = np.zeros(1)

@@ -94,7 +94,7 @@ def test_bad_input_is_refused_with_one_line(capsys: pytest.CaptureFixture[str]) 
         ("absent.pt", "--out", "x"): "no file",
         ("notes.txt", "--out", "x"): "no reader knows it",
         ("notes.txt", "--out", "x", "--format", "chgnt"): "no format 'chgnt'",
-        ("notes.txt", "--out", "x", "--format", "chgnet"): "cannot be read as chgnet",
+        ("notes.txt", "--out", "x", "--format", "chgnet"): "not a file that torch wrote",
         (file, "--out", "folder"): "is a folder",
         (file, "--out", file): "file that is read",
         (file, "--out", "x", "--set", "elemnts=1"): "Did you mean 'elements'",
