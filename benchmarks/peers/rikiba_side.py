@@ -1,5 +1,6 @@
 """rikiba: the peer's weights imported, called through `PotentialCalculator` or moved by `Simulation`."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ class Side(Base):
             self.model: Potential = self._random(settings)
         else:
             state = {}
-            if kind != "sevennet":
+            if kind not in ("chgnet", "sevennet"):
                 with np.load(weights) as file:
                     state = {k: torch.as_tensor(v) for k, v in file.items()}
             self.model = imported(kind, state, about, sorted(set(atoms_of(self.structure).symbols)))
@@ -88,6 +89,8 @@ def imported(
     kind: str, state: dict[str, torch.Tensor], about: dict[str, Any], symbols: list[str]
 ) -> Potential:
     """The peer's model, float64."""
+    from rikiba.interop.foreign import build
+
     if kind == "mace":
         from rikiba.interop.mace_torch import read_mace_torch
 
@@ -100,6 +103,10 @@ def imported(
         from rikiba.interop.sevennet import load_sevennet
 
         found = load_sevennet(about["file"])
+    elif kind == "chgnet":
+        from rikiba.interop.chgnet import read_file
+
+        found = read_file(path=Path(about["file"]))
     elif kind == "schnetpack":
         from rikiba.interop.schnetpack import read_schnetpack
 
@@ -115,17 +122,4 @@ def imported(
         found = read_torchani(state, elements=sorted_symbols(symbols), cutoff=5.2, angular_cutoff=3.5)
     else:
         raise ValueError(f"There is no importer for '{kind}'.")
-    model = potential_class(found.class_name)(**found.arguments).double()
-    model.load_state_dict(found.tensors)
-    return model
-
-
-def potential_class(name: str) -> type[Potential]:
-    from rikiba.potentials.ani import ANI
-    from rikiba.potentials.deep_potential import DeepPotential
-    from rikiba.potentials.mace import MACE
-    from rikiba.potentials.nequip import NequIP
-    from rikiba.potentials.painn import PaiNN
-    from rikiba.potentials.schnet import SchNet
-
-    return {c.__name__: c for c in (ANI, DeepPotential, MACE, NequIP, PaiNN, SchNet)}[name]
+    return build(found, torch.float64)

@@ -16,7 +16,7 @@ from rikiba.core.system import System
 from rikiba.kernels.grouping import segment_sum
 from rikiba.kernels.matmul_precision import MatmulPrecision, matmul_precision
 from rikiba.kernels.threads import one_torch_thread
-from rikiba.potentials.base import EnsembleProgram, Potential, Program, SweepingProgram
+from rikiba.potentials.base import EnsembleProgram, Potential, Program, SweepingProgram, TellingProgram
 
 from .base import require_finite, require_volume
 
@@ -156,16 +156,17 @@ def run_program(
     else:
         energies, gradient = program(system, pairs, vectors)
     energy = system.total(energies)
+    results = Results(energies=energies, energy=energy)
+    if hasattr(program, "further"):
+        results = results.replace(**cast(TellingProgram, program).further())
     if not (forces or stress):
-        return Results(energies=energies, energy=energy, spread=spread)
+        return results.replace(spread=spread)
     if gradient.device.type == "cpu" and gradient.dtype == vectors.dtype == torch.float64:
         total, virial = _sums(gradient, vectors, pairs, system, stress)
     else:
         total = forces_from_pairs(gradient, pairs, system.n_atoms)
         virial = virial_from_pairs(gradient, vectors, pairs, system)
-    return Results(
-        energies=energies,
-        energy=energy,
+    return results.replace(
         forces=total if forces else None,
         stress=stress_from_virial(virial, system) if stress else None,
         spread=spread,

@@ -8,6 +8,7 @@ left out here. Read from the code of nequip 0.19.1 and e3nn 0.6.0.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import pi, sqrt
+from pathlib import Path as FilePath
 from typing import Any
 
 import torch
@@ -19,7 +20,9 @@ from rikiba.nn.irreps import Irrep, Irreps
 from rikiba.nn.mlp import unit_variance_factor
 from rikiba.potentials.nequip import NequIP, NequIPLayer
 
+from .foreign_file import ForeignFile
 from .mace_torch import Weights
+from .torch_files import load_restricted
 
 SAMPLED_FACTOR = {"silu": 1.6791767923989418, "tanh": 1.5937334472592695}
 """e3nn's normalize2mom constants: one million normal deviates, seed 0."""
@@ -55,6 +58,21 @@ _ONLY_DEFAULT = {
     "convnet_resnet": False,
     "convnet_nonlinearity_type": "gate",
 }
+
+
+def recognises(file: ForeignFile) -> bool:
+    """True for a saved `state_dict()` of a model of the nequip package."""
+    return any(".layer0_convnet." in name for name in file.state)
+
+
+def read_file(*, path: FilePath, settings: Mapping[str, Any]) -> Weights:
+    """`read_nequip` of a `state_dict()` that torch saved.
+
+    Args:
+        path: the file.
+        settings: the table of the model in its configuration (r_max, type_names, num_layers …).
+    """
+    return read_nequip(load_restricted(path), settings)
 
 
 def read_nequip(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Weights:

@@ -8,7 +8,7 @@ depends on positions or cell directly (reciprocal space, global charges) says `u
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -56,6 +56,15 @@ class EnsembleProgram(Program, Protocol):
         self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]
     ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "pairs 3"], Results | None]:
         """(energies per atom in eV, ∂E/∂r_ij in eV/Å, spread), float64."""
+        ...
+
+
+@runtime_checkable
+class TellingProgram(Program, Protocol):
+    """A program that also finds other quantities than energies."""
+
+    def further(self) -> Mapping[str, Tensor]:
+        """Fields of `Results` that the last call found (charges, magmoms …)."""
         ...
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SHORTEST = 0.2
 """Where tables start, Å."""
 _MOST_INTERVALS = 4096
-_EXACT = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+EXACT = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
 """Spline weights that read value and slope from two consecutive rows."""
 _ACTIVATIONS = {"silu": SILU, "shifted_softplus": SHIFTED_SOFTPLUS}
 
@@ -225,7 +225,7 @@ class CompiledFilters(ABC):
             geometry.spline_rows(r, kind, self._from, self._spacing, 0.0, self._rows, row, weights)
         else:
             table = self._exact_table(torch.from_numpy(r).to(self.dtype))
-            row, weights = 2 * np.arange(n), np.tile(np.array(_EXACT, self._real), (n, 1))
+            row, weights = 2 * np.arange(n), np.tile(np.array(EXACT, self._real), (n, 1))
         unit_slope = np.zeros(3 * n if self._directions else 0)
         return Grouped(
             start, sender, parent, unit, r, row, weights.reshape(-1), table, np.zeros(n), unit_slope
