@@ -54,7 +54,6 @@ class DirectionalNetwork(Potential):
         self.elements = periodic_table.sorted_symbols(s.elements)
         self.cutoff, self.n_layers, self.envelope_power = s.cutoff, s.n_layers, s.envelope_power
         self.scale, self.shift, self.isolated_limit = s.scale, s.shift, s.isolated_limit
-        self.form = s.form
         self.angle: AngleOf = "bond"
         self.atomic_energies = AtomicEnergies(self.elements, s.atomic_energies)
 
@@ -106,22 +105,13 @@ class DirectionalNetwork(Potential):
         return Results(energies=self.atomic_energies(types) + self.shift + self.scale * energies)
 
     def _angles(self, pairs: Pairs, directions: Tensor, r: Tensor) -> Angles:
-        first, second = pairs.triplets()
-        reverse = pairs.reverse()
-        # (first, second) are pairs of one centre j: to i and to k
-        target, source = reverse[first], second
+        to_i, to_k = pairs.triplets()  # pairs of one centre j
+        target = pairs.reverse()[to_i]
         if self.angle == "centre":
-            # the angle at i between j and k has the third side as its second leg
-            to_j, to_k = target, first
-            leg = directions[to_j] * r[to_j, None]
-            other = leg + directions[source] * r[source, None]
-            cosine = (directions[to_j] * other).sum(1) / _length(other, to_k)
+            leg = directions * r[:, None]
+            third = leg[target] + leg[to_k]
+            cosine = (directions[target] * third).sum(1) / torch.linalg.vector_norm(third, dim=1)
         else:
-            cosine = (directions[first] * directions[second]).sum(1)
-            if self.angle == "supplement":
-                cosine = -cosine
-        return Angles.of(target, source, cosine, self.angular_basis(r))
-
-
-def _length(vectors: Tensor, _: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(vectors, dim=1)
+            cosine = (directions[to_i] * directions[to_k]).sum(1)
+            cosine = -cosine if self.angle == "supplement" else cosine
+        return Angles.of(target, to_k, cosine, self.angular_basis(r))
