@@ -36,6 +36,8 @@ PEERS: dict[str, list[str]] = {
         "tqdm",
     ],
     "nequip": ["nequip"],
+    "allegro": ["nequip-allegro"],
+    "pyg": ["torch_geometric", "ase", "scipy", "sympy"],
     "sevennet": ["sevenn"],
     "torch_sim": ["torch-sim-atomistic"],
 }

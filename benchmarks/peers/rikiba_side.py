@@ -96,6 +96,10 @@ def imported(
         from rikiba.interop.nequip import read_nequip
 
         found = read_nequip(state, about["settings"])
+    elif kind == "allegro":
+        from rikiba.interop.allegro import read_allegro
+
+        found = read_allegro(state, about["settings"])
     elif kind == "sevennet":
         from rikiba.interop.sevennet import load_sevennet
 
@@ -112,9 +116,10 @@ def imported(
 
 
 def potential_class(name: str) -> type[Potential]:
+    from rikiba.potentials.allegro import Allegro
     from rikiba.potentials.mace import MACE
     from rikiba.potentials.nequip import NequIP
     from rikiba.potentials.painn import PaiNN
     from rikiba.potentials.schnet import SchNet
 
-    return {c.__name__: c for c in (MACE, NequIP, PaiNN, SchNet)}[name]
+    return {c.__name__: c for c in (Allegro, MACE, NequIP, PaiNN, SchNet)}[name]

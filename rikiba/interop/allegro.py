@@ -1,4 +1,4 @@
-"""Read the weights of a model of the nequip-allegro package into what `potentials.allegro.Allegro` is built from.
+"""Read the weights of a model of the nequip-allegro package into what `Allegro` is built from.
 
 The two differ in notation only: order of elements, layout of weights by degree and channel, and the constant
 behind activations (√2 there). Read from the code of nequip-allegro 0.8.3.
@@ -93,7 +93,9 @@ class _Reader:
         n_layers = self.settings["num_layers"]
         for t in range(n_layers):
             paths = self.state[f"allegro.tps.{t}.weights"]
-            channels = self.settings["num_tensor_features"] if self.settings["tp_path_channel_coupling"] else 1
+            channels = (
+                self.settings["num_tensor_features"] if self.settings["tp_path_channel_coupling"] else 1
+            )
             tensors[f"layers.{t}.product.weights"] = paths.reshape(channels, -1).T
             latent = self._network(f"layers.{t}.latent", f"allegro.latents.{t}.mlp.")
             if t < n_layers - 1:

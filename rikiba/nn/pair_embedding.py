@@ -50,9 +50,7 @@ class BesselPairEmbedding(nn.Module):
     ) -> Float[Tensor, "pairs channels"]:
         envelope = polynomial(r / self.cutoff, self.envelope_power) * (self.cutoff / pi)
         radial = (self.basis(r) * envelope[:, None]) @ (self.mix * (1.0 / sqrt(len(self.mix)))).to(r.dtype)
-        elements = torch.cat(
-            [self.centre.index_select(0, type_i), self.neighbour.index_select(0, type_j)], 1
-        )
+        elements = torch.cat([self.centre.index_select(0, type_i), self.neighbour.index_select(0, type_j)], 1)
         return elements.to(r.dtype) * radial
 
 

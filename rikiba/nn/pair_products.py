@@ -39,9 +39,7 @@ def pair_paths(
     ]
 
 
-def reachable(
-    wanted: Sequence[Irrep], harmonics: Sequence[Irrep], n_layers: int
-) -> list[tuple[Irrep, ...]]:
+def reachable(wanted: Sequence[Irrep], harmonics: Sequence[Irrep], n_layers: int) -> list[tuple[Irrep, ...]]:
     """Features before each of `n_layers` products with the harmonics and after the last, 0e alone there.
 
     Of the `wanted` ones those that the features before can make and that lead to 0e in the end; the first
@@ -114,7 +112,11 @@ class PairProduct(nn.Module):
 
     def coefficients(self, path: PairPath) -> Float[Tensor, "d_a d_b d_o"]:
         """√(2·l_o+1) C of one coupling, float64."""
-        a, b, o = self.features[path.features], self.surroundings[path.surroundings], self.outputs[path.output]
+        a, b, o = (
+            self.features[path.features],
+            self.surroundings[path.surroundings],
+            self.outputs[path.output],
+        )
         return sqrt(o.dim) * clebsch_gordan(a.l, b.l, o.l)
 
     def forward(

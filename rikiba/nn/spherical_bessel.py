@@ -1,6 +1,7 @@
 """Spherical Bessel functions as a radial basis with one set of functions for every angular degree."""
 
 from functools import lru_cache
+from itertools import pairwise
 from math import pi, sqrt
 
 import torch
@@ -45,16 +46,14 @@ def spherical_bessel_roots(l_max: int, n: int) -> tuple[tuple[float, ...], ...]:
 
     found = [[pi * k for k in range(1, n + l_max + 1)]]
     for l in range(1, l_max + 1):
-        before = found[-1]
-        edges = zip(before[:-1], before[1:], strict=True)
-        found.append([brentq(lambda x, l=l: spherical_jn(l, x), a, b, xtol=1e-14) for a, b in edges])
+        found.append([brentq(lambda x, l=l: spherical_jn(l, x), a, b, xtol=1e-14) for a, b in pairwise(found[-1])])
     return tuple(tuple(roots[:n]) for roots in found)
 
 
 class SphericalBessel(DoubleBuffers):
     """b_ln(r) = f(r/c) √(2/(c³ j²_(l+1)(z_ln))) j_l(z_ln r/c), z_ln the n-th zero of j_l, n = 1 … N.
 
-    Gasteiger, Groß & Günnemann, arXiv:2003.03123, eq. 5 without its angular part, f eq. 8. Without f the
+    Gasteiger, Groß & Günnemann, arXiv:2003.03123, eq. 6 without its angular part, f eq. 8. Without f the
     functions of one degree are orthonormal on the ball: ∫ b_ln b_lm r² dr = δ_nm. Evaluated in float64.
 
     Args:

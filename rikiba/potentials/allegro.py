@@ -29,7 +29,7 @@ from rikiba.nn.pair_products import PairProduct, Surroundings, reachable
 from rikiba.nn.repulsion import lammps_zbl_by_atom
 from rikiba.nn.so3 import spherical_harmonics
 
-from .base import Potential, check_positive, seeded
+from .base import Potential, Program, check_positive, seeded, tabulated_program
 
 
 class Allegro(DoubleBuffers, Potential):
@@ -158,7 +158,9 @@ class Allegro(DoubleBuffers, Potential):
             self.two_body = NormalisedMLP(
                 widths=(n_embedding, *embedding_widths, scalar_channels), activation=activation
             )
-            self.first_tensors = NormalisedMLP(widths=(scalar_channels, len(self.tensors[0]) * tensor_channels))
+            self.first_tensors = NormalisedMLP(
+                widths=(scalar_channels, len(self.tensors[0]) * tensor_channels)
+            )
             self.first = NormalisedMLP(widths=(scalar_channels, scalar_channels + weights))
             self.surroundings = Surroundings(l_max=l_max)
             self.layers = nn.ModuleList(
@@ -213,9 +215,29 @@ class Allegro(DoubleBuffers, Potential):
             energies = energies + repulsion.to(torch.float64)
         return Results(energies=energies)
 
-    def _interaction(
-        self, pairs: Pairs, types: Tensor, vectors: Tensor, r: Tensor
-    ) -> Float[Tensor, "atoms"]:
+    def program(self, *, tabulate: bool | None = None, tolerance: float = 1e-5) -> Program | None:
+        """A snapshot of this potential as compiled CPU kernels; later changes of the weights do not reach it.
+
+        With `tabulate` what depends on the distance alone becomes a spline. Forces in a trial structure must
+        then equal those of the networks within `tolerance`, eV/Å, or within twice the rounding of automatic
+        differentiation in this precision where that is larger; otherwise ValueError. Without, the result
+        equals `forward` to rounding. None: see `tabulated_program`.
+
+        No program (None) for other devices and precisions, activations other than silu, and layers without
+        a hidden one.
+        """
+        networks = [layer.latent for layer in self.layers] + [self.readout]
+        plain = all(n.function == "silu" for n in networks) and len(networks[0].weights) > 1  # type: ignore[arg-type]
+        if not plain or self.device != torch.device("cpu") or self.dtype not in (torch.float32, torch.float64):
+            return None
+        from .allegro_program import compiled_allegro
+
+        def build(tables: bool) -> Program:
+            return compiled_allegro(self, tabulate=tables, tolerance=tolerance)
+
+        return tabulated_program(build, self.dtype, tabulate)
+
+    def _interaction(self, pairs: Pairs, types: Tensor, vectors: Tensor, r: Tensor) -> Float[Tensor, "atoms"]:
         """Σ_j e_ij/√(2N̄)."""
         n, normalisation = len(types), self._normalisation.to(r)[types]
         x = self.two_body(self.embedding(r, types[pairs.i], types[pairs.j]))

@@ -19,8 +19,8 @@ class DimeNet(DirectionalNetwork):
     m_ji = f([h_j ‖ h_i ‖ e(d_ji)] W + b), and in every layer, ∠ the angle at j between i and k,
     m_ji ← R(m_ji, Σ_{k ∈ N_j∖i} aᵀ W (V e(d_ji) ∘ f(U m_kj + b))),  a = S a_SBF(d_kj, ∠kji)
     O_t(i) = w · f(… f(W_1 Σ_j V_t e(d_ji) ∘ m_ji + b_1) …),  R residual networks, f SiLU.
-    e_n = u(d) √(2/c) sin(nπd/c)/d;  a_ln = u(d) √(2/(c³ j²_(l+1)(z_ln))) j_l(z_ln d/c) Y_l0(∠), as in eqs. 6–8
-    of arXiv:2003.03123; e's frequencies are trained, which leaves the energy C2 at the cutoff.
+    e_n = u(d) √(2/c) sin(nπd/c)/d;  a_ln = u(d) √(2/(c³ j²_(l+1)(z_ln))) j_l(z_ln d/c) Y_l0(∠), as in
+    arXiv:2003.03123, eqs. 6–8; e's frequencies are trained, which leaves the energy C2 at the cutoff.
 
     Departures from the paper: subtracting O_t(alone), the output without neighbours, gives an isolated atom
     E0 + shift; a neighbour's periodic images are atoms of their own.

@@ -1,4 +1,4 @@
-"""Allegro on weights of the nequip-allegro package answers what that package answered (tests/peers/allegro)."""
+"""Allegro on weights of nequip-allegro answers what that package answered (tests/peers/allegro)."""
 
 from pathlib import Path
 from typing import Any

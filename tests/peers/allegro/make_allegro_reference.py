@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent / "nequip"), str(HERE.parent / "mace")]
+sys.path.insert(0, str(HERE.parent / "mace"))
+sys.path.insert(0, str(HERE.parent / "nequip"))
 from make_reference import BY_TYPE, ELEMENTS, SEED, ZBL, evaluate
 from structures import all_structures
 

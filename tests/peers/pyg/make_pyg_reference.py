@@ -11,7 +11,7 @@ rounds them to float32.
 
 import json
 from importlib.metadata import version
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def zeros(n: int, k: int) -> np.ndarray:
             np.array(
                 [
                     brentq(lambda x, l=l: spherical_jn(l, x), a, b, xtol=1e-14)
-                    for a, b in zip(before[:-1], before[1:], strict=True)
+                    for a, b in pairwise(before)
                 ]
             )
         )
