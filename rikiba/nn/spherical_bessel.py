@@ -46,7 +46,9 @@ def spherical_bessel_roots(l_max: int, n: int) -> tuple[tuple[float, ...], ...]:
 
     found = [[pi * k for k in range(1, n + l_max + 1)]]
     for l in range(1, l_max + 1):
-        found.append([brentq(lambda x, l=l: spherical_jn(l, x), a, b, xtol=1e-14) for a, b in pairwise(found[-1])])
+        found.append(
+            [brentq(lambda x, l=l: spherical_jn(l, x), a, b, xtol=1e-14) for a, b in pairwise(found[-1])]
+        )
     return tuple(tuple(roots[:n]) for roots in found)
 
 

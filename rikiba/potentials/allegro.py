@@ -226,9 +226,9 @@ class Allegro(DoubleBuffers, Potential):
         No program (None) for other devices and precisions, activations other than silu, and layers without
         a hidden one.
         """
-        networks = [layer.latent for layer in self.layers] + [self.readout]
-        plain = all(n.function == "silu" for n in networks) and len(networks[0].weights) > 1  # type: ignore[arg-type]
-        if not plain or self.device != torch.device("cpu") or self.dtype not in (torch.float32, torch.float64):
+        here = self.device == torch.device("cpu") and self.dtype in (torch.float32, torch.float64)
+        latent: NormalisedMLP = self.layers[0].latent  # type: ignore[assignment]
+        if not here or latent.function != "silu" or len(latent.weights) < 2:
             return None
         from .allegro_program import compiled_allegro
 

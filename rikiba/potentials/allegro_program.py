@@ -1,4 +1,4 @@
-"""Allegro inference as compiled kernels, a few hundred pairs at a time: nothing but these is ever in memory."""
+"""Allegro inference as compiled kernels, a few hundred pairs at a time."""
 
 import copy
 from math import exp, sqrt
@@ -119,7 +119,7 @@ class _Chunk:
         self.a = run.program.arranged
         self.q0, self.q1 = int(run.p.start[first]), int(run.p.start[last])
         self.n = self.q1 - self.q0
-        self.tensors = [self._new((self.a.layers[0].product.d_in * self.a.channels))]
+        self.tensors = [self._new(self.a.layers[0].product.d_in * self.a.channels)]
         """Before each layer and after the last."""
         self.around: list[Tensor] = []
         """Weights of the surroundings of each layer but the first."""

@@ -7,6 +7,7 @@ ever formed. Channels and hidden widths are padded with zeros to a multiple of 1
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import exp, log, sqrt
 from typing import TYPE_CHECKING
 
@@ -88,10 +89,10 @@ class Arrangement:
         block = self.degrees * self.channels
         sizes = [block, block, *(padded(n[0].shape[1]) for n in self.networks)]
         ends = np.cumsum([0, *sizes]).tolist()
-        self.columns = list(zip(ends[:-1], ends[1:], strict=True))
+        self.columns = list(pairwise(ends))
         self.width: int = ends[-1]
         self.layers = [self._layer(t) for t in range(model.n_layers)]
-        first, *rest = [widened(widened(w, w.shape[0], 0), w.shape[1], 1) for w in self.networks[-1]]
+        rest = [widened(widened(w, w.shape[0], 0), w.shape[1], 1) for w in self.networks[-1][1:]]
         self.readout = Readout(self.columns[-1], rest[:-1], rest[-1][:, :1].contiguous() if rest else None)
 
     def _into(self, t: int) -> Tensor:

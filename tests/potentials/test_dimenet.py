@@ -129,6 +129,10 @@ def test_it_learns(family: str) -> None:
 
 
 def test_wrong_arguments_are_refused() -> None:
-    for family, wrong in (("DimeNet", {"form": "book"}), ("++", {"n_spherical": 0}), ("++", {"cutoff": -1.0})):
+    for family, wrong in (
+        ("DimeNet", {"form": "book"}),
+        ("++", {"n_spherical": 0}),
+        ("++", {"cutoff": -1.0}),
+    ):
         with pytest.raises(ValueError, match=r"form is|positive"):
             build(family, **wrong)

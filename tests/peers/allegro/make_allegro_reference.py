@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "mace"))
-sys.path.insert(0, str(HERE.parent / "nequip"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "mace"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "nequip"))
 from make_reference import BY_TYPE, ELEMENTS, SEED, ZBL, evaluate
 from structures import all_structures
 
+HERE = Path(__file__).resolve().parent
 BESSEL: dict[str, Any] = {"_target_": "allegro.nn.TwoBodyBesselScalarEmbed", "num_bessels": 5}
 SPLINE = {"_target_": "allegro.nn.TwoBodySplineScalarEmbed", "num_splines": 6, "spline_span": 4}
 BASE: dict[str, Any] = {

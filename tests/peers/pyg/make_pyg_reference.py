@@ -76,10 +76,7 @@ def zeros(n: int, k: int) -> np.ndarray:
         before = found[-1]
         found.append(
             np.array(
-                [
-                    brentq(lambda x, l=l: spherical_jn(l, x), a, b, xtol=1e-14)
-                    for a, b in pairwise(before)
-                ]
+                [brentq(lambda x, l=l: spherical_jn(l, x), a, b, xtol=1e-14) for a, b in pairwise(before)]
             )
         )
     return np.stack([z[:k] for z in found])
