@@ -51,7 +51,7 @@ def test_an_atom_sees_one_cutoff_far_to_the_last_bit() -> None:
     """INV-09 with three layers; with as many a message-passing network sees three times as far."""
     chain = Atoms("COCHCO", [[1.4 * k, 0.3 * (k % 2), 0] for k in range(6)])
     moved = chain.copy()
-    moved.positions[5] += [0.2, 0.1, -0.3]
+    moved.positions[5] += [-0.2, 0.1, -0.3]
     local = build(n_layers=3)
     assert local.receptive_field == local.cutoff == 3.0
     a, b = (answer(local, atoms).need("energies") for atoms in (chain, moved))
