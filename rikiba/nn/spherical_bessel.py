@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from itertools import pairwise
-from math import pi, sqrt
+from math import pi, prod, sqrt
 
 import torch
 from jaxtyping import Float
@@ -15,8 +15,8 @@ _SERIES_TERMS = 14
 """For arguments below 2 the last is under 1e-16 of the first."""
 
 
-def spherical_bessel(x: Float[Tensor, "*n"], l_max: int) -> Float[Tensor, "degrees *n"]:
-    """j_0(x) … j_lmax(x) for x > 0, differentiable; float64 for full precision.
+def spherical_bessel(x: Float[Tensor, "*n"], l: int) -> Float[Tensor, "*n"]:
+    """j_l(x) for x > 0, differentiable; float64 for full precision.
 
     Below x = 2 by the power series, above by j_(l+1) = (2l+1)/x j_l − j_(l−1) (DLMF 10.51.1, 10.53.1).
     """
@@ -24,18 +24,20 @@ def spherical_bessel(x: Float[Tensor, "*n"], l_max: int) -> Float[Tensor, "degre
     small = torch.where(x < 2.0, x, torch.full_like(x, 2.0))
     up = [torch.sin(large) / large]
     up.append((up[0] - torch.cos(large)) / large)
-    for l in range(1, l_max):
-        up.append((2 * l + 1) / large * up[l] - up[l - 1])
-    square = -0.5 * small * small
-    out, leading = [], torch.ones_like(small)
-    for l in range(l_max + 1):
-        term = total = leading
-        for k in range(1, _SERIES_TERMS):
-            term = term * square / (k * (2 * l + 2 * k + 1))
-            total = total + term
-        out.append(torch.where(x < 2.0, total, up[l]))
-        leading = leading * small / (2 * l + 3)
-    return torch.stack(out)
+    for m in range(1, l):
+        up.append((2 * m + 1) / large * up[m] - up[m - 1])
+    powers = (small * small).unsqueeze(-1) ** torch.arange(_SERIES_TERMS, device=x.device)
+    series = small**l * (powers @ _series(l).to(x))
+    return torch.where(x < 2.0, series, up[l])
+
+
+@lru_cache(maxsize=64)
+def _series(l: int) -> Tensor:
+    """(−½)^k/(k! (2l+2k+1)!!)."""
+    c = [1.0 / prod(range(1, 2 * l + 2, 2))]
+    for k in range(1, _SERIES_TERMS):
+        c.append(-0.5 * c[-1] / (k * (2 * l + 2 * k + 1)))
+    return torch.tensor(c, dtype=torch.float64)
 
 
 @lru_cache(maxsize=16)
@@ -90,7 +92,7 @@ class SphericalBessel(DoubleBuffers):
     def forward(self, r: Float[Tensor, "pairs"]) -> Float[Tensor, "pairs degrees n"]:
         x = r.double() / self.cutoff
         values = [
-            spherical_bessel(x[:, None] * z, l)[l] * c
+            spherical_bessel(x[:, None] * z, l) * c
             for l, (z, c) in enumerate(zip(self.roots, self.factors, strict=True))
         ]
         envelope = polynomial(x, self.envelope_power)

@@ -20,7 +20,7 @@ from .nequip_program import repel
 if TYPE_CHECKING:
     from .allegro import Allegro
 
-_PAIRS = 512
+_PAIRS = 1024
 """Centres are taken together until they have as many pairs."""
 _CLOSE = 1e-6
 """Å; below, directions need care that only automatic differentiation takes."""
