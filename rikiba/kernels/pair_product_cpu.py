@@ -26,8 +26,10 @@ class Product(NamedTuple):
     d_out: int
     output: np.ndarray
     """First entry of M of each output component (one more: their number) …"""
+    entry: np.ndarray
+    """… and the entries, in this order …"""
     feature: np.ndarray
-    """… and of each entry the component of x that it multiplies …"""
+    """… of each entry the component of x that it multiplies …"""
     term: np.ndarray
     """… and its first term (one more: their number)."""
     surrounding: np.ndarray
@@ -121,6 +123,39 @@ def _set_zero(x, at, n):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _multiply(  # type: ignore[no-untyped-def]
+    matrices, m0, channels, start, entry, component, first, last, x, d_in, out, d_out
+):
+    """out[o] = Σ_e M_e x[component of e] over the entries e of row o, for pairs first … last − 1."""
+    zero = splat(x.dtype.type(0))
+    for p0 in range(first, last, 4):
+        # beyond the end the last pair is taken again
+        p1, p2, p3 = min(p0 + 1, last - 1), min(p0 + 2, last - 1), min(p0 + 3, last - 1)
+        x0, x1, x2, x3 = (
+            p0 * d_in * channels,
+            p1 * d_in * channels,
+            p2 * d_in * channels,
+            p3 * d_in * channels,
+        )
+        for o in range(d_out):
+            for v in range(0, channels, LANES):
+                s0, s1, s2, s3 = zero, zero, zero, zero
+                for k in range(start[o], start[o + 1]):
+                    e = entry[k]
+                    m = load(matrices, m0 + e * channels + v)
+                    at = component[e] * channels + v
+                    s0 = multiply_add(m, load(x, x0 + at), s0)
+                    s1 = multiply_add(m, load(x, x1 + at), s1)
+                    s2 = multiply_add(m, load(x, x2 + at), s2)
+                    s3 = multiply_add(m, load(x, x3 + at), s3)
+                to = o * channels + v
+                store(out, p0 * d_out * channels + to, s0)
+                store(out, p1 * d_out * channels + to, s1)
+                store(out, p2 * d_out * channels + to, s2)
+                store(out, p3 * d_out * channels + to, s3)
+
+
+@compiled
 def product_forward(  # type: ignore[no-untyped-def]
     first, last, start, norm, y, n_lm, degree, w, w_at, stride, channels, product, x, matrices, out
 ):
@@ -155,27 +190,10 @@ def product_forward(  # type: ignore[no-untyped-def]
                         found,
                     )
                 store(matrices, m0 + e * channels + v, found)
-        for q in range(q0, q1, 4):
-            # beyond the end the last pair is taken again
-            p0, p1 = q - base, min(q + 1, q1 - 1) - base
-            p2, p3 = min(q + 2, q1 - 1) - base, min(q + 3, q1 - 1) - base
-            x0, x1 = p0 * product.d_in * channels, p1 * product.d_in * channels
-            x2, x3 = p2 * product.d_in * channels, p3 * product.d_in * channels
-            for o in range(product.d_out):
-                for v in range(0, channels, LANES):
-                    s0, s1, s2, s3 = zero, zero, zero, zero
-                    for e in range(product.output[o], product.output[o + 1]):
-                        m = load(matrices, m0 + e * channels + v)
-                        at = product.feature[e] * channels + v
-                        s0 = multiply_add(m, load(x, x0 + at), s0)
-                        s1 = multiply_add(m, load(x, x1 + at), s1)
-                        s2 = multiply_add(m, load(x, x2 + at), s2)
-                        s3 = multiply_add(m, load(x, x3 + at), s3)
-                    to = o * channels + v
-                    store(out, p0 * product.d_out * channels + to, s0)
-                    store(out, p1 * product.d_out * channels + to, s1)
-                    store(out, p2 * product.d_out * channels + to, s2)
-                    store(out, p3 * product.d_out * channels + to, s3)
+        _multiply(
+            matrices, m0, channels, product.output, product.entry, product.feature, q0 - base, q1 - base,
+            x, product.d_in, out, product.d_out,
+        )  # fmt: skip
 
 
 @compiled
@@ -220,27 +238,10 @@ def product_reverse(  # type: ignore[no-untyped-def]
         for v in range(0, n_lm * channels, LANES):
             g = load(gamma_slope, v)
             store(gamma_slope, v, multiply(g, splat_as(g, norm[c])))
-        for q in range(q0, q1, 4):
-            p0, p1 = q - base, min(q + 1, q1 - 1) - base
-            p2, p3 = min(q + 2, q1 - 1) - base, min(q + 3, q1 - 1) - base
-            g0, g1 = p0 * product.d_out * channels, p1 * product.d_out * channels
-            g2, g3 = p2 * product.d_out * channels, p3 * product.d_out * channels
-            for a in range(product.d_in):
-                for v in range(0, channels, LANES):
-                    s0, s1, s2, s3 = zero, zero, zero, zero
-                    for k in range(product.feature_start[a], product.feature_start[a + 1]):
-                        e = product.entry_of_feature[k]
-                        m = load(matrices, m0 + e * channels + v)
-                        at = product.output_of[e] * channels + v
-                        s0 = multiply_add(m, load(out_slope, g0 + at), s0)
-                        s1 = multiply_add(m, load(out_slope, g1 + at), s1)
-                        s2 = multiply_add(m, load(out_slope, g2 + at), s2)
-                        s3 = multiply_add(m, load(out_slope, g3 + at), s3)
-                    to = a * channels + v
-                    store(x_slope, p0 * product.d_in * channels + to, s0)
-                    store(x_slope, p1 * product.d_in * channels + to, s1)
-                    store(x_slope, p2 * product.d_in * channels + to, s2)
-                    store(x_slope, p3 * product.d_in * channels + to, s3)
+        _multiply(
+            matrices, m0, channels, product.feature_start, product.entry_of_feature, product.output_of,
+            q0 - base, q1 - base, out_slope, product.d_out, x_slope, product.d_in,
+        )  # fmt: skip
         for q in range(q0, q1):
             at, to = (q - base) * stride + w_at, (q - base) * ws_stride + ws_at
             _set_zero(w_slope, to, n_degrees * channels)

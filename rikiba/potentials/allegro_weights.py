@@ -158,6 +158,7 @@ def terms(product: PairProduct, channels: int) -> Product:
         d_in,
         d_out,
         np.searchsorted(outputs, np.arange(d_out + 1)).astype(np.int64),
+        np.arange(len(entries)),
         features,
         np.cumsum([0, *map(len, lists)]).astype(np.int64),
         np.array([b for terms_ in lists for b, _ in terms_], np.int64),
