@@ -20,6 +20,17 @@ ALLEGRO: dict[str, Any] = {
     "num_scalar_features": 64,
     "num_tensor_features": 16,
 }
+DEEPMD: dict[str, Any] = {
+    "descriptor": {
+        "type": "se_e2_a",
+        "rcut": 6.0,
+        "rcut_smth": 0.5,
+        "neuron": [25, 50, 100],
+        "axis_neuron": 16,
+        "type_one_side": True,
+    },
+    "fitting_net": {"neuron": [240, 240, 240], "resnet_dt": True},
+}
 SCHNETPACK: dict[str, Any] = {"cutoff": 5.0, "channels": 128, "n_layers": 3, "n_radial": 20}
 
 
@@ -66,6 +77,7 @@ CASES: dict[str, Case] = {
     ),
     "schnet": Case("schnetpack", "SchNet, 128 channels", {**SCHNETPACK, "model": "SchNet"}, 10),
     "painn": Case("schnetpack", "PaiNN, 128 channels", {**SCHNETPACK, "model": "PaiNN"}, 10),
+    "deepmd": Case("deepmd", "Deep Potential se_e2_a", DEEPMD, 5, (*FEW, "Cu-256")),
     "reaxff": Case(
         "lammps",
         "ReaxFF against MACE 64x0e, MD step",
@@ -104,6 +116,7 @@ PACKAGES = {
     "allegro": ("nequip-allegro", "nequip", "torch", "e3nn"),
     "sevennet": ("sevenn", "torch", "e3nn"),
     "schnetpack": ("schnetpack", "torch"),
+    "deepmd": ("deepmd-kit", "torch"),
     "lammps": ("lammps",),
     "rikiba": ("torch", "numba", "numpy"),
 }

@@ -35,6 +35,7 @@ PEERS: dict[str, list[str]] = {
         "rich",
         "tqdm",
     ],
+    "deepmd": ["deepmd-kit", "ase", "mpich", "e3nn"],
     "nequip": ["nequip"],
     "allegro": ["nequip-allegro"],
     "pyg": ["torch_geometric", "ase", "scipy", "sympy"],

@@ -108,6 +108,10 @@ def imported(
         from rikiba.interop.schnetpack import read_schnetpack
 
         found = read_schnetpack(state, elements=symbols)
+    elif kind == "deepmd":
+        from rikiba.interop.deepmd import read_deepmd_torch
+
+        found = read_deepmd_torch(state, about["config"])
     else:
         raise ValueError(f"There is no importer for '{kind}'.")
     model = potential_class(found.class_name)(**found.arguments).double()
@@ -117,9 +121,10 @@ def imported(
 
 def potential_class(name: str) -> type[Potential]:
     from rikiba.potentials.allegro import Allegro
+    from rikiba.potentials.deep_potential import DeepPotential
     from rikiba.potentials.mace import MACE
     from rikiba.potentials.nequip import NequIP
     from rikiba.potentials.painn import PaiNN
     from rikiba.potentials.schnet import SchNet
 
-    return {c.__name__: c for c in (Allegro, MACE, NequIP, PaiNN, SchNet)}[name]
+    return {c.__name__: c for c in (Allegro, DeepPotential, MACE, NequIP, PaiNN, SchNet)}[name]

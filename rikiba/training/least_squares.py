@@ -254,6 +254,8 @@ class _Rows:
             return vectors[:, kept] @ projected, *_rank(singular, kept)
         self._fold()
         left, right = self.factor[:, :n], self.factor[:, n]
+        if ridge and len(left) < n:
+            return _wide_ridge(left, right, ridge)
         if ridge:
             left, right = np.concatenate([left, math.sqrt(ridge) * np.eye(n)]), np.append(right, np.zeros(n))
         u, singular, vt = np.linalg.svd(left, full_matrices=False)
@@ -267,6 +269,14 @@ class _Rows:
         if self.keep_square:
             return float(extended @ self.square @ extended)
         return float(np.sum((self.factor @ extended) ** 2))
+
+
+def _wide_ridge(left: np.ndarray, right: np.ndarray, ridge: float) -> tuple[np.ndarray, int, float]:
+    """The same for fewer rows than columns, where a ridge determines what the rows do not."""
+    u, singular, vt = np.linalg.svd(left, full_matrices=False)
+    sizes = np.sqrt(np.append(singular, 0.0) ** 2 + ridge)
+    solution = vt.T @ (singular / sizes[:-1] ** 2 * (u.T @ right))
+    return solution, left.shape[1], float(sizes.max() / sizes.min())
 
 
 def _rank(singular: np.ndarray, kept: np.ndarray) -> tuple[int, float]:
