@@ -40,6 +40,7 @@ PEERS: dict[str, list[str]] = {
     "allegro": ["nequip-allegro"],
     "pyg": ["torch_geometric", "ase", "scipy", "sympy"],
     "sevennet": ["sevenn"],
+    "quippy": ["quippy-ase"],
     "torch_sim": ["torch-sim-atomistic"],
 }
 

@@ -154,10 +154,10 @@ class LeastSquares:
         prior = linear.prior().detach().double().numpy()
         if not (np.isfinite(prior) & (prior > 0)).all():
             raise ValueError(f"{type(linear).__name__}.prior() must be positive; given {prior}.")
-        system = _Rows(len(prior), keep_square=self.solver == "normal")
+        system = Rows(len(prior), keep_square=self.solver == "normal")
         factors = _factors(self.loss(), training)
         for batch in loader.batches(0):
-            a, b = _rows(linear, without(batch, fixed, linear.cutoff), factors)
+            a, b = weighted_rows(linear, without(batch, fixed, linear.cutoff), factors)
             # in z = prior·c the regulariser is λ|z|² and the smallest norm is the smallest regulariser
             system.add(a / prior, b)
         unit = prior * system.scale() if self.scale_columns else prior
@@ -173,7 +173,7 @@ class LeastSquares:
             regularised = float(np.sum(found.strength[used] * solution[used] ** 2))
         with torch.no_grad():
             linear.coefficients.copy_(torch.from_numpy(solution / unit))
-        notes = _rank_notes(rank, len(prior), system.rows)
+        notes = rank_notes(rank, len(prior), system.rows)
         tested = training if validation is None else validation
         checks = Loader(tested, batch_size=self.batch_size, cutoff=potential.cutoff, shuffle=False)
         _, _, errors = validate(potential, checks.batches(0), self.loss(), Processes(), potential.program())
@@ -196,7 +196,7 @@ class LeastSquares:
         )
 
 
-class _Rows:
+class Rows:
     """Accumulates weighted rows [A | b] as a triangular factor, or as the matrix of normal equations."""
 
     def __init__(self, columns: int, *, keep_square: bool) -> None:
@@ -284,7 +284,7 @@ def _rank(singular: np.ndarray, kept: np.ndarray) -> tuple[int, float]:
     return int(kept.sum()), float(used.max() / used.min()) if len(used) else math.inf
 
 
-def _rank_notes(rank: int, columns: int, rows: int) -> tuple[str, ...]:
+def rank_notes(rank: int, columns: int, rows: int) -> tuple[str, ...]:
     if rank == columns:
         return ()
     text = (
@@ -334,7 +334,7 @@ def _factors(loss: Loss, dataset: Dataset) -> dict[str, float]:
     return out
 
 
-def _rows(
+def weighted_rows(
     potential: LinearPotential, batch: Batch, factors: dict[str, float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weighted rows and right-hand sides of the labels present in a batch."""
