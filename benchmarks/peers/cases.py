@@ -13,6 +13,13 @@ NEQUIP: dict[str, Any] = {
     "parity": False,
     "radial_mlp_width": 128,
 }
+ALLEGRO: dict[str, Any] = {
+    "r_max": 5.0,
+    "radial_chemical_embed": {"_target_": "allegro.nn.TwoBodyBesselScalarEmbed"},
+    "num_layers": 2,
+    "num_scalar_features": 64,
+    "num_tensor_features": 16,
+}
 DEEPMD: dict[str, Any] = {
     "descriptor": {
         "type": "se_e2_a",
@@ -64,6 +71,8 @@ CASES: dict[str, Case] = {
     "nequip-l2-aoti": Case(
         "nequip", "NequIP l=2, AOTInductor", {**NEQUIP, "l_max": 2, "aoti": True}, 10, FEW
     ),
+    "allegro-l1": Case("allegro", "Allegro l=1, eager", {**ALLEGRO, "l_max": 1}, 12),
+    "allegro-l2": Case("allegro", "Allegro l=2, eager", {**ALLEGRO, "l_max": 2}, 12),
     "sevennet-0": Case(
         "sevennet", "SevenNet-0", {"file": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth"}, 20
     ),
@@ -107,6 +116,7 @@ CASES: dict[str, Case] = {
 PACKAGES = {
     "mace": ("mace-torch", "torch", "e3nn"),
     "nequip": ("nequip", "torch", "e3nn"),
+    "allegro": ("nequip-allegro", "nequip", "torch", "e3nn"),
     "sevennet": ("sevenn", "torch", "e3nn"),
     "schnetpack": ("schnetpack", "torch"),
     "deepmd": ("deepmd-kit", "torch"),

@@ -38,6 +38,8 @@ PEERS: dict[str, list[str]] = {
     ],
     "deepmd": ["deepmd-kit", "ase", "mpich", "e3nn"],
     "nequip": ["nequip"],
+    "allegro": ["nequip-allegro"],
+    "pyg": ["torch_geometric", "ase", "scipy", "sympy"],
     "sevennet": ["sevenn"],
     "quippy": ["quippy-ase"],
     "torch_sim": ["torch-sim-atomistic"],

@@ -99,6 +99,10 @@ def imported(
         from rikiba.interop.nequip import read_nequip
 
         found = read_nequip(state, about["settings"])
+    elif kind == "allegro":
+        from rikiba.interop.allegro import read_allegro
+
+        found = read_allegro(state, about["settings"])
     elif kind == "sevennet":
         from rikiba.interop.sevennet import load_sevennet
 
