@@ -7,7 +7,7 @@ one tensor, outputs of radial networks part by part. Read from the code of matgl
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,12 +16,16 @@ from rikiba.core import elements as periodic_table
 
 from .mace_torch import Weights
 
-_IGNORED = ("element_refs.onehot", "model.bond_expansion.rbf.cutoff", "model.basis_expansion.sbf.cutoff")
+_ONEHOT = "element_refs.onehot"
+_IGNORED = (_ONEHOT, "model.bond_expansion.rbf.cutoff", "model.basis_expansion.sbf.cutoff")
 _OF_STATE = ("include_state", "ntypes_state", "dim_state_embedding", "dim_state_feats")
 
 
-def load_matgl(folder: str | PathLike[str]) -> Weights:
-    """Read a saved potential of matgl: a folder with model.pt and state.pt.
+MessagesTo = Literal["centre", "neighbour"]
+
+
+def load_matgl(folder: str | PathLike[str], *, messages_to: MessagesTo | None = None) -> Weights:
+    """Read a saved potential of matgl: a folder with model.pt and state.pt; `messages_to`: see `read_matgl`.
 
     Both are pickles; they are read by torch's restricted unpickler, which builds tensors, numbers, strings
     and containers of these and runs nothing else. Raises ValueError for another kind of folder and for what
@@ -31,16 +35,24 @@ def load_matgl(folder: str | PathLike[str]) -> Weights:
     if not all(f.exists() for f in files):
         raise ValueError(f"'{folder}' is not a saved potential of matgl: it needs model.pt and state.pt.")
     settings, state = (torch.load(f, map_location="cpu", weights_only=True) for f in files)
-    return read_matgl(state, settings)
+    return read_matgl(state, settings, messages_to=messages_to)
 
 
-def read_matgl(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Weights:
+def read_matgl(
+    state: Mapping[str, Tensor], settings: Mapping[str, Any], *, messages_to: MessagesTo | None = None
+) -> Weights:
     """Translate the `state_dict()` of a matgl `Potential` and its constructor's arguments.
+
+    Until version 4 matgl summed messages at the other end of the edges (of TensorNet, those of the embedding
+    only). Later versions load older weights without conversion and answer wrongly with them; here they keep
+    the meaning that they were trained with.
 
     Args:
         state: names and tensors.
         settings: what model.pt holds: the model's class and arguments under `model`, and those of the
             potential.
+        messages_to: where the weights expect sums; None tells by the age of the model: TensorNets below
+            version 2, and others whose state has `element_refs.onehot`, are summed at the neighbour.
 
     Raises ValueError for other models than TensorNet and M3GNet, intensive ones, those with state features,
     and other activations, radial functions and readouts than those here.
@@ -52,7 +64,10 @@ def read_matgl(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Weig
     if name not in _READERS:
         raise ValueError(f"There are {', '.join(_READERS)} here; this is a model '{name}'.")
     _refuse(arguments, settings, state)
-    return _READERS[name](_State(state, arguments))
+    if messages_to is None:
+        old = int(model.get("@model_version", 2)) < 2 if name == "TensorNet" else _ONEHOT in state
+        messages_to = "neighbour" if old else "centre"
+    return _READERS[name](_State(state, arguments), messages_to)
 
 
 def _refuse(arguments: Mapping[str, Any], settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
@@ -114,7 +129,7 @@ class _State:
         return Weights(class_name, arguments | common, tensors | {"atomic_energies.values": energies})
 
 
-def _tensornet(state: _State) -> Weights:
+def _tensornet(state: _State, messages_to: MessagesTo) -> Weights:
     given = state.arguments
     if given.get("rbf_type") != "SphericalBessel" or not given.get("use_smooth"):
         raise ValueError("Only TensorNets with smooth Bessel functions (use_smooth) are known here.")
@@ -141,6 +156,12 @@ def _tensornet(state: _State) -> Weights:
         **state.linear("linear", "readout.mix"),
         **state.gated("final_layer.gated", "readout.network", 4),
     }
+    if messages_to == "neighbour":
+        # Z of (neighbour, centre), and directions seen from there: the antisymmetric part changes its sign
+        left, right = out["pair_embedding.weight"].chunk(2, 1)
+        out["pair_embedding.weight"] = torch.cat([right, left], 1)
+        for name in ("first_filters.weights.0", "first_filters.biases.0"):
+            out[name][..., c : 2 * c] *= -1.0
     for kind in ("weight", "bias"):
         gate = state.take(f"{embedding}.linears_scalar.1.{kind}")
         out[f"first_gate.layers.1.{kind}"] = by_part(gate)
@@ -169,4 +190,41 @@ def _tensornet(state: _State) -> Weights:
     return state.finished("TensorNet", arguments, out)
 
 
-_READERS: dict[str, Callable[[_State], Weights]] = {"TensorNet": _tensornet}
+def _m3gnet(state: _State, messages_to: MessagesTo) -> Weights:
+    given = state.arguments
+    widths = {int(given[k]) for k in ("units", "dim_node_embedding", "dim_edge_embedding")}
+    if len(widths) != 1 or given.get("rbf_type", "SphericalBessel") != "SphericalBessel":
+        raise ValueError("Only M3GNets with Bessel functions and equal widths of all layers are known here.")
+    n_layers, readout = int(given["nblocks"]), "final_layer.gated"
+    out = {
+        "embedding": state.take("embedding.layer_node_embedding.weight")[state.order],
+        **state.linear("embedding.layer_edge_embedding.layers.0", "pair_embedding"),
+        **state.gated(readout, "readout", 4),
+    }
+    for t in range(n_layers):
+        angular, graph, layer = f"three_body_interactions.{t}", f"graph_layers.{t}.conv", f"layers.{t}"
+        out |= {
+            **state.linear(f"{angular}.update_network_atom.layers.0", f"{layer}.angular_weights"),
+            **state.gated(f"{angular}.update_network_bond", f"{layer}.angular", 1, bias=False),
+            **state.gated(f"{graph}.edge_update_func", f"{layer}.pair_update", 3),
+            **state.linear(f"{graph}.edge_weight_func", f"{layer}.pair_weights", bias=False),
+            **state.gated(f"{graph}.node_update_func", f"{layer}.message", 3),
+            **state.linear(f"{graph}.node_weight_func", f"{layer}.message_weights", bias=False),
+        }
+    basis = "smooth_bessel" if given.get("use_smooth") else "bessel_grid"
+    arguments = {
+        "cutoff": float(given["cutoff"]),
+        "three_body_cutoff": float(given["threebody_cutoff"]),
+        "channels": widths.pop(),
+        "n_layers": n_layers,
+        "n_max": int(given["max_n"]),
+        "l_max": int(given["max_l"]) - 1,
+        "radial_basis": basis,
+        "three_body_basis": basis,
+        "readout_layers": 3,
+        "messages_to": messages_to,
+    }
+    return state.finished("M3GNet", arguments, out)
+
+
+_READERS: dict[str, Callable[[_State, MessagesTo], Weights]] = {"TensorNet": _tensornet, "M3GNet": _m3gnet}
