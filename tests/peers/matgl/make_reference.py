@@ -61,7 +61,7 @@ def small_model(case: str) -> torch.nn.Module:
     extra = {"dtype": torch.float64} if kind is TensorNet else {}
     model = kind(**arguments, **extra)
     offsets = -torch.arange(1.0, 6.0, dtype=torch.float64) * 1.25
-    potential = Potential(model, data_std=torch.tensor(2.5, dtype=torch.float64), element_refs=offsets)
+    potential = Potential(model, data_std=torch.tensor(250.0, dtype=torch.float64), element_refs=offsets)
     for name, parameter in potential.named_parameters():
         if "bias" in name:
             parameter.data += 0.3 * torch.randn_like(parameter)
@@ -83,6 +83,24 @@ def pretrained_model(folder: Path) -> torch.nn.Module:
         weight = potential.model.tensor_embedding.emb2.weight
         weight.data = torch.cat([w.clone() for w in weight.data.chunk(2, 1)[::-1]], 1)
     return potential  # type: ignore[no-any-return]
+
+
+def with_exact_constants(potential: torch.nn.Module) -> torch.nn.Module:
+    """The same zeros of Bessel functions in float64; the program keeps them rounded to float32."""
+    import matgl.utils.maths as maths
+    from matgl.layers._basis import SphericalBesselFunction
+
+    zeros = torch.from_numpy(np.load(Path(maths.__file__).parent / "sb_roots.npy")).double()
+    for module in potential.modules():
+        if isinstance(module, SphericalBesselFunction) and not module.smooth:
+            exact = zeros[: module.max_l, : module.max_n]
+            torch.testing.assert_close(module.roots_slice, exact, rtol=1e-6, atol=1e-6)
+            factor = (2.0 / float(module.cutoff) ** 3) ** 0.5
+            module.roots_slice = exact.clone()
+            module.inv_norm = torch.stack(
+                [factor / module.funcs[k + 1](row).abs() for k, row in enumerate(exact)]
+            )
+    return potential
 
 
 def evaluate(potential: torch.nn.Module, atoms: Atoms) -> dict[str, np.ndarray]:
@@ -116,6 +134,7 @@ def write(case: str, models: Path) -> Path:
         about["arguments"] = CASES[case]
         arrays = {f"state/{n}": t.numpy() for n, t in potential.state_dict().items()}
     # without neighbours the program has no graph; its converter leaves mixed periodicity out
+    potential = with_exact_constants(potential)
     structures = {n: a for n, a in all_structures().items() if len(a) > 1 and a.pbc.all() == a.pbc.any()}
     for name, atoms in structures.items():
         given = {"numbers": atoms.numbers, "positions": atoms.positions, "cell": atoms.cell.array, "pbc": atoms.pbc}
