@@ -146,8 +146,8 @@ def _tensornet(state: _State, messages_to: MessagesTo) -> Weights:
     projections = [f"{embedding}.distance_proj{k}" for k in (1, 2, 3)]
     out = {
         "embedding": state.take(f"{embedding}.emb.weight")[state.order],
-        "first_filters.weights.0": torch.cat([state.take(f"{p}.weight") for p in projections]).T[None],
-        "first_filters.biases.0": torch.cat([state.take(f"{p}.bias") for p in projections])[None, None],
+        "filters.first.weights.0": torch.cat([state.take(f"{p}.weight") for p in projections]).T[None],
+        "filters.first.biases.0": torch.cat([state.take(f"{p}.bias") for p in projections])[None, None],
         "first_mix.weight": mixing([f"{embedding}.linears_tensor.{k}" for k in range(3)]),
         **state.linear(f"{embedding}.emb2", "pair_embedding"),
         **state.linear(f"{embedding}.init_norm", "first_norm"),
@@ -160,7 +160,7 @@ def _tensornet(state: _State, messages_to: MessagesTo) -> Weights:
         # Z of (neighbour, centre), and directions seen from there: the antisymmetric part changes its sign
         left, right = out["pair_embedding.weight"].chunk(2, 1)
         out["pair_embedding.weight"] = torch.cat([right, left], 1)
-        for name in ("first_filters.weights.0", "first_filters.biases.0"):
+        for name in ("filters.first.weights.0", "filters.first.biases.0"):
             out[name][..., c : 2 * c] *= -1.0
     for kind in ("weight", "bias"):
         gate = state.take(f"{embedding}.linears_scalar.1.{kind}")
@@ -172,8 +172,8 @@ def _tensornet(state: _State, messages_to: MessagesTo) -> Weights:
             w, b = (state.take(f"{layer}.linears_scalar.{k}.{kind}") for kind in ("weight", "bias"))
             if k == 2:
                 w, b = by_part(w), by_part(b)
-            filters.setdefault(f"filters.weights.{k}", []).append(w.T)
-            filters.setdefault(f"filters.biases.{k}", []).append(b[None])
+            filters.setdefault(f"filters.rest.weights.{k}", []).append(w.T)
+            filters.setdefault(f"filters.rest.biases.{k}", []).append(b[None])
         out[f"layers.{t}.mix_in.weight"] = mixing([f"{layer}.linears_tensor.{k}" for k in (0, 1, 2)])
         out[f"layers.{t}.mix_out.weight"] = mixing([f"{layer}.linears_tensor.{k}" for k in (3, 4, 5)])
     out |= {name: torch.stack(parts) for name, parts in filters.items()}

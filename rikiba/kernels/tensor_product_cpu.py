@@ -79,7 +79,7 @@ def normalised(x, x_at, rows, c, out, out_at, size, size_at):  # type: ignore[no
 
 @compiled
 def normalised_reverse(g, g_at, rows, c, out, out_at, size, size_at):  # type: ignore[no-untyped-def]
-    """g = ∂E/∂out becomes ∂E/∂X = (g − 2 out (g·out))/s."""
+    """g = ∂E/∂out becomes ∂E/∂X = g/s − 2 out (g·out)."""
     zero, minus = splat(g.dtype.type(0.0)), splat(g.dtype.type(-2.0))
     for a in range(rows):
         for v in range(0, c, LANES):
@@ -90,8 +90,8 @@ def normalised_reverse(g, g_at, rows, c, out, out_at, size, size_at):  # type: i
             dot, s = multiply(minus, dot), load(size, size_at + a * c + v)
             for m in range(9):
                 at = (9 * a + m) * c + v
-                value = multiply_add(dot, load(out, out_at + at), load(g, g_at + at))
-                store(g, g_at + at, divide(value, s))
+                value = divide(load(g, g_at + at), s)
+                store(g, g_at + at, multiply_add(dot, load(out, out_at + at), value))
 
 
 @compiled

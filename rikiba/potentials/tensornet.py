@@ -24,7 +24,7 @@ from rikiba.nn.gated_mlp import GatedMLP
 from rikiba.nn.mlp import MLP
 from rikiba.nn.so3 import degrees
 
-from .base import Potential, check_positive, seeded
+from .base import Potential, Program, check_positive, seeded, tabulated_program
 
 
 class _Edges(NamedTuple):
@@ -112,18 +112,10 @@ class TensorNet(Potential):
         with seeded(seed):
             self.embedding = nn.Parameter(torch.randn(len(self.elements), c))
             self.pair_embedding = nn.Linear(2 * c, c)
-            self.first_filters = RadialFilters(n_layers=1, widths=(n_radial, 3 * c), **radial)
+            self.filters = TensorFilters(n_layers=n_layers, n_radial=n_radial, channels=c, **radial)
             self.first_norm = nn.LayerNorm(c)
             self.first_mix = DegreeLinear(channels_in=c, channels_out=c, l_max=2)
             self.first_gate = MLP(widths=(c, 2 * c, 3 * c))
-            if n_layers:
-                self.filters = RadialFilters(
-                    n_layers=n_layers,
-                    widths=(n_radial, c, 2 * c, 3 * c),
-                    activation="silu",
-                    output_activation="silu",
-                    **radial,
-                )
             self.layers = nn.ModuleList([TensorLayer(channels=c, group=group) for _ in range(n_layers)])
             self.last_norm = nn.LayerNorm(3 * c)
             self.readout = MatrixReadout(channels=c, gated=readout == "gated")
@@ -146,25 +138,24 @@ class TensorNet(Potential):
         types = self.types(system)
         vectors = pairs.vectors(system, self.dtype)
         r = torch.linalg.vector_norm(vectors, dim=1)
-        x = self._embedded(types, pairs, r, self.tensors.of_directions(vectors / r[:, None]))
+        filters = self.filters(r).unflatten(2, (3, -1))
+        x = self._embedded(types, pairs, filters[0], self.tensors.of_directions(vectors / r[:, None]))
         edges = _Edges(pairs, torch.ones_like(r)[:, None], self._plan.like(r))
-        filters = self.filters(r).unflatten(2, (3, -1)) if self.n_layers else []
-        for layer, w in zip(self.layers, filters, strict=True):
+        for layer, w in zip(self.layers, filters[1:], strict=True):
             x = layer(x, w, edges, self.tensors)
         energies = self._read(squared_norms(x))
         if self.isolated_limit:
             energies = energies - self._read(self.embedding.new_zeros(1, 3 * self.embedding.shape[1]))
         return Results(energies=self.atomic_energies(types) + self.shift + self.scale * energies)
 
-    def _embedded(self, types: Tensor, pairs: Pairs, r: Tensor, harmonics: Tensor) -> Tensor:
+    def _embedded(self, types: Tensor, pairs: Pairs, filters: Tensor, harmonics: Tensor) -> Tensor:
         """X of eqs. 5–9 as components [atoms, 9, channels]."""
         centre, neighbour = self.element_parts()
         z = centre[types].index_select(0, pairs.i)
         z = z + pairs.sync(neighbour[types]).index_select(0, pairs.j)
-        weights = self.first_filters(r)[0].unflatten(1, (3, -1)) * z[:, None]
         ones = z.new_ones((len(types), 1, z.shape[1]))
-        plan = self._first_plan.like(r)
-        x = pair_convolution(plan, pairs.i, pairs.j, weights, harmonics, ones, len(types))
+        plan = self._first_plan.like(z)
+        x = pair_convolution(plan, pairs.i, pairs.j, filters * z[:, None], harmonics, ones, len(types))
         gate = self.first_norm(squared_norm(x))
         for layer in self.first_gate.layers:
             gate = nn.functional.silu(layer(gate))
@@ -179,6 +170,23 @@ class TensorNet(Potential):
     def _read(self, norms: Float[Tensor, "atoms three_channels"]) -> Float[Tensor, "atoms"]:
         return self.readout(self.last_norm(norms)).to(torch.float64)  # type: ignore[no-any-return]
 
+    def program(self, *, tabulate: bool | None = None, tolerance: float = 1e-5) -> Program | None:
+        """A snapshot of this potential as compiled CPU kernels; None on other devices and precisions.
+
+        With `tabulate` filters are quintic splines of the distance. Forces of trial structures must then
+        equal those of the networks within `tolerance`, eV/Å, or within twice the rounding of automatic
+        differentiation in this precision where that is larger; raises ValueError otherwise. Without, the
+        result equals `forward` to rounding. None: see `tabulated_program`.
+        """
+        if self.embedding.device.type != "cpu" or self.dtype not in (torch.float32, torch.float64):
+            return None
+        from .tensornet_program import CompiledTensorNet
+
+        def build(tables: bool) -> Program:
+            return CompiledTensorNet(self, tabulate=tables, tolerance=tolerance)
+
+        return tabulated_program(build, self.dtype, tabulate)
+
     @classmethod
     def examples(cls) -> "list[TensorNet]":
         """Small instances for the conformance tests."""
@@ -188,6 +196,30 @@ class TensorNet(Potential):
             cls(**small, atomic_energies=energies, scale=0.8, shift=0.1),
             cls(**small | {"n_radial": 3}, n_layers=1, radial_basis="smooth_bessel", readout="gated"),
         ]
+
+
+class TensorFilters(nn.Module):
+    """f_I, f_A and f_S of the embedding, a linear layer of radial functions, and of the layers, networks.
+
+    Args:
+        n_layers: layers after the embedding.
+        n_radial: radial functions.
+        channels: number of matrices.
+        radial: further arguments of `RadialFilters`.
+    """
+
+    def __init__(self, *, n_layers: int, n_radial: int, channels: int, **radial: Any) -> None:
+        super().__init__()
+        self.first = RadialFilters(n_layers=1, widths=(n_radial, 3 * channels), **radial)
+        self.rest: RadialFilters | None = None
+        if n_layers:
+            widths = (n_radial, channels, 2 * channels, 3 * channels)
+            silu: dict[str, Any] = {"activation": "silu", "output_activation": "silu"}
+            self.rest = RadialFilters(n_layers=n_layers, widths=widths, **silu, **radial)
+
+    def forward(self, r: Float[Tensor, "pairs"]) -> Float[Tensor, "embedding_and_layers pairs filters"]:
+        first = self.first(r)
+        return first if self.rest is None else torch.cat([first, self.rest(r)])
 
 
 class TensorLayer(nn.Module):
