@@ -57,6 +57,15 @@ CASES: dict[str, Case] = {
     ),
     "schnet": Case("schnetpack", "SchNet, 128 channels", {**SCHNETPACK, "model": "SchNet"}, 10),
     "painn": Case("schnetpack", "PaiNN, 128 channels", {**SCHNETPACK, "model": "PaiNN"}, 10),
+    "tensornet-matpes": Case(
+        "matgl",
+        "TensorNet-MatPES",
+        {"folder": "TensorNet-MatPES-PBE-v2025.1-PES", "messages_to": None},
+        12,
+    ),
+    "m3gnet-mp": Case(
+        "matgl", "M3GNet-MP", {"folder": "M3GNet-MP-2021.2.8-PES", "messages_to": "centre"}, 12
+    ),
     "reaxff": Case(
         "lammps",
         "ReaxFF against MACE 64x0e, MD step",
@@ -94,6 +103,7 @@ PACKAGES = {
     "nequip": ("nequip", "torch", "e3nn"),
     "sevennet": ("sevenn", "torch", "e3nn"),
     "schnetpack": ("schnetpack", "torch"),
+    "matgl": ("matgl", "torch"),
     "lammps": ("lammps",),
     "rikiba": ("torch", "numba", "numpy"),
 }

@@ -30,7 +30,7 @@ class Side(Base):
             self.model: Potential = self._random(settings)
         else:
             state = {}
-            if kind != "sevennet":
+            if kind not in ("sevennet", "matgl"):
                 with np.load(weights) as file:
                     state = {k: torch.as_tensor(v) for k, v in file.items()}
             self.model = imported(kind, state, about, sorted(set(atoms_of(self.structure).symbols)))
@@ -100,6 +100,10 @@ def imported(
         from rikiba.interop.sevennet import load_sevennet
 
         found = load_sevennet(about["file"])
+    elif kind == "matgl":
+        from rikiba.interop.matgl import load_matgl
+
+        found = load_matgl(about["folder"], messages_to=about["messages_to"])
     elif kind == "schnetpack":
         from rikiba.interop.schnetpack import read_schnetpack
 
@@ -112,9 +116,11 @@ def imported(
 
 
 def potential_class(name: str) -> type[Potential]:
+    from rikiba.potentials.m3gnet import M3GNet
     from rikiba.potentials.mace import MACE
     from rikiba.potentials.nequip import NequIP
     from rikiba.potentials.painn import PaiNN
     from rikiba.potentials.schnet import SchNet
+    from rikiba.potentials.tensornet import TensorNet
 
-    return {c.__name__: c for c in (MACE, NequIP, PaiNN, SchNet)}[name]
+    return {c.__name__: c for c in (M3GNet, MACE, NequIP, PaiNN, SchNet, TensorNet)}[name]

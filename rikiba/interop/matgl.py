@@ -1,7 +1,7 @@
-"""Read models of matgl into what `potentials.tensornet.TensorNet` and `potentials.m3gnet.M3GNet` are built from.
+"""Read models of matgl into what `potentials.tensornet` and `potentials.m3gnet` are built from.
 
-The two differ in notation only: elements in order of atomic number, matrices of the three irreducible parts in
-one tensor, outputs of radial networks part by part. Read from the code of matgl 4.1.2.
+The two differ in notation only: elements in order of atomic number, matrices of the three irreducible
+parts in one tensor, outputs of radial networks part by part. Read from the code of matgl 4.1.2.
 """
 
 from collections.abc import Callable, Mapping

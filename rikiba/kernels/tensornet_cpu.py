@@ -1,4 +1,4 @@
-"""A whole TensorNet as one compiled function: forward, read-out, reverse; see `rikiba.potentials.tensornet`."""
+"""A whole TensorNet as one compiled function, there and back; see `rikiba.potentials.tensornet`."""
 
 import math
 from typing import NamedTuple

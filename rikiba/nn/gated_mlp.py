@@ -10,7 +10,9 @@ from .mlp import MLP, activation
 
 
 class GatedMLP(nn.Module):
-    """y = N(x) ∘ σ(G(x)), N and G perceptrons of equal widths; Chen & Ong, doi:10.1038/s43588-022-00349-3, eq. 4.
+    """y = N(x) ∘ σ(G(x)), N and G perceptrons of equal widths.
+
+    Chen & Ong, doi:10.1038/s43588-022-00349-3, the gated networks of eqs. 3–5.
 
     Args:
         widths: sizes from input to output.

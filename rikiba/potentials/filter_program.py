@@ -1,4 +1,4 @@
-"""What the programs of SchNet, PaiNN and TensorNet share: filters as tables, pairs by centre, dense networks."""
+"""What programs of SchNet, PaiNN and TensorNet share: filters as tables, pairs by centre, dense networks."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -102,7 +102,9 @@ class CompiledFilters(ABC):
     _directions = False
     """Whether directions are read."""
 
-    def __init__(self, potential: Union["SchNet", "PaiNN", "TensorNet"], *, tabulate: bool, tolerance: float) -> None:
+    def __init__(
+        self, potential: Union["SchNet", "PaiNN", "TensorNet"], *, tabulate: bool, tolerance: float
+    ) -> None:
         self._exact = copy.deepcopy(potential).requires_grad_(False)
         self.dtype = potential.dtype
         self._real: type[np.floating] = np.float32 if self.dtype == torch.float32 else np.float64

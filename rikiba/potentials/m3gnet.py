@@ -44,7 +44,7 @@ class M3GNet(Potential):
     """E = Σ_i [E0(Z_i) + shift + scale·(R(v_i) − R(v_alone))], v_i the features after T blocks.
 
     v⁰_i = embedding of Z_i, e⁰_ij = silu(W h(r_ij) + b), h radial functions. Each block (eqs. 2–5):
-    ẽ_ij = Σ_k b_ln(r_ik) Y_l0(θ_jik) σ(W v_k + b)_ln f_c(r_ij) f_c(r_ik) over k ≠ j nearer than the three-body
+    ẽ_ij = Σ_k b_ln(r_ik) Y_l0(θ_jik) σ(W v_k + b)_ln f_c(r_ij) f_c(r_ik) over k ≠ j within the three-body
     cutoff;  e_ij ← e_ij + G(ẽ_ij);
     e_ij ← e_ij + G(v_i, v_j, e_ij) ∘ W h(r_ij);  v_i ← v_i + Σ_j G(v_i, v_j, e_ij) ∘ W h(r_ij)
     G and the readout R are gated networks, N(x) ∘ σ(N'(x)). f_c is the polynomial of power 3.
@@ -110,7 +110,9 @@ class M3GNet(Potential):
             scale=scale,
         )
         if three_body_cutoff > cutoff:
-            raise ValueError(f"Three-body terms end within the cutoff; given {three_body_cutoff} > {cutoff} Å.")
+            raise ValueError(
+                f"Three-body terms end within the cutoff; given {three_body_cutoff} > {cutoff} Å."
+            )
         if messages_to not in ("centre", "neighbour"):
             raise ValueError(f"messages_to is 'centre' or 'neighbour'; given '{messages_to}'.")
         self.elements = periodic_table.sorted_symbols(elements)
@@ -126,7 +128,10 @@ class M3GNet(Potential):
             self.embedding = nn.Parameter(torch.randn(len(self.elements), channels))
             self.pair_embedding = nn.Linear(n_radial, channels)
             self.layers = nn.ModuleList(
-                [M3GNetLayer(channels=channels, n_radial=n_radial, functions=functions) for _ in range(n_layers)]
+                [
+                    M3GNetLayer(channels=channels, n_radial=n_radial, functions=functions)
+                    for _ in range(n_layers)
+                ]
             )
             hidden = (channels,) * readout_layers
             self.readout = GatedMLP(widths=(channels, *hidden, 1), output_activation="identity")

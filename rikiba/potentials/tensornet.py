@@ -38,11 +38,11 @@ class _Edges(NamedTuple):
 class TensorNet(Potential):
     """E = Σ_i [E0(Z_i) + shift + scale·(R(X_i) − R(0))], X_i = I_i + A_i + S_i matrices after T layers.
 
-    Embedding (eqs. 5–9): X_i = Σ_j Z_ij ∘ (f_I 1 + f_A [r̂_ij]_× + f_S (r̂_ij r̂_ijᵀ − ⅓)), Z_ij = W (z_i, z_j) + b,
+    Embedding: X_i = Σ_j Z_ij ∘ (f_I 1 + f_A [r̂_ij]_× + f_S (r̂_ij r̂_ijᵀ − ⅓)), Z_ij = W (z_i, z_j) + b,
     f = (W e(r) + b) f_c(r); its parts are mixed over channels and weighted by a network of LN(‖X‖²).
-    Layer (eqs. 10–12): X ← X/(‖X‖² + 1); Y its parts, mixed; M_i = Σ_j (f_I I_j + f_A A_j + f_S S_j) of Y with
-    f = silu(N(e(r))) f_c(r); the parts of YM + MY (of 2YM for SO(3)), over ‖YM + MY‖² + 1 and mixed,
-    make ΔX; X ← X + ΔX + ΔX². Readout R of LN(‖I‖², ‖A‖², ‖S‖²).
+    Layer: X ← X/(‖X‖² + 1); Y its parts, mixed; M_i = Σ_j (f_I I_j + f_A A_j + f_S S_j) of Y with
+    f = silu(N(e(r))) f_c(r); the parts of P = YM + MY (of 2YM for SO(3)), over ‖P‖² + 1 and mixed, make
+    ΔX; X ← X + ΔX + ΔX². Readout R of LN(‖I‖², ‖A‖², ‖S‖²).
 
     The squares in the norms are those of the authors' code; the text writes ‖X‖. Departures from the paper:
     the envelope is C² by default, and the radial functions are those of `nn.radial.ExpNormal`; subtracting
@@ -96,7 +96,9 @@ class TensorNet(Potential):
         if n_layers < 0:
             raise ValueError(f"n_layers must be 0 or more; given {n_layers}.")
         if group not in ("O(3)", "SO(3)") or readout not in ("mlp", "gated"):
-            raise ValueError(f"group is O(3) or SO(3), readout mlp or gated; given '{group}' and '{readout}'.")
+            raise ValueError(
+                f"group is O(3) or SO(3), readout mlp or gated; given '{group}' and '{readout}'."
+            )
         self.elements = periodic_table.sorted_symbols(elements)
         self.cutoff, self.n_layers, self.group = cutoff, n_layers, group
         self.scale, self.shift, self.isolated_limit = scale, shift, isolated_limit
@@ -149,7 +151,7 @@ class TensorNet(Potential):
         return Results(energies=self.atomic_energies(types) + self.shift + self.scale * energies)
 
     def _embedded(self, types: Tensor, pairs: Pairs, filters: Tensor, harmonics: Tensor) -> Tensor:
-        """X of eqs. 5–9 as components [atoms, 9, channels]."""
+        """X of the embedding as components [atoms, 9, channels]."""
         centre, neighbour = self.element_parts()
         z = centre[types].index_select(0, pairs.i)
         z = z + pairs.sync(neighbour[types]).index_select(0, pairs.j)
@@ -223,7 +225,7 @@ class TensorFilters(nn.Module):
 
 
 class TensorLayer(nn.Module):
-    """An interaction, arXiv:2306.06482, eqs. 10–12.
+    """An interaction, arXiv:2306.06482, section 3.
 
     Args:
         channels: number of matrices.

@@ -83,7 +83,7 @@ def _norm(norm: nn.LayerNorm, channels: int) -> np.ndarray:
 
 
 def _readouts(readout: Any) -> list[MLP]:
-    """The read-out as perceptrons of the normalised norms; a linear layer before a network joins its first."""
+    """The read-out as perceptrons of the normalised norms; its first linear layer joins the networks."""
     first = copy.deepcopy(readout.mix)
     if not readout.gated:
         mlp = copy.deepcopy(readout.network)

@@ -31,7 +31,9 @@ def load(case: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, json.loads(str(arrays["about"]))
 
 
-def small(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def small(
+    arrays: dict[str, np.ndarray], about: dict[str, Any]
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """State and settings of a random model, as matgl saves them."""
     arguments = dict(about["arguments"])
     model = {"@class": arguments.pop("model"), "@model_version": 2}
@@ -134,7 +136,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     with pytest.raises(pickle.UnpicklingError):
         load_matgl(tmp_path)
     assert not (tmp_path / "ran").exists()
-    with pytest.raises(ValueError, match="needs model.pt"):
+    with pytest.raises(ValueError, match="is not a saved potential"):
         load_matgl(tmp_path / "elsewhere")
 
 

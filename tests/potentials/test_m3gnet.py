@@ -23,7 +23,8 @@ from network_checks import (  # isort: skip
 )  # fmt: skip
 
 SMALL: dict[str, Any] = {
-    "elements": ("H", "C", "O"), "cutoff": 4.0, "three_body_cutoff": 3.0, "channels": 6, "n_layers": 2, "n_max": 2
+    "elements": ("H", "C", "O"), "cutoff": 4.0, "three_body_cutoff": 3.0, "channels": 6, "n_layers": 2,
+    "n_max": 2,
 }  # fmt: skip
 OTHER: dict[str, Any] = {"three_body_basis": "smooth_bessel", "messages_to": "neighbour", "readout_layers": 3}
 
@@ -100,7 +101,9 @@ def test_angles_matter_through_three_body_terms_only() -> None:
 def test_isolated_atom_has_its_own_energy() -> None:
     energies = {"H": -13.6, "C": -1030.123456789, "O": -2041.0}
     far = Atoms("COH", [[0, 0, 0], [0, 0, 4.1], [0, 9.0, 0]])
-    assert energy(build(atomic_energies=energies), far) == pytest.approx(sum(energies.values()) + 0.3, abs=1e-9)
+    assert energy(build(atomic_energies=energies), far) == pytest.approx(
+        sum(energies.values()) + 0.3, abs=1e-9
+    )
     published = build(atomic_energies=energies, isolated_limit=False)
     assert abs(energy(published, far) - sum(energies.values()) - 0.3) > 1e-3
 
@@ -121,7 +124,10 @@ def test_it_learns_and_comes_back(tmp_path: Path) -> None:
     trainer = Trainer(batch_size=5, max_epochs=12, learning_rate=0.01, weight_decay=1e-4, optimizer="adamw")
     rows = trainer.fit(model, labelled(20, 1), labelled(5, 2)).history
     assert rows[-1]["train_loss"] < 0.3 * rows[0]["train_loss"]
-    back, atoms = load_potential(save_potential(tmp_path / "a.npz", model)), Atoms("OSi", [[0, 0, 0], [0, 0, 1.8]])
+    back, atoms = (
+        load_potential(save_potential(tmp_path / "a.npz", model)),
+        Atoms("OSi", [[0, 0, 0], [0, 0, 1.8]]),
+    )
     assert torch.equal(answer(model, atoms).need("forces"), answer(back, atoms).need("forces"))
 
 

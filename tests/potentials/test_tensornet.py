@@ -74,7 +74,9 @@ def test_mirror_images_differ_with_so3_only() -> None:
 def test_isolated_atom_has_its_own_energy() -> None:
     energies = {"H": -13.6, "C": -1030.123456789, "O": -2041.0}
     far = Atoms("COH", [[0, 0, 0], [0, 0, 4.1], [0, 9.0, 0]])
-    assert energy(build(atomic_energies=energies), far) == pytest.approx(sum(energies.values()) + 0.3, abs=1e-9)
+    assert energy(build(atomic_energies=energies), far) == pytest.approx(
+        sum(energies.values()) + 0.3, abs=1e-9
+    )
     published = build(atomic_energies=energies, isolated_limit=False)
     assert abs(energy(published, far) - sum(energies.values()) - 0.3) > 1e-3
     forces = [answer(build(isolated_limit=x), ethanol()).need("forces") for x in (True, False)]
@@ -108,7 +110,10 @@ def test_it_learns_and_comes_back(tmp_path: Path) -> None:
     trainer = Trainer(batch_size=5, max_epochs=12, learning_rate=0.01, weight_decay=1e-4, optimizer="adamw")
     rows = trainer.fit(model, labelled(20, 1), labelled(5, 2)).history
     assert rows[-1]["train_loss"] < 0.3 * rows[0]["train_loss"]
-    back, atoms = load_potential(save_potential(tmp_path / "a.npz", model)), Atoms("OSi", [[0, 0, 0], [0, 0, 1.8]])
+    back, atoms = (
+        load_potential(save_potential(tmp_path / "a.npz", model)),
+        Atoms("OSi", [[0, 0, 0], [0, 0, 1.8]]),
+    )
     assert torch.equal(answer(model, atoms).need("forces"), answer(back, atoms).need("forces"))
     decayed = set(model.decayed_parameters())
     assert decayed and not any("bias" in n or "norm" in n or n == "embedding" for n in decayed)
@@ -116,7 +121,11 @@ def test_it_learns_and_comes_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changed", "message"),
-    [({"group": "O(2)"}, "group is"), ({"radial_basis": "sine"}, "radial basis"), ({"n_layers": -1}, "n_layers")],
+    [
+        ({"group": "O(2)"}, "group is"),
+        ({"radial_basis": "sine"}, "radial basis"),
+        ({"n_layers": -1}, "n_layers"),
+    ],
 )
 def test_unknown_choices_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""Evaluate TensorNet and M3GNet of matgl in float64 and keep what they answer: small random ones and public ones.
+"""Evaluate TensorNet and M3GNet of matgl in float64 and keep what they answer: random and public ones.
 
 Run with the interpreter of an environment made by ``benchmarks/peers/install_peers.py``::
 
@@ -20,6 +20,7 @@ import torch
 from ase import Atoms
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "mace"))
+from peer import public_model, with_exact_constants
 from structures import all_structures
 
 SEED = 50
@@ -41,7 +42,12 @@ COMMON: dict[str, Any] = {
     "use_smooth": True,
 }
 TENSORNET = COMMON | {"model": "TensorNet", "max_n": 5}
-M3GNET = COMMON | {"model": "M3GNet", "dim_node_embedding": 8, "dim_edge_embedding": 8, "threebody_cutoff": 3.2}
+M3GNET = COMMON | {
+    "model": "M3GNet",
+    "dim_node_embedding": 8,
+    "dim_edge_embedding": 8,
+    "threebody_cutoff": 3.2,
+}
 CASES: dict[str, dict[str, Any]] = {
     "tensornet_o3": TENSORNET,
     "tensornet_so3": TENSORNET | {"equivariance_invariance_group": "SO(3)", "nblocks": 1},
@@ -69,40 +75,6 @@ def small_model(case: str) -> torch.nn.Module:
     return potential.double().eval()  # type: ignore[no-any-return]
 
 
-def pretrained_model(folder: Path) -> torch.nn.Module:
-    """A public potential; TensorNets saved before version 2 get their element matrix in the present order.
-
-    Until then the embedding summed over the other end of the edges, so that the neighbour's element came
-    first; the program itself only warns and answers wrongly (README.md).
-    """
-    from matgl.apps.pes import Potential
-
-    potential = Potential.load(str(folder)).double().eval()
-    settings = torch.load(folder / "model.pt", weights_only=True)["model"]
-    if settings["@class"] == "TensorNet" and settings["@model_version"] < 2:
-        weight = potential.model.tensor_embedding.emb2.weight
-        weight.data = torch.cat([w.clone() for w in weight.data.chunk(2, 1)[::-1]], 1)
-    return potential  # type: ignore[no-any-return]
-
-
-def with_exact_constants(potential: torch.nn.Module) -> torch.nn.Module:
-    """The same zeros of Bessel functions in float64; the program keeps them rounded to float32."""
-    import matgl.utils.maths as maths
-    from matgl.layers._basis import SphericalBesselFunction
-
-    zeros = torch.from_numpy(np.load(Path(maths.__file__).parent / "sb_roots.npy")).double()
-    for module in potential.modules():
-        if isinstance(module, SphericalBesselFunction) and not module.smooth:
-            exact = zeros[: module.max_l, : module.max_n]
-            torch.testing.assert_close(module.roots_slice, exact, rtol=1e-6, atol=1e-6)
-            factor = (2.0 / float(module.cutoff) ** 3) ** 0.5
-            module.roots_slice = exact.clone()
-            module.inv_norm = torch.stack(
-                [factor / module.funcs[k + 1](row).abs() for k, row in enumerate(exact)]
-            )
-    return potential
-
-
 def evaluate(potential: torch.nn.Module, atoms: Atoms) -> dict[str, np.ndarray]:
     """Energy eV, forces eV/Å and, where fully periodic, stress eV/Å³."""
     from matgl.ext.ase import Atoms2Graph
@@ -128,16 +100,21 @@ def write(case: str, models: Path) -> Path:
     about: dict[str, Any] = {"case": case}
     if case in PRETRAINED:
         about["folder"] = PRETRAINED[case]
-        potential = pretrained_model(models / PRETRAINED[case])
+        potential = public_model(models / PRETRAINED[case])
     else:
         potential = small_model(case)
         about["arguments"] = CASES[case]
         arrays = {f"state/{n}": t.numpy() for n, t in potential.state_dict().items()}
-    # without neighbours the program has no graph; its converter leaves mixed periodicity out
+    # one atom alone has no graph there, and mixed periodicity none of its images
     potential = with_exact_constants(potential)
     structures = {n: a for n, a in all_structures().items() if len(a) > 1 and a.pbc.all() == a.pbc.any()}
     for name, atoms in structures.items():
-        given = {"numbers": atoms.numbers, "positions": atoms.positions, "cell": atoms.cell.array, "pbc": atoms.pbc}
+        given = {
+            "numbers": atoms.numbers,
+            "positions": atoms.positions,
+            "cell": atoms.cell.array,
+            "pbc": atoms.pbc,
+        }
         for key, value in (given | evaluate(potential, atoms)).items():
             arrays[f"structures/{name}/{key}"] = np.asarray(value)
     about |= {
