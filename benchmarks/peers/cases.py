@@ -13,6 +13,17 @@ NEQUIP: dict[str, Any] = {
     "parity": False,
     "radial_mlp_width": 128,
 }
+DEEPMD: dict[str, Any] = {
+    "descriptor": {
+        "type": "se_e2_a",
+        "rcut": 6.0,
+        "rcut_smth": 0.5,
+        "neuron": [25, 50, 100],
+        "axis_neuron": 16,
+        "type_one_side": True,
+    },
+    "fitting_net": {"neuron": [240, 240, 240], "resnet_dt": True},
+}
 SCHNETPACK: dict[str, Any] = {"cutoff": 5.0, "channels": 128, "n_layers": 3, "n_radial": 20}
 
 
@@ -66,6 +77,7 @@ CASES: dict[str, Case] = {
     "m3gnet-mp": Case(
         "matgl", "M3GNet-MP", {"folder": "M3GNet-MP-2021.2.8-PES", "messages_to": "centre"}, 12
     ),
+    "deepmd": Case("deepmd", "Deep Potential se_e2_a", DEEPMD, 5, (*FEW, "Cu-256")),
     "reaxff": Case(
         "lammps",
         "ReaxFF against MACE 64x0e, MD step",
@@ -104,6 +116,7 @@ PACKAGES = {
     "sevennet": ("sevenn", "torch", "e3nn"),
     "schnetpack": ("schnetpack", "torch"),
     "matgl": ("matgl", "torch"),
+    "deepmd": ("deepmd-kit", "torch"),
     "lammps": ("lammps",),
     "rikiba": ("torch", "numba", "numpy"),
 }

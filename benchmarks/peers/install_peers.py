@@ -36,8 +36,10 @@ PEERS: dict[str, list[str]] = {
         "tqdm",
     ],
     "matgl": ["matgl"],
+    "deepmd": ["deepmd-kit", "ase", "mpich", "e3nn"],
     "nequip": ["nequip"],
     "sevennet": ["sevenn"],
+    "quippy": ["quippy-ase"],
     "torch_sim": ["torch-sim-atomistic"],
 }
 

@@ -108,6 +108,10 @@ def imported(
         from rikiba.interop.schnetpack import read_schnetpack
 
         found = read_schnetpack(state, elements=symbols)
+    elif kind == "deepmd":
+        from rikiba.interop.deepmd import read_deepmd_torch
+
+        found = read_deepmd_torch(state, about["config"])
     else:
         raise ValueError(f"There is no importer for '{kind}'.")
     model = potential_class(found.class_name)(**found.arguments).double()
@@ -116,6 +120,7 @@ def imported(
 
 
 def potential_class(name: str) -> type[Potential]:
+    from rikiba.potentials.deep_potential import DeepPotential
     from rikiba.potentials.m3gnet import M3GNet
     from rikiba.potentials.mace import MACE
     from rikiba.potentials.nequip import NequIP
@@ -123,4 +128,5 @@ def potential_class(name: str) -> type[Potential]:
     from rikiba.potentials.schnet import SchNet
     from rikiba.potentials.tensornet import TensorNet
 
-    return {c.__name__: c for c in (M3GNet, MACE, NequIP, PaiNN, SchNet, TensorNet)}[name]
+    known = (DeepPotential, M3GNet, MACE, NequIP, PaiNN, SchNet, TensorNet)
+    return {c.__name__: c for c in known}[name]

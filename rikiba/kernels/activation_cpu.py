@@ -1,6 +1,6 @@
 """Compiled activations with their derivatives, sixteen numbers at a time.
 
-    silu(x) = x·σ(x),  shifted softplus(x) = ln(½eˣ + ½),  σ(x) = 1/(1 + e⁻ˣ)
+    silu(x) = x·σ(x),  shifted softplus(x) = ln(½eˣ + ½),  tanh(x),  σ(x) = 1/(1 + e⁻ˣ)
 
 Relative errors of e^−|x| and ln(1 + u) are a few units in the last place. NaN stays NaN.
 """
@@ -24,7 +24,7 @@ from .lanes import (
     wide,
 )
 
-SILU, SHIFTED_SOFTPLUS = 1, 2
+SILU, SHIFTED_SOFTPLUS, TANH = 1, 2, 3
 
 _LOG2 = math.log(2.0)
 _LOG2_HIGH = math.floor(_LOG2 * 2.0**14) / 2.0**14
@@ -94,6 +94,13 @@ def activate(z, at, n, activation, slope, slope_at):  # type: ignore[no-untyped-
     for k in range(0, n, LANES):
         x = load(z, at + k)
         negative = multiply(x, smaller(x, zero, one, minus))  # −|x|
+        if activation == TANH:
+            u = _exponential(add(negative, negative))
+            size = divide(add(one, multiply(minus, u)), add(one, u))
+            value = smaller(x, zero, multiply(minus, size), size)
+            store(z, at + k, value)
+            store(slope, slope_at + k, add(one, multiply(minus, multiply(value, value))))
+            continue
         u = _exponential(negative)
         share = divide(one, add(one, u))
         sigmoid = smaller(x, zero, multiply(u, share), share)

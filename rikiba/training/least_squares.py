@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, final
+from typing import Any, Generic, Literal, TypeVar, final
 
 import numpy as np
 import torch
@@ -15,13 +15,16 @@ from rikiba.core.record import Record
 from rikiba.core.results import Results
 from rikiba.data.batching import Batch, Loader
 from rikiba.data.dataset import Dataset
-from rikiba.potentials.base import Design, LinearPotential
+from rikiba.potentials.base import Design, LinearPotential, Potential
 
 from .distributed import Processes
 from .evidence import automatic_relevance, bayesian_ridge
+from .fixed_terms import linear_term, without
 from .loss import TERMS, Loss
 from .result import error_columns
 from .step import validate
+
+Model = TypeVar("Model", bound=Potential)
 
 
 class UndeterminedWarning(UserWarning):
@@ -30,10 +33,12 @@ class UndeterminedWarning(UserWarning):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class LinearFit:
+class LinearFit(Generic[Model]):
     """A fitted linear potential and how well its equations were conditioned."""
 
-    potential: LinearPotential
+    potential: Model
+    """The potential, or the sum with a linear term, that was given, with the coefficients found."""
+    coefficients: int
     rows: int
     rank: int
     condition_number: float
@@ -52,7 +57,7 @@ class LinearFit:
     def record(self, name: str = "linear_fit", title: str = "Linear fit") -> Record:
         """Rank, condition number, objective and errors."""
         values = {
-            "coefficients": int(self.potential.coefficients.numel()),
+            "coefficients": self.coefficients,
             "rows": self.rows,
             "rank": self.rank,
             "condition_number": self.condition_number,
@@ -134,25 +139,25 @@ class LeastSquares:
         """The function minimised, without its regulariser."""
         return Loss(**{f"{term}_weight": getattr(self, f"{term}_weight") for term in TERMS})
 
-    def fit(
-        self, potential: LinearPotential, training: Dataset, validation: Dataset | None = None
-    ) -> LinearFit:
+    def fit(self, potential: Model, training: Dataset, validation: Dataset | None = None) -> LinearFit[Model]:
         """Fit a copy of `potential`; errors are those of `validation`, or of the training frames without one.
 
-        Raises ValueError where a weighted label is nowhere in the data, or a row is not finite.
+        `potential` is linear, or a sum with one linear term, which learns what the others leave.
+        Raises ValueError where it is not, a weighted label is nowhere in the data, or a row is not finite.
         """
         began = time.monotonic()
         potential = copy.deepcopy(potential).double()
+        linear, fixed = linear_term(potential)
         training = _weighted(training, self.group_weights)
         loader = Loader(training, batch_size=self.batch_size, cutoff=potential.cutoff, shuffle=False)
         potential.prepare((b.system, b.pairs) for b in loader.batches(0))
-        prior = potential.prior().detach().double().numpy()
+        prior = linear.prior().detach().double().numpy()
         if not (np.isfinite(prior) & (prior > 0)).all():
-            raise ValueError(f"{type(potential).__name__}.prior() must be positive; given {prior}.")
-        system = _Rows(len(prior), keep_square=self.solver == "normal")
+            raise ValueError(f"{type(linear).__name__}.prior() must be positive; given {prior}.")
+        system = Rows(len(prior), keep_square=self.solver == "normal")
         factors = _factors(self.loss(), training)
         for batch in loader.batches(0):
-            a, b = _rows(potential, batch, factors)
+            a, b = weighted_rows(linear, without(batch, fixed, linear.cutoff), factors)
             # in z = prior·c the regulariser is λ|z|² and the smallest norm is the smallest regulariser
             system.add(a / prior, b)
         unit = prior * system.scale() if self.scale_columns else prior
@@ -167,8 +172,8 @@ class LeastSquares:
             used = solution != 0.0
             regularised = float(np.sum(found.strength[used] * solution[used] ** 2))
         with torch.no_grad():
-            potential.coefficients.copy_(torch.from_numpy(solution / unit))
-        notes = _rank_notes(rank, len(prior), system.rows)
+            linear.coefficients.copy_(torch.from_numpy(solution / unit))
+        notes = rank_notes(rank, len(prior), system.rows)
         tested = training if validation is None else validation
         checks = Loader(tested, batch_size=self.batch_size, cutoff=potential.cutoff, shuffle=False)
         _, _, errors = validate(potential, checks.batches(0), self.loss(), Processes(), potential.program())
@@ -177,6 +182,7 @@ class LeastSquares:
             columns = {k.replace("valid_", "train_"): v for k, v in columns.items()}
         return LinearFit(
             potential=potential,
+            coefficients=len(prior),
             rows=system.rows,
             rank=rank,
             condition_number=condition,
@@ -190,7 +196,7 @@ class LeastSquares:
         )
 
 
-class _Rows:
+class Rows:
     """Accumulates weighted rows [A | b] as a triangular factor, or as the matrix of normal equations."""
 
     def __init__(self, columns: int, *, keep_square: bool) -> None:
@@ -248,6 +254,8 @@ class _Rows:
             return vectors[:, kept] @ projected, *_rank(singular, kept)
         self._fold()
         left, right = self.factor[:, :n], self.factor[:, n]
+        if ridge and len(left) < n:
+            return _wide_ridge(left, right, ridge)
         if ridge:
             left, right = np.concatenate([left, math.sqrt(ridge) * np.eye(n)]), np.append(right, np.zeros(n))
         u, singular, vt = np.linalg.svd(left, full_matrices=False)
@@ -263,12 +271,20 @@ class _Rows:
         return float(np.sum((self.factor @ extended) ** 2))
 
 
+def _wide_ridge(left: np.ndarray, right: np.ndarray, ridge: float) -> tuple[np.ndarray, int, float]:
+    """The same for fewer rows than columns, where a ridge determines what the rows do not."""
+    u, singular, vt = np.linalg.svd(left, full_matrices=False)
+    sizes = np.sqrt(np.append(singular, 0.0) ** 2 + ridge)
+    solution = vt.T @ (singular / sizes[:-1] ** 2 * (u.T @ right))
+    return solution, left.shape[1], float(sizes.max() / sizes.min())
+
+
 def _rank(singular: np.ndarray, kept: np.ndarray) -> tuple[int, float]:
     used = singular[kept]
     return int(kept.sum()), float(used.max() / used.min()) if len(used) else math.inf
 
 
-def _rank_notes(rank: int, columns: int, rows: int) -> tuple[str, ...]:
+def rank_notes(rank: int, columns: int, rows: int) -> tuple[str, ...]:
     if rank == columns:
         return ()
     text = (
@@ -318,7 +334,7 @@ def _factors(loss: Loss, dataset: Dataset) -> dict[str, float]:
     return out
 
 
-def _rows(
+def weighted_rows(
     potential: LinearPotential, batch: Batch, factors: dict[str, float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weighted rows and right-hand sides of the labels present in a batch."""
