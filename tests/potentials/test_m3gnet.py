@@ -64,7 +64,10 @@ def test_sums_over_neighbours_are_those_over_triplets() -> None:
     cosine = (d[first] * d[second]).sum(1)
     assert len(first) > 20
     weights = torch.sigmoid(model.layers[0].angular_weights(v)).view(-1, 4, 2)[near.j[second]]
-    y = torch.stack([sqrt((2 * l + 1) / (4 * pi)) * eval_legendre(l, cosine) for l in range(4)], 1)
+    y = torch.stack(
+        [sqrt((2 * l + 1) / (4 * pi)) * torch.from_numpy(eval_legendre(l, cosine.numpy())) for l in range(4)],
+        1,
+    )
     term = angles.radial[second] * weights * y[:, :, None] * angles.envelope[first][:, None, None]
     expected = torch.zeros(len(near), 8, dtype=torch.float64).index_add(0, first, term.flatten(1).detach())
     torch.testing.assert_close(found.detach(), expected, rtol=0, atol=1e-12)
