@@ -79,6 +79,15 @@ CASES: dict[str, Case] = {
     "chgnet-0.3.0": Case("chgnet", "CHGNet 0.3.0", {"model": "0.3.0"}, 12, PERIODIC),
     "schnet": Case("schnetpack", "SchNet, 128 channels", {**SCHNETPACK, "model": "SchNet"}, 10),
     "painn": Case("schnetpack", "PaiNN, 128 channels", {**SCHNETPACK, "model": "PaiNN"}, 10),
+    "tensornet-matpes": Case(
+        "matgl",
+        "TensorNet-MatPES",
+        {"folder": "TensorNet-MatPES-PBE-v2025.1-PES", "messages_to": None},
+        12,
+    ),
+    "m3gnet-mp": Case(
+        "matgl", "M3GNet-MP", {"folder": "M3GNet-MP-2021.2.8-PES", "messages_to": "centre"}, 12
+    ),
     "deepmd": Case("deepmd", "Deep Potential se_e2_a", DEEPMD, 5, (*FEW, "Cu-256")),
     "ani": Case("torchani", "ANI, one network", {}, 5),
     "reaxff": Case(
@@ -119,6 +128,7 @@ PACKAGES = {
     "allegro": ("nequip-allegro", "nequip", "torch", "e3nn"),
     "sevennet": ("sevenn", "torch", "e3nn"),
     "schnetpack": ("schnetpack", "torch"),
+    "matgl": ("matgl", "torch"),
     "deepmd": ("deepmd-kit", "torch"),
     "torchani": ("torchani", "torch"),
     "chgnet": ("chgnet", "torch", "pymatgen"),

@@ -36,6 +36,7 @@ PEERS: dict[str, list[str]] = {
         "rich",
         "tqdm",
     ],
+    "matgl": ["matgl"],
     "deepmd": ["deepmd-kit", "ase", "mpich", "e3nn"],
     "nequip": ["nequip"],
     "allegro": ["nequip-allegro"],

@@ -31,7 +31,7 @@ class Side(Base):
             self.model: Potential = self._random(settings)
         else:
             state = {}
-            if kind not in ("chgnet", "sevennet"):
+            if kind not in ("chgnet", "sevennet", "matgl"):
                 with np.load(weights) as file:
                     state = {k: torch.as_tensor(v) for k, v in file.items()}
             self.model = imported(kind, state, about, sorted(set(atoms_of(self.structure).symbols)))
@@ -111,6 +111,10 @@ def imported(
         from rikiba.interop.chgnet import read_file
 
         found = read_file(path=Path(about["file"]))
+    elif kind == "matgl":
+        from rikiba.interop.matgl import load_matgl
+
+        found = load_matgl(about["folder"], messages_to=about["messages_to"])
     elif kind == "schnetpack":
         from rikiba.interop.schnetpack import read_schnetpack
 

@@ -16,19 +16,30 @@ Part = tuple[Tensor, Tensor | None]
 class GatedMLP(nn.Module):
     """y = f(N(core(x))) ∘ σ(N(gate(x))): two networks of equal shape, N layer norms or nothing.
 
-    Xie & Grossman, doi:10.1103/PhysRevLett.120.145301, eq. 5; with norms in Deng et al.,
-    doi:10.1038/s42256-023-00716-3, from version 0.3.0 of their code on.
+    Xie & Grossman, doi:10.1103/PhysRevLett.120.145301, eq. 5; Chen & Ong, doi:10.1038/s43588-022-00349-3;
+    with norms in Deng et al., doi:10.1038/s42256-023-00716-3, from version 0.3.0 of their code on.
 
     Args:
         widths: sizes from input to output.
-        activation: name of f, in the hidden layers too.
+        activation: of the hidden layers of both.
+        output_activation: f; that of the hidden layers if not given, identity for none.
         norm: normalise both outputs over their columns.
+        bias: give every layer a bias.
     """
 
-    def __init__(self, *, widths: Sequence[int], activation: str = "silu", norm: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        widths: Sequence[int],
+        activation: str = "silu",
+        output_activation: str | None = None,
+        norm: bool = False,
+        bias: bool = True,
+    ) -> None:
         super().__init__()
-        self.core = MLP(widths=widths, activation=activation)
-        self.gate = MLP(widths=widths, activation=activation)
+        self.core = MLP(widths=widths, activation=activation, bias=bias)
+        self.gate = MLP(widths=widths, activation=activation, bias=bias)
+        self.output_function = output_activation or activation
         self.core_norm = nn.LayerNorm(widths[-1]) if norm else nn.Identity()
         self.gate_norm = nn.LayerNorm(widths[-1]) if norm else nn.Identity()
 
@@ -38,7 +49,7 @@ class GatedMLP(nn.Module):
         The first layer acts on each part's entries before they are gathered.
         """
         core, gate = (_network(net, parts) for net in (self.core, self.gate))
-        f = activation(self.core.function)
+        f = activation(self.output_function)
         return f(self.core_norm(core)) * torch.sigmoid(self.gate_norm(gate))
 
 

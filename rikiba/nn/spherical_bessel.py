@@ -101,6 +101,39 @@ class SphericalBessel(DoubleBuffers):
         return (torch.stack(values, 1) * envelope[:, None, None]).to(r.dtype)
 
 
+class SphericalBesselGrid(DoubleBuffers):
+    """b_ln(r) = √(2/r_c³) j_l(z_ln r/r_c)/|j_{l+1}(z_ln)|, z_ln the n-th zero of j_l; zero at the cutoff, C⁰.
+
+    Column l·N + n. Gasteiger, Groß & Günnemann, arXiv:2003.03123, eq. 6 without its angular part and envelope.
+
+    Args:
+        n: functions N of each degree.
+        l_max: highest degree l.
+        cutoff: Å.
+    """
+
+    roots: Tensor
+    norms: Tensor
+
+    def __init__(self, *, n: int, l_max: int, cutoff: float) -> None:
+        super().__init__()
+        if n < 1 or l_max < 0 or not cutoff > 0:
+            raise ValueError(f"Need n ≥ 1, l_max ≥ 0 and a positive cutoff; given {n}, {l_max}, {cutoff} Å.")
+        self.n, self.l_max, self.cutoff = n, l_max, cutoff
+        roots = torch.tensor(spherical_bessel_roots(l_max, n), dtype=torch.float64)
+        above = torch.stack([spherical_bessel(z, l + 1) for l, z in enumerate(roots)])
+        self.register_buffer("roots", roots, persistent=False)
+        self.register_buffer("norms", sqrt(2.0 / cutoff**3) / above.abs(), persistent=False)
+
+    def forward(self, r: Float[Tensor, "pairs"]) -> Float[Tensor, "pairs ln"]:
+        x = (r / self.cutoff).to(torch.float64)[:, None]
+        found = [
+            spherical_bessel(x * z, l) * norm
+            for l, (z, norm) in enumerate(zip(self.roots, self.norms, strict=True))
+        ]
+        return torch.where((r < self.cutoff)[:, None], torch.cat(found, 1).to(r), 0.0)
+
+
 def zonal_harmonics(cosine: Float[Tensor, "*n"], degrees: int) -> Float[Tensor, "*n degrees"]:
     """Y_l0 = √((2l+1)/4π) P_l(cos α), l = 0 … degrees − 1: smooth also where α is 0 or π."""
     p = [torch.ones_like(cosine), cosine]

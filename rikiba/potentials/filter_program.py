@@ -1,4 +1,4 @@
-"""What the programs of SchNet and PaiNN share: filters as tables, pairs by centre, dense networks."""
+"""What programs of SchNet, PaiNN and TensorNet share: filters as tables, pairs by centre, dense networks."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -24,6 +24,7 @@ from .base import Potential, Program
 if TYPE_CHECKING:
     from .painn import PaiNN
     from .schnet import SchNet
+    from .tensornet import TensorNet
 
 SHORTEST = 0.2
 """Where tables start, Å."""
@@ -93,7 +94,7 @@ class Grouped(NamedTuple):
 
 
 class CompiledFilters(ABC):
-    """A snapshot of a SchNet or PaiNN as a program of compiled kernels; see `Program`.
+    """A snapshot of a SchNet, PaiNN or TensorNet as a program of compiled kernels; see `Program`.
 
     Not to be called by several threads at once: its arrays are reused from call to call.
     """
@@ -101,7 +102,9 @@ class CompiledFilters(ABC):
     _directions = False
     """Whether directions are read."""
 
-    def __init__(self, potential: Union["SchNet", "PaiNN"], *, tabulate: bool, tolerance: float) -> None:
+    def __init__(
+        self, potential: Union["SchNet", "PaiNN", "TensorNet"], *, tabulate: bool, tolerance: float
+    ) -> None:
         self._exact = copy.deepcopy(potential).requires_grad_(False)
         self.dtype = potential.dtype
         self._real: type[np.floating] = np.float32 if self.dtype == torch.float32 else np.float64
