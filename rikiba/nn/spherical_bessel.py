@@ -104,7 +104,7 @@ class SphericalBessel(DoubleBuffers):
 class SphericalBesselGrid(DoubleBuffers):
     """b_ln(r) = √(2/r_c³) j_l(z_ln r/r_c)/|j_{l+1}(z_ln)|, z_ln the n-th zero of j_l; zero at the cutoff, C⁰.
 
-    Column l·N + n. Gasteiger, Groß & Günnemann, arXiv:2003.03123, eq. 6 without its angular part and envelope.
+    Column l·N + n. Gasteiger, Groß & Günnemann, arXiv:2003.03123, eq. 6 without angle and envelope.
 
     Args:
         n: functions N of each degree.
