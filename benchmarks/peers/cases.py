@@ -57,6 +57,7 @@ CASES: dict[str, Case] = {
     ),
     "schnet": Case("schnetpack", "SchNet, 128 channels", {**SCHNETPACK, "model": "SchNet"}, 10),
     "painn": Case("schnetpack", "PaiNN, 128 channels", {**SCHNETPACK, "model": "PaiNN"}, 10),
+    "mtp-16": Case("motep", "MTP level 16", {"level": 16, "cutoff": 5.0}),
     "reaxff": Case(
         "lammps",
         "ReaxFF against MACE 64x0e, MD step",
@@ -95,6 +96,7 @@ PACKAGES = {
     "sevennet": ("sevenn", "torch", "e3nn"),
     "schnetpack": ("schnetpack", "torch"),
     "lammps": ("lammps",),
+    "motep": ("motep", "numpy"),
     "rikiba": ("torch", "numba", "numpy"),
 }
 """Whose versions are written down."""

@@ -35,6 +35,7 @@ PEERS: dict[str, list[str]] = {
         "rich",
         "tqdm",
     ],
+    "motep": ["motep"],
     "nequip": ["nequip"],
     "sevennet": ["sevenn"],
     "torch_sim": ["torch-sim-atomistic"],

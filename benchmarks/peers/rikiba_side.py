@@ -30,7 +30,7 @@ class Side(Base):
             self.model: Potential = self._random(settings)
         else:
             state = {}
-            if kind != "sevennet":
+            if kind not in ("sevennet", "motep"):
                 with np.load(weights) as file:
                     state = {k: torch.as_tensor(v) for k, v in file.items()}
             self.model = imported(kind, state, about, sorted(set(atoms_of(self.structure).symbols)))
@@ -104,6 +104,11 @@ def imported(
         from rikiba.interop.schnetpack import read_schnetpack
 
         found = read_schnetpack(state, elements=symbols)
+    elif kind == "motep":
+        from rikiba.core.elements import sorted_symbols
+        from rikiba.interop.mlip import load_mlip
+
+        found = load_mlip(about["file"], elements=sorted_symbols(symbols))
     else:
         raise ValueError(f"There is no importer for '{kind}'.")
     model = potential_class(found.class_name)(**found.arguments).double()
@@ -113,8 +118,9 @@ def imported(
 
 def potential_class(name: str) -> type[Potential]:
     from rikiba.potentials.mace import MACE
+    from rikiba.potentials.mtp import Mtp
     from rikiba.potentials.nequip import NequIP
     from rikiba.potentials.painn import PaiNN
     from rikiba.potentials.schnet import SchNet
 
-    return {c.__name__: c for c in (MACE, NequIP, PaiNN, SchNet)}[name]
+    return {c.__name__: c for c in (MACE, Mtp, NequIP, PaiNN, SchNet)}[name]

@@ -56,6 +56,7 @@ class SeparableLeastSquares:
         iterations: BFGS steps in a round
         tolerance: a round ends when a step lowers the objective by less than this fraction, five times running
         largest_hessian: nonlinear parameters up to which their columns of the Hessian are differenced
+        every: rounds see every so manieth frame; the last exact solution takes all
         batch_size: frames evaluated at once
     """
 
@@ -64,13 +65,14 @@ class SeparableLeastSquares:
     iterations: int = 60
     tolerance: float = 1e-4
     largest_hessian: int = 400
+    every: int = 1
     batch_size: int = 20
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or self.iterations < 1 or self.batch_size < 1:
+        if min(self.rounds, self.iterations, self.every, self.batch_size) < 1:
             raise ValueError(
-                f"rounds, iterations and batch_size must be at least 1; given {self.rounds}, "
-                f"{self.iterations}, {self.batch_size}."
+                f"rounds, iterations, every and batch_size must be at least 1; given {self.rounds}, "
+                f"{self.iterations}, {self.every}, {self.batch_size}."
             )
         if self.linear.regulariser != "ridge" or self.linear.solver != "qr":
             raise ValueError(
@@ -87,7 +89,7 @@ class SeparableLeastSquares:
         """
         began = time.monotonic()
         potential = copy.deepcopy(potential).double()
-        weighted = self.linear.weighted(training)
+        weighted = self.linear.weighted(training)[:: self.every]
         loader = Loader(weighted, batch_size=self.batch_size, cutoff=potential.cutoff, shuffle=False)
         batches = list(loader.batches(0))
         potential.prepare((b.system, b.pairs) for b in batches)
@@ -201,12 +203,16 @@ class _Objective:
             hessian[:, k] = hessian[k] = column
         block = hessian[n:, n:]
         hessian[n:, n:] = 0.5 * (block + block.T)
-        values, vectors = np.linalg.eigh(hessian)
-        return (vectors / np.maximum(np.abs(values), _LEAST_CURVATURE)) @ vectors.T
+        # in units in which the curvature along every axis is that of the linear part
+        unit = np.sqrt(2.0 / np.maximum(np.abs(np.diag(hessian)), 1e-12 * np.abs(hessian).max()))
+        values, vectors = np.linalg.eigh(hessian * unit * unit[:, None])
+        vectors *= unit[:, None]
+        inverse = (vectors / np.maximum(np.abs(values), _LEAST_CURVATURE)) @ vectors.T
+        return 0.5 * (inverse + inverse.T)
 
 
 _STEP = 1e-5
-_LEAST_CURVATURE = 1e-2
+_LEAST_CURVATURE = 2e-3
 
 
 def total_gradient(
