@@ -1,7 +1,7 @@
 """motep: moment tensor potentials by its C engine, called through its ASE calculator.
 
-Its neighbour list, ASE's with a skin of 0.3 Å, is kept while atoms move less than that, as they do between the
-frames: unlike rikiba it does not search at every call, which favours it. It computes in float64 always.
+Its neighbour list, ASE's with a skin of 0.3 Å, is kept while atoms move less than that, as they do between
+the frames: unlike rikiba it does not search at every call, which favours it. It computes in float64 always.
 """
 
 from pathlib import Path

@@ -82,7 +82,7 @@ class MomentBasis:
 
 
 def moment_level(mu: int, nu: int) -> int:
-    """lev M_{μ,ν} = 2 + 4μ + ν. Gubaev et al., doi:10.1016/j.commatsci.2018.09.031, section 2.2."""
+    """lev M_{μ,ν} = 2 + 4μ + ν. Gubaev et al., doi:10.1016/j.commatsci.2018.09.031."""
     return 2 + 4 * mu + nu
 
 
@@ -199,7 +199,9 @@ def canonical(graph: Graph) -> tuple[Graph, tuple[int, ...]]:
     at = _places(n).tolist()
     e = graph.edges
     # vertices that differ in label or in the edges that meet there cannot change places
-    mark = [(graph.vertices[u], sorted((e[at[u][v]] for v in range(n) if v != u), reverse=True)) for u in range(n)]
+    mark = [
+        (graph.vertices[u], sorted((e[at[u][v]] for v in range(n) if v != u), reverse=True)) for u in range(n)
+    ]
     mark = [
         (*m, sorted((e[at[u][v]], mark[v]) for v in range(n) if v != u and e[at[u][v]]))
         for u, m in enumerate(mark)
@@ -360,7 +362,10 @@ class _Builder:
 
         order = sorted(range(len(self.depth)), key=place)
         number = {n: k for k, n in enumerate(order)}
-        terms = [sorted((*sorted((number[a], number[b])), c) for (a, b), c in self.products[n].items()) for n in order]
+        terms = [
+            sorted((*sorted((number[a], number[b])), c) for (a, b), c in self.products[n].items())
+            for n in order
+        ]
         flat = np.array([t for ts in terms for t in ts], np.int64).reshape(-1, 3)
         counts = [len(ts) for ts in terms[len(single) :]]
         depths = [self.depth[n] for n in order]
@@ -372,6 +377,6 @@ class _Builder:
             right=flat[:, 1].copy(),
             factor=flat[:, 2].astype(np.float64),
             scalars=np.array([number[s] for s in scalars], np.int64),
-            stages=tuple(k for k in range(len(depths)) if k and depths[k] != depths[k - 1]) + (len(depths),),
+            stages=(*(k for k in range(1, len(depths)) if depths[k] != depths[k - 1]), len(depths)),
             functions=functions,
         )

@@ -1,6 +1,7 @@
 """Moment tensors of atomic environments and their contractions."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +16,7 @@ from .moment_basis import MomentBasis, moment_basis
 class ChebyshevFunctions(nn.Module):
     """Q_β(r) = s T_β(ξ) (r_c − r)^p, ξ = (2r − r_min − r_c)/(r_c − r_min); zero beyond the cutoff.
 
-    Novikov et al., doi:10.1088/2632-2153/abc9fe, eqs. 4 and 5, with p = 2 (C¹); p = 3 is C².
+    Novikov et al., doi:10.1088/2632-2153/abc9fe, with p = 2 (C¹); p = 3 is C².
 
     Args:
         n: number of functions.
@@ -45,7 +46,7 @@ class ChebyshevFunctions(nn.Module):
 class MomentContractions(nn.Module):
     """All contractions of M_{μ,ν} = Σ_j f_μ(r_ij) r̂_ij^{⊗ν} to scalars up to a level.
 
-    Shapeev, doi:10.1137/15M1054183, eqs. 3.8 and 3.9. Where the papers write r_ij^{⊗ν}, the programs that
+    Shapeev, doi:10.1137/15M1054183. Where the papers write r_ij^{⊗ν}, the programs that
     made the published potentials take unit vectors, and so do we unless `normalised` is False.
 
     Args:
@@ -80,10 +81,12 @@ class MomentContractions(nn.Module):
         nodes = radial.new_zeros((n_atoms, len(mu))).index_add(0, i, components)
         first, n_basic = b.first, len(b.basic)
         stages = (n_basic, *b.stages)
-        for start, stop in zip(stages[:-1], stages[1:], strict=True):
+        for start, stop in pairwise(stages):
             if start == stop:
                 continue
-            counts = torch.from_numpy(first[start - n_basic + 1 : stop - n_basic + 1] - first[start - n_basic : stop - n_basic])
+            counts = torch.from_numpy(
+                first[start - n_basic + 1 : stop - n_basic + 1] - first[start - n_basic : stop - n_basic]
+            )
             terms = slice(int(first[start - n_basic]), int(first[stop - n_basic]))
             left, right = (torch.from_numpy(t[terms]).to(device) for t in (b.left, b.right))
             product = nodes[:, left] * nodes[:, right] * torch.from_numpy(b.factor[terms]).to(nodes)
@@ -93,7 +96,9 @@ class MomentContractions(nn.Module):
         return nodes[:, torch.from_numpy(b.scalars).to(device)]
 
 
-def monomials(basic: Sequence[tuple[int, int, int]]) -> tuple[list[int], list[int], dict[tuple[int, ...], int]]:
+def monomials(
+    basic: Sequence[tuple[int, int, int]],
+) -> tuple[list[int], list[int], dict[tuple[int, ...], int]]:
     """(lower, axis, place): every power of x, y, z that is needed as a lower one times a coordinate."""
     needed = {(0, 0, 0)}
     for powers in basic:

@@ -44,7 +44,9 @@ def read_mlip(text: str, *, elements: Sequence[str]) -> Weights:
     fields, radial = _parsed(text)
     n_types = int(_need(fields, "species_count"))
     if len(set(elements)) != n_types or len(elements) != n_types:
-        raise ValueError(f"The file has {n_types} elements; {len(elements)} are named: {', '.join(elements)}.")
+        raise ValueError(
+            f"The file has {n_types} elements; {len(elements)} are named: {', '.join(elements)}."
+        )
     kind = _need(fields, "radial_basis_type")
     if kind != "RBChebyshev":
         raise ValueError(f"The radial basis {kind} is not offered; only RBChebyshev is.")
@@ -67,7 +69,7 @@ def read_mlip(text: str, *, elements: Sequence[str]) -> Weights:
     c = np.array([[radial.get((a, b), []) for b in order] for a in order], dtype=np.float64)
     if c.ndim != 4 or c.shape[2] < n_mu or c.shape[3] != arguments["n_radial"]:
         raise ValueError(
-            f"The file should hold {n_mu} × {arguments['n_radial']} radial coefficients for each two elements."
+            f"Two elements have {n_mu} × {arguments['n_radial']} radial coefficients; not so in the file."
         )
     xi = np.zeros(potential.descriptor.n_functions)
     xi[places] = _numbers(fields, "moment_coeffs", len(mapping))
@@ -203,5 +205,5 @@ def _recognised(values: list[int]) -> tuple[int, list[int]]:
             return level, [place[v] for v in values]
         break
     raise ValueError(
-        f"The {len(values)} basis functions of the file are not those of a level with up to four moments each."
+        f"The {len(values)} functions of the file are not those of a level with up to four moments each."
     )

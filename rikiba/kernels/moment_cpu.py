@@ -5,13 +5,24 @@ neighbours share a group, and a missing neighbour has radial functions of zero. 
 cache: components of the moments, the products that become of them, and the derivatives by both.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
 from .compiled import compiled, inlined
-from .lanes import LANES, add, aligned, divide, load, multiply, multiply_add, splat, spread, square_root, store
+from .lanes import (
+    LANES,
+    add,
+    aligned,
+    divide,
+    load,
+    multiply,
+    multiply_add,
+    splat,
+    spread,
+    square_root,
+    store,
+)
 
 
 class Radial(NamedTuple):
@@ -273,8 +284,8 @@ def _pair_slopes(  # type: ignore[no-untyped-def]
 
 @compiled
 def _rows(  # type: ignore[no-untyped-def]
-    vectors, i, j, types, parent, first_row, n_rows, radial, n_mu, table, geometry, f, basis, width, kind, plan,
-    mono, moments,
+    vectors, i, j, types, parent, first_row, n_rows, radial, n_mu, table, geometry, f, basis, width, kind,
+    plan, mono, moments,
 ):  # fmt: skip
     """Geometry, radial functions (and Q_β, if `width` is not 0) of a group's rows; its moments."""
     n, n_types = radial.coefficients.shape[3], len(radial.coefficients)
@@ -284,9 +295,13 @@ def _rows(  # type: ignore[no-untyped-def]
         _radial_basis(geometry, (k * 5 + 4) * LANES, radial, n, basis[k * width :])
         _kinds(i, j, types, row, n_types, kind[k * LANES * (width > 0) :])
         if n_types == 1:
-            _functions_of_one_kind(basis[k * width :], kind[k * LANES * (width > 0) :], table, n_mu, n, f, 2 * k * n_mu * LANES)
+            _functions_of_one_kind(
+                basis[k * width :], kind[k * LANES * (width > 0) :], table, n_mu, n, f, 2 * k * n_mu * LANES
+            )
         else:
-            _functions(basis[k * width :], kind[k * LANES * (width > 0) :], table, n_mu, n, f, 2 * k * n_mu * LANES)
+            _functions(
+                basis[k * width :], kind[k * LANES * (width > 0) :], table, n_mu, n, f, 2 * k * n_mu * LANES
+            )
         _gather(geometry, k * 5 * LANES, f, 2 * k * n_mu * LANES, plan, mono, moments)
 
 

@@ -138,8 +138,8 @@ def sensitivities(  # type: ignore[no-untyped-def]
         nodes[: n_basic * LANES] = 0.0
         tangents[: n_basic * LANES] = 0.0
         _rows(
-            vectors, i, j, types, parent, start[g], rows, radial, n_mu, table, geometry, f, basis, width, kind,
-            plan, mono, nodes,
+            vectors, i, j, types, parent, start[g], rows, radial, n_mu, table, geometry, f, basis, width,
+            kind, plan, mono, nodes,
         )  # fmt: skip
         for k in range(rows):
             row = parent[(start[g] + k) * LANES : (start[g] + k + 1) * LANES]

@@ -63,7 +63,9 @@ class Mtp(LinearPotential):
         super().__init__()
         check_positive(cutoff=cutoff)
         if envelope_power < 2:
-            raise ValueError(f"envelope_power must be at least 2 for continuous forces; given {envelope_power}.")
+            raise ValueError(
+                f"envelope_power must be at least 2 for continuous forces; given {envelope_power}."
+            )
         self.elements = periodic_table.sorted_symbols(elements)
         self.cutoff = cutoff
         self.radial = ChebyshevFunctions(

@@ -1,4 +1,4 @@
-"""Least squares where some parameters are linear and others are not: exact solutions and quasi-Newton steps."""
+"""Least squares where only some parameters are linear: exact solutions and quasi-Newton steps."""
 
 import copy
 import time
@@ -43,9 +43,10 @@ class SeparableLeastSquares:
     """Minimises the objective of `LeastSquares` over all parameters, those of no linear influence too.
 
     A round solves for the linear coefficients exactly and then takes BFGS steps over all parameters; the last
-    round ends with another exact solution. BFGS (as in Gubaev et al., doi:10.1016/j.commatsci.2018.09.031) starts from
-    the whole Hessian, which costs little here: its linear block is AᵀA from the exact solution, the other
-    columns are differences of gradients. Separable problems: Golub & Pereyra, doi:10.1137/0710036.
+    round ends with another exact solution. BFGS (the published way to fit moment tensor potentials, Gubaev et
+    al., doi:10.1016/j.commatsci.2018.09.031) starts from the whole Hessian, which costs little here: its
+    linear block is AᵀA from the exact solution, the other columns are differences of gradients. Separable
+    problems: Golub & Pereyra, doi:10.1137/0710036.
 
     Gradients come from `DifferentiableProgram` where the potential has one, otherwise from automatic
     differentiation.
@@ -54,7 +55,7 @@ class SeparableLeastSquares:
         linear: weights, regulariser (a given ridge only) and solver ('qr' only) of the exact solutions
         rounds: exact solutions before the last
         iterations: BFGS steps in a round
-        tolerance: a round ends when a step lowers the objective by less than this fraction, five times running
+        tolerance: a round ends when five steps running lower the objective by less than this fraction each
         largest_hessian: nonlinear parameters up to which their columns of the Hessian are differenced
         every: rounds see every so manieth frame; the last exact solution takes all
         batch_size: frames evaluated at once

@@ -29,8 +29,9 @@ LEVELS = range(2, 22, 2)
 # the untrained potential of level 8 as the MLIP programs have it: components, products, scalars
 BASIC = "{0, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}, {0, 2, 0, 0}, {0, 1, 1, 0}, {0, 1, 0, 1}, "
 BASIC += "{0, 0, 2, 0}, {0, 0, 1, 1}, {0, 0, 0, 2}, {1, 0, 0, 0}"
-TIMES = "{0, 0, 1, 11}, {1, 1, 1, 12}, {2, 2, 1, 12}, {3, 3, 1, 12}, {4, 4, 1, 13}, {5, 5, 2, 13}, {6, 6, 2, 13}, "
-TIMES += "{7, 7, 1, 13}, {8, 8, 2, 13}, {9, 9, 1, 13}, {0, 10, 1, 14}, {0, 11, 1, 15}, {0, 12, 1, 16}, {0, 15, 1, 17}"
+TIMES = "{0, 0, 1, 11}, {1, 1, 1, 12}, {2, 2, 1, 12}, {3, 3, 1, 12}, {4, 4, 1, 13}, {5, 5, 2, 13}, "
+TIMES += "{6, 6, 2, 13}, {7, 7, 1, 13}, {8, 8, 2, 13}, {9, 9, 1, 13}, {0, 10, 1, 14}, {0, 11, 1, 15}, "
+TIMES += "{0, 12, 1, 16}, {0, 15, 1, 17}"
 
 
 def template() -> str:
@@ -57,7 +58,9 @@ def structures(symbols: list[str]) -> dict[str, Atoms]:
     """A triclinic cell narrower than the cutoff and a cluster."""
     rng = np.random.default_rng(5)
     cell = np.array([[4.1, 0.2, 0.0], [0.5, 4.6, -0.3], [-0.4, 0.6, 5.2]])
-    sites = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]) + 0.05 * rng.normal(size=(4, 3))
+    sites = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]) + 0.05 * rng.normal(
+        size=(4, 3)
+    )
     corners = np.array([[0, 0, 0], [2.2, 0, 0], [0, 2.3, 0.2], [0.2, 0.1, 2.4], [1.9, 2.0, 0.4]])
     kinds = (symbols * 5)[:5]
     return {
