@@ -202,12 +202,12 @@ def canonical(graph: Graph) -> tuple[Graph, tuple[int, ...]]:
     mark = [
         (graph.vertices[u], sorted((e[at[u][v]] for v in range(n) if v != u), reverse=True)) for u in range(n)
     ]
-    mark = [
+    deeper = [
         (*m, sorted((e[at[u][v]], mark[v]) for v in range(n) if v != u and e[at[u][v]]))
         for u, m in enumerate(mark)
     ]  # fmt: skip
-    order = sorted(range(n), key=lambda u: mark[u])
-    groups = [tuple(g) for _, g in groupby(order, key=lambda u: mark[u])]
+    order = sorted(range(n), key=lambda u: deeper[u])
+    groups = [tuple(g) for _, g in groupby(order, key=lambda u: deeper[u])]
     best: tuple[int, ...] | None = None
     kept: tuple[int, ...] = ()
     pairs = list(combinations(range(n), 2))

@@ -98,7 +98,7 @@ class MomentContractions(nn.Module):
 
 def monomials(
     basic: Sequence[tuple[int, int, int]],
-) -> tuple[list[int], list[int], dict[tuple[int, ...], int]]:
+) -> tuple[list[int], list[int], dict[tuple[int, int, int], int]]:
     """(lower, axis, place): every power of x, y, z that is needed as a lower one times a coordinate."""
     needed = {(0, 0, 0)}
     for powers in basic:

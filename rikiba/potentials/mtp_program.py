@@ -115,10 +115,11 @@ def _symmetric(x: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _plan(basis: MomentBasis) -> kernels.Plan:
-    lower, axis, place = monomials([tuple(p) for p in basis.basic[:, 1:].tolist()])
+    powers = [(a, b, c) for a, b, c in basis.basic[:, 1:].tolist()]
+    lower, axis, place = monomials(powers)
     return kernels.Plan(
         of_mu=np.searchsorted(basis.basic[:, 0], np.arange(basis.n_radial_functions + 1)),
-        monomial=np.array([place[tuple(p)] for p in basis.basic[:, 1:].tolist()], np.int64),
+        monomial=np.array([place[p] for p in powers], np.int64),
         lower=np.array(lower, np.int64),
         axis=np.array(axis, np.int64),
         first=basis.first,
@@ -133,7 +134,9 @@ def _needed(basis: MomentBasis) -> kernels.Needed:
     """What every function depends on."""
     plan, n_basic = _plan(basis), len(basis.basic)
     products: list[list[int]] = []
-    basics, bounds, powers = [], [], []
+    basics: list[list[int]] = []
+    powers: list[list[int]] = []
+    bounds = []
     for scalar in basis.scalars.tolist():
         found, front = set(), [scalar]
         while front:

@@ -116,7 +116,8 @@ class SeparableLeastSquares:
             potential.coefficients.copy_(torch.from_numpy(solution / prior))
         r = rows.triangle()[:, :-1]
         least = np.sqrt(self.linear.ridge) + 1e-8 * np.linalg.norm(r, axis=0).max()
-        return np.linalg.qr(np.concatenate([r, least * np.eye(len(prior))]), mode="r") * prior
+        stacked = np.concatenate([r, least * np.eye(len(prior))])
+        return np.asarray(np.linalg.qr(stacked, mode="r")) * prior
 
     def _descend(self, objective: "_Objective") -> list[float]:
         """The objective before and after."""
