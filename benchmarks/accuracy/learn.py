@@ -109,7 +109,7 @@ REFINED: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any], dict[str, A
     )
     for data, weight, levels in (
         ("mlearn-Si", 100.0, (8, 12, 16, 20)),
-        ("mlearn-Mo", 300.0, (8, 12, 16, 20, 22)),
+        ("mlearn-Mo", 1000.0, (8, 12, 16, 20, 22)),
     )
 }
 """(potential, data) → its arguments, weights of the fit, settings of the steps, levels one after the other.
