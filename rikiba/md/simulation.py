@@ -123,7 +123,8 @@ class Simulation:
     @property
     def results(self) -> Results:
         """Results at the current positions (evaluated only if not yet known)."""
-        return self.evaluator(self.state.system, self._stress_due(self.state.step))
+        due = self._stress_due(self.state.step)
+        return self.evaluator(self.state.system, due, due or self.splitting.needs_stress)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -163,7 +164,8 @@ class Simulation:
         return self.stopped is not None
 
     def _step(self) -> Step:
-        return Step(self.evaluator, self.state.step, self._stress_due(self.state.step + 1))
+        due = self.splitting.needs_stress or self._stress_due(self.state.step + 1)
+        return Step(self.evaluator, self.state.step, due)
 
     def _stress_due(self, step: int) -> bool:
         return any(r.needs_stress and step % r.interval == 0 for r in self.reporters)

@@ -38,6 +38,7 @@ class Splitting:
         self.word = word
         self.operators = dict(operators)
         self.conserves_momentum = all(op.conserves_momentum for op in self.operators.values())
+        self.needs_stress = any("stress" in op.needs for op in self.operators.values())
         self._counts = Counter(word)
         self._shares: tuple[Tensor, dict[str, Tensor]] | None = None
 

@@ -14,7 +14,9 @@ from rikiba.execution.processes import Job, run_jobs
 from rikiba.execution.progress import Progress
 from rikiba.potentials.base import Potential, seeded
 from rikiba.training.checkpoint import load_potential, read_metadata, save_potential
+from rikiba.training.least_squares import LeastSquares, LinearFit
 from rikiba.training.loop import Progress as TrainingProgress
+from rikiba.training.result import TrainingResult
 from rikiba.training.trainer import Trainer
 
 from .frames import Frames
@@ -44,7 +46,7 @@ class MemberJob:
     name: str
     potential: Mapping[str, Any]
     computed: Mapping[str, Any]
-    trainer: Trainer
+    trainer: Trainer | LeastSquares
     training: Dataset
     validation: Dataset
     folder: Path
@@ -72,26 +74,17 @@ def fit(plan: Plan, frames: Frames, out: Path, progress: Progress) -> list[Fitte
 
 
 def train_member(job: MemberJob, progress: Progress) -> None:
-    """Build, train and save one member; resumes where an earlier run was cut off."""
+    """Build, fit and save one member."""
     cls = tables.pick("potentials", job.potential)
     with seeded(job.seed):
         computed = dict(job.computed) | {"seed": job.seed}
         potential = tables.build(cls, job.potential, where=f"[model.{job.name}.potential]", computed=computed)
-    state = job.folder / "training_state.npz"
-    marker = job.folder / "inputs.sha256"
-    resume = state.exists() and marker.exists() and marker.read_text() == job.digest
     job.folder.mkdir(parents=True, exist_ok=True)
-    marker.write_text(job.digest)
-    result = job.trainer.fit(
-        potential,
-        job.training,
-        job.validation if len(job.validation) else None,
-        folder=job.folder,
-        resume=resume,
-        callbacks=[_teller(job, progress)],
+    result = (
+        _solve(job, potential, progress)
+        if isinstance(job.trainer, LeastSquares)
+        else _descend(job, potential, progress)
     )
-    if result.stopped == "interrupted":
-        raise KeyboardInterrupt(f"Training of {job.label} was interrupted; run again to go on.")
     level = ", ".join(job.training.levels_of_theory)
     save_potential(
         _file(job),
@@ -105,9 +98,37 @@ def train_member(job: MemberJob, progress: Progress) -> None:
     replace(record, references=tuple(potential.references)).save(job.folder / "training.json")
 
 
-def _teller(job: MemberJob, progress: Progress) -> Any:
+def _solve(job: MemberJob, potential: Potential, progress: Progress) -> LinearFit[Potential]:
+    """By least squares, at once."""
+    assert isinstance(job.trainer, LeastSquares)
+    progress(f"Fitting {job.label}", 0, 1)
+    result = job.trainer.fit(potential, job.training, job.validation if len(job.validation) else None)
+    progress(f"Fitting {job.label}", 1, 1)
+    return result
+
+
+def _descend(job: MemberJob, potential: Potential, progress: Progress) -> TrainingResult:
+    """By gradient descent; resumes where an earlier run was cut off."""
+    assert isinstance(job.trainer, Trainer)
+    state, marker = job.folder / "training_state.npz", job.folder / "inputs.sha256"
+    resume = state.exists() and marker.exists() and marker.read_text() == job.digest
+    marker.write_text(job.digest)
+    result = job.trainer.fit(
+        potential,
+        job.training,
+        job.validation if len(job.validation) else None,
+        folder=job.folder,
+        resume=resume,
+        callbacks=[_teller(job, job.trainer, progress)],
+    )
+    if result.stopped == "interrupted":
+        raise KeyboardInterrupt(f"Training of {job.label} was interrupted; run again to go on.")
+    return result
+
+
+def _teller(job: MemberJob, trainer: Trainer, progress: Progress) -> Any:
     """Progress by epochs, or by seconds where the time is the limit."""
-    limit = job.trainer.max_seconds
+    limit = trainer.max_seconds
     text = f"Training {job.label}"
 
     def tell(p: TrainingProgress) -> None:
@@ -126,7 +147,9 @@ def _jobs(model: Model, plan: Plan, frames: Frames, out: Path) -> list[MemberJob
     jobs = []
     for k in range(model.members):
         seed = plan.run.seed + 1 + 100 * k
-        trainer = replace(model.trainer, seed=model.trainer.seed + seed)
+        trainer = model.trainer
+        if isinstance(trainer, Trainer):
+            trainer = replace(trainer, seed=trainer.seed + seed)
         label = model.name if model.members == 1 else f"{model.name} {k + 1}"
         inputs = [dict(model.potential), computed, asdict(trainer), seed, frames.digest]
         text = json.dumps(inputs, sort_keys=True, default=str)

@@ -10,7 +10,10 @@ from ase import Atoms
 from rikiba import config as tables
 from rikiba.active.explorers.base import Explorer
 from rikiba.config import ConfigError
+from rikiba.potentials.base import LinearPotential, Potential
+from rikiba.potentials.sum import Sum
 from rikiba.reference.base import Reference
+from rikiba.training.least_squares import LeastSquares
 from rikiba.training.trainer import Trainer
 
 TABLES = (
@@ -26,6 +29,11 @@ TABLES = (
     "simulation",
     "published",
 )
+FITTERS: dict[str, type[Trainer] | type[LeastSquares]] = {
+    "trainer": Trainer,
+    "least_squares": LeastSquares,
+}
+"""kind of [model.NAME.training] → class. Without one, what is linear in its coefficients is solved for."""
 
 
 @final
@@ -99,7 +107,7 @@ class Model:
 
     name: str
     potential: Mapping[str, Any]
-    trainer: Trainer
+    trainer: Trainer | LeastSquares
     members: int = 1
 
 
@@ -312,9 +320,32 @@ def _models(content: Mapping[str, Any]) -> tuple[Model, ...]:
             raise ConfigError(f"{where} members must be a whole number, at least 1; given {members}.")
         cls = tables.pick("potentials", table["potential"], where=f"[model.{name}.potential]")
         check_keys(cls, table["potential"], f"[model.{name}.potential]")
-        trainer = tables.build(Trainer, table.get("training", {}), where=f"[model.{name}.training]")
+        trainer = _fitter(table, cls, where)
+        if members > 1 and isinstance(trainer, LeastSquares):
+            raise ConfigError(f"{where}: least squares have one answer; members must be 1, given {members}.")
         models.append(Model(name=name, potential=table["potential"], trainer=trainer, members=members))
     return tuple(models)
+
+
+def _fitter(model: Mapping[str, Any], cls: type[Potential], where: str) -> Trainer | LeastSquares:
+    """How the model learns: what [model.NAME.training] names, or what suits the potential."""
+    table = model.get("training", {})
+    kind = table.get("kind") if isinstance(table, Mapping) else None
+    if kind is None:
+        kind = "least_squares" if _is_linear(cls, model["potential"]) else "trainer"
+    elif kind not in FITTERS:
+        raise ConfigError(f"{where[:-1]}.training] kind is {' or '.join(FITTERS)}; given {kind!r}.")
+    fitter: Trainer | LeastSquares = tables.build(FITTERS[kind], table, where=f"{where[:-1]}.training]")
+    return fitter
+
+
+def _is_linear(cls: type[Potential], table: Mapping[str, Any]) -> bool:
+    """Linear in its coefficients, or a sum with such a term and otherwise classical ones."""
+    if not issubclass(cls, Sum):
+        return issubclass(cls, LinearPotential)
+    kinds = [tables.pick("potentials", t) for t in table.get("terms", ())]
+    learned = [k for k in kinds if k.learned]
+    return len(learned) == 1 and issubclass(learned[0], LinearPotential)
 
 
 def check_keys(cls: Any, table: Mapping[str, Any], where: str) -> None:

@@ -13,7 +13,6 @@ from rikiba.execution.manifest import make_manifest, save_times
 from rikiba.execution.progress import Progress, silent
 from rikiba.report.page import write_page
 from rikiba.report.store import write_records
-from rikiba.training.trainer import Trainer
 
 from .answers import answer
 from .dynamics import simulate
@@ -30,7 +29,6 @@ ROLES = {
     "data": DataFiles,
     "split": Split,
     "model.*.potential": "potentials",
-    "model.*.training": Trainer,
     "validation": Validation,
     "property.*": "properties",
     "simulation": MolecularDynamicsPlan,
@@ -112,7 +110,8 @@ def _sections(records: Sequence[Record]) -> dict[str, list[str]]:
 def _resolved(config: Mapping[str, Any], plan: Plan, frames: Frames) -> str:
     """The configuration with every default, and with what the data gave, written out."""
     computed = {f"model.{m.name}.potential": computed_for(m, frames) for m in plan.models}
-    return tables.resolved(config, ROLES, computed=computed)
+    training = {f"model.{m.name}.training": type(m.trainer) for m in plan.models}
+    return tables.resolved(config, training | ROLES, computed=computed)
 
 
 def _files(plan: Plan) -> list[Path | None]:

@@ -14,6 +14,7 @@ _COMPUTED: dict[str, Any] = {
     "scale": 0.8,
     "shift": 0.1,
     "temperature_K": 300.0,
+    "pressure_GPa": 0.0,
 }
 """Values for required arguments that have the same meaning in every class."""
 

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, final
+from typing import Any, Generic, Literal, TypeVar, final
 
 import numpy as np
 import torch
@@ -15,13 +15,16 @@ from rikiba.core.record import Record
 from rikiba.core.results import Results
 from rikiba.data.batching import Batch, Loader
 from rikiba.data.dataset import Dataset
-from rikiba.potentials.base import Design, LinearPotential
+from rikiba.potentials.base import Design, LinearPotential, Potential
 
 from .distributed import Processes
 from .evidence import automatic_relevance, bayesian_ridge
+from .fixed_terms import linear_term, without
 from .loss import TERMS, Loss
 from .result import error_columns
 from .step import validate
+
+Model = TypeVar("Model", bound=Potential)
 
 
 class UndeterminedWarning(UserWarning):
@@ -30,10 +33,12 @@ class UndeterminedWarning(UserWarning):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class LinearFit:
+class LinearFit(Generic[Model]):
     """A fitted linear potential and how well its equations were conditioned."""
 
-    potential: LinearPotential
+    potential: Model
+    """The potential, or the sum with a linear term, that was given, with the coefficients found."""
+    coefficients: int
     rows: int
     rank: int
     condition_number: float
@@ -52,7 +57,7 @@ class LinearFit:
     def record(self, name: str = "linear_fit", title: str = "Linear fit") -> Record:
         """Rank, condition number, objective and errors."""
         values = {
-            "coefficients": int(self.potential.coefficients.numel()),
+            "coefficients": self.coefficients,
             "rows": self.rows,
             "rank": self.rank,
             "condition_number": self.condition_number,
@@ -153,19 +158,20 @@ class LeastSquares:
             system.add(a / prior, b)
         return system, prior
 
-    def fit(
-        self, potential: LinearPotential, training: Dataset, validation: Dataset | None = None
-    ) -> LinearFit:
+    def fit(self, potential: Model, training: Dataset, validation: Dataset | None = None) -> LinearFit[Model]:
         """Fit a copy of `potential`; errors are those of `validation`, or of the training frames without one.
 
-        Raises ValueError where a weighted label is nowhere in the data, or a row is not finite.
+        `potential` is linear, or a sum with one linear term, which learns what the others leave.
+        Raises ValueError where it is not, a weighted label is nowhere in the data, or a row is not finite.
         """
         began = time.monotonic()
         potential = copy.deepcopy(potential).double()
+        linear, fixed = linear_term(potential)
         training = self.weighted(training)
         loader = Loader(training, batch_size=self.batch_size, cutoff=potential.cutoff, shuffle=False)
         potential.prepare((b.system, b.pairs) for b in loader.batches(0))
-        system, prior = self.equations(potential, training, loader.batches(0))
+        batches = (without(batch, fixed, linear.cutoff) for batch in loader.batches(0))
+        system, prior = self.equations(linear, training, batches)
         unit = prior * system.scale() if self.scale_columns else prior
         found = None
         if self.regulariser == "ridge":
@@ -178,7 +184,7 @@ class LeastSquares:
             used = solution != 0.0
             regularised = float(np.sum(found.strength[used] * solution[used] ** 2))
         with torch.no_grad():
-            potential.coefficients.copy_(torch.from_numpy(solution / unit))
+            linear.coefficients.copy_(torch.from_numpy(solution / unit))
         notes = _rank_notes(rank, len(prior), system.rows)
         tested = training if validation is None else validation
         checks = Loader(tested, batch_size=self.batch_size, cutoff=potential.cutoff, shuffle=False)
@@ -188,6 +194,7 @@ class LeastSquares:
             columns = {k.replace("valid_", "train_"): v for k, v in columns.items()}
         return LinearFit(
             potential=potential,
+            coefficients=len(prior),
             rows=system.rows,
             rank=rank,
             condition_number=condition,

@@ -24,7 +24,7 @@ from .loss import TERMS, Loss, counts, mean
 class SeparableFit:
     """A fitted potential, and how the objective fell."""
 
-    linear: LinearFit
+    linear: LinearFit[LinearPotential]
     """The last exact solution, with errors, rank and notes."""
     objectives: tuple[float, ...]
     """After every exact solution but the last and after the steps that followed it."""
@@ -86,8 +86,13 @@ class SeparableLeastSquares:
     ) -> SeparableFit:
         """Fit a copy of `potential`; the nonlinear parameters start from those given.
 
-        Raises ValueError where a weighted label is nowhere in the data, or a row is not finite.
+        Raises ValueError where it is not linear in any coefficients, a weighted label is nowhere in the data,
+        or a row is not finite.
         """
+        if not isinstance(potential, LinearPotential):
+            raise ValueError(
+                f"{type(potential).__name__} has no linear coefficients; train it by gradient descent."
+            )
         began = time.monotonic()
         potential = copy.deepcopy(potential).double()
         weighted = self.linear.weighted(training)[:: self.every]

@@ -13,6 +13,8 @@ from rikiba.core.results import Results
 from rikiba.data.batching import collate
 from rikiba.data.dataset import Dataset
 from rikiba.potentials.pair_basis import PairBasis
+from rikiba.potentials.sum import Sum
+from rikiba.potentials.zbl import Zbl
 from rikiba.training.least_squares import LeastSquares, UndeterminedWarning
 
 from labelled_frames import dataset  # isort: skip
@@ -134,3 +136,18 @@ def test_record_holds_rank_condition_and_errors() -> None:
     record = fit.record()
     assert record["rank"] == record["coefficients"] == 12 and record["condition_number"] >= 1
     assert record["valid_forces_rmse_meV_per_A"] >= record["valid_forces_mae_meV_per_A"] > 0
+
+
+def test_classical_terms_of_a_sum_stay_and_the_linear_one_learns_the_rest() -> None:
+    source, core = model(seed=7), Zbl(elements=("O", "Si"), covalent_fraction=1.2)
+    data = planted(dataset(24, seed=2), Sum(terms=[source, core]))
+    options = {"stress_weight": 100.0, "batch_size": 5}
+    fit = LeastSquares(**options).fit(Sum(terms=[core, model(seed=1)]), data)
+    found = fit.potential.terms[1].coefficients
+    torch.testing.assert_close(found, source.coefficients, rtol=0, atol=1e-9)
+    assert fit.coefficients == len(source.coefficients) and fit.objective < 1e-14
+    # without the core the same coefficients cannot tell the labels
+    assert LeastSquares(**options).fit(model(seed=1), data).objective > 1e-6
+    for terms in ([core, core], [model(), model()]):
+        with pytest.raises(ValueError, match="one potential that is linear"):
+            LeastSquares().fit(Sum(terms=terms), data)

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from ..operators import Drift, Kick
 from ..splitting import Splitting
+from ..target import Value
 from ..thermostats.langevin import Langevin as LangevinThermostat
 
 
@@ -14,7 +15,7 @@ class Langevin:
     temperature reported is that of the velocities right after the friction step.
 
     Args:
-        temperature_K: bath temperature; one for all systems or one for each.
+        temperature_K: bath temperature; one for all systems, one for each, or a ramp.
         friction_per_ps: rate of the friction, 1/ps; 1 for sampling, 0.1 or less where dynamics matter.
         order: the splitting, BAOAB or OBABO; any word of the letters B (kick), A (drift), O (friction).
     """
@@ -24,7 +25,7 @@ class Langevin:
     def __init__(
         self,
         *,
-        temperature_K: float | tuple[float, ...],
+        temperature_K: Value,
         friction_per_ps: float | tuple[float, ...] = 1.0,
         order: str = "BAOAB",
     ) -> None:

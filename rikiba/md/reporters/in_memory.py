@@ -16,20 +16,28 @@ class InMemory(Reporter):
     """Positions, energies and temperature of every interval-th step, as tensors.
 
     `steps` [frames]; `time_ps`, `potential_energy`, `kinetic_energy`, `conserved` (eV) and `temperature_K`
-    [frames systems]; `positions` (Å), `velocities` (internal), `forces` (eV/Å) [frames atoms 3] where kept.
+    [frames systems]; where kept, `positions` (Å), `velocities` (internal), `forces` (eV/Å) [frames atoms 3]
+    and `cells` (Å) [frames systems 3 3].
 
     Args:
         interval: steps between frames.
         positions: keep positions.
         velocities: keep velocities.
         forces: keep forces.
+        cells: keep cells.
     """
 
     def __init__(
-        self, *, interval: int = 1, positions: bool = True, velocities: bool = False, forces: bool = False
+        self,
+        *,
+        interval: int = 1,
+        positions: bool = True,
+        velocities: bool = False,
+        forces: bool = False,
+        cells: bool = False,
     ) -> None:
         self.interval = checked_interval(interval)
-        kept = {"positions": positions, "velocities": velocities, "forces": forces}
+        kept = {"positions": positions, "velocities": velocities, "forces": forces, "cells": cells}
         self._fields = (*_SCALARS, *(name for name, wanted in kept.items() if wanted))
         self._steps: list[int] = []
         self._frames: dict[str, list[Tensor]] = {name: [] for name in self._fields}
@@ -40,6 +48,7 @@ class InMemory(Reporter):
             "positions": snapshot.state.system.positions,
             "velocities": snapshot.state.velocities,
             "forces": snapshot.results.forces,
+            "cells": snapshot.state.system.cell,
         }
         for name in self._fields:
             value = sources[name] if name in sources else getattr(snapshot, name)

@@ -10,6 +10,7 @@ from rikiba.kernels.ornstein_uhlenbeck import ornstein_uhlenbeck
 
 from ..operators import Memory, Operator, Step
 from ..state import State, per_system
+from ..target import Value, temperature
 
 
 class Langevin(Operator):
@@ -23,7 +24,7 @@ class Langevin(Operator):
     brings in is summed, so that kinetic + potential energy − heat is conserved.
 
     Args:
-        temperature_K: bath temperature; one for all systems or one for each.
+        temperature_K: bath temperature; one for all systems, one for each, or a ramp.
         friction_per_ps: rate of the friction, 1/ps; 1 for sampling, 0.1 or less where dynamics matter.
     """
 
@@ -32,22 +33,21 @@ class Langevin(Operator):
     def __init__(
         self,
         *,
-        temperature_K: float | tuple[float, ...],
+        temperature_K: Value,
         friction_per_ps: float | tuple[float, ...] = 1.0,
     ) -> None:
-        for name, value in (("temperature_K", temperature_K), ("friction_per_ps", friction_per_ps)):
-            numbers = torch.as_tensor(value, dtype=torch.float64)
-            if not bool((numbers >= 0).all()) or not bool(numbers.isfinite().all()):
-                raise ValueError(f"{name} must be finite and at least 0; given {value}.")
-        self.temperature_K = temperature_K
+        self.bath = temperature(temperature_K)
+        rates = torch.as_tensor(friction_per_ps, dtype=torch.float64)
+        if not bool((rates >= 0).all()) or not bool(rates.isfinite().all()):
+            raise ValueError(f"friction_per_ps must be finite and at least 0; given {friction_per_ps}.")
         self.friction_per_ps = friction_per_ps
-        self._coefficients: tuple[Tensor, Tensor, Tensor] | None = None
+        self._decay: tuple[Tensor, Tensor] | None = None
 
     def init(self, state: State, step: Step) -> Memory:
         return Memory({"heat": torch.zeros_like(state.time), "kinetic_energy": state.kinetic_energy})
 
     def apply(self, state: State, memory: Memory, dt: Tensor, step: Step) -> tuple[State, Memory]:
-        decay, thermal_energy = self._at(dt)
+        decay, thermal_energy = self._decay_in(dt), self.bath.at(state)
         velocities, before, after = ornstein_uhlenbeck(
             state.velocities,
             state.masses,
@@ -69,17 +69,12 @@ class Langevin(Operator):
         return memory.systems["kinetic_energy"]
 
     def settings(self) -> dict[str, Any]:
-        as_list = lambda v: torch.as_tensor(v, dtype=torch.float64).tolist()  # noqa: E731
-        return {
-            "temperature_K": as_list(self.temperature_K),
-            "friction_per_ps": as_list(self.friction_per_ps),
-        }
+        rates = torch.as_tensor(self.friction_per_ps, dtype=torch.float64).tolist()
+        return {"temperature_K": self.bath.settings(), "friction_per_ps": rates}
 
-    def _at(self, dt: Tensor) -> tuple[Tensor, Tensor]:
-        """(c, k_B T) of each system, computed once for a timestep tensor."""
-        if self._coefficients is None or self._coefficients[0] is not dt:
-            n, device = dt.shape[0], dt.device
-            rate = per_system(self.friction_per_ps, n, device) / units.picosecond
-            energy = units.boltzmann * per_system(self.temperature_K, n, device)
-            self._coefficients = (dt, torch.exp(-rate * dt), energy)
-        return self._coefficients[1], self._coefficients[2]
+    def _decay_in(self, dt: Tensor) -> Tensor:
+        """c of each system, computed once for a timestep tensor."""
+        if self._decay is None or self._decay[0] is not dt:
+            rate = per_system(self.friction_per_ps, dt.shape[0], dt.device) / units.picosecond
+            self._decay = (dt, torch.exp(-rate * dt))
+        return self._decay[1]

@@ -1,0 +1,67 @@
+"""Nosé–Hoover chains on the CPU."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .compiled import compiled, inlined
+
+
+@inlined
+def _force(k, kinetic, dof, thermal, v, q):  # type: ignore[no-untyped-def]
+    if k == 0:
+        return (kinetic - dof * thermal) / q[0]
+    return (q[k - 1] * v[k - 1] * v[k - 1] - thermal) / q[k]
+
+
+@compiled
+def _advance(x, v, masses, twice_kinetic, dof, thermal, dt, factors, scale):  # type: ignore[no-untyped-def]
+    last = x.shape[1] - 1
+    for s in range(x.shape[0]):
+        kinetic, total = twice_kinetic[s], 1.0
+        for share in factors:
+            h = share * dt[s]
+            v[s, last] += 0.5 * h * _force(last, kinetic, dof[s], thermal[s], v[s], masses[s])
+            for k in range(last - 1, -1, -1):
+                drag = math.exp(-0.25 * h * v[s, k + 1])
+                push = 0.5 * h * _force(k, kinetic, dof[s], thermal[s], v[s], masses[s])
+                v[s, k] = drag * (drag * v[s, k] + push)
+            factor = math.exp(-h * v[s, 0])
+            total *= factor
+            kinetic *= factor * factor
+            for k in range(last + 1):
+                x[s, k] += h * v[s, k]
+            for k in range(last):
+                drag = math.exp(-0.25 * h * v[s, k + 1])
+                push = 0.5 * h * _force(k, kinetic, dof[s], thermal[s], v[s], masses[s])
+                v[s, k] = drag * (drag * v[s, k] + push)
+            v[s, last] += 0.5 * h * _force(last, kinetic, dof[s], thermal[s], v[s], masses[s])
+        scale[s] = total
+
+
+def nose_hoover_chain(
+    positions: Tensor,
+    velocities: Tensor,
+    masses: Tensor,
+    twice_kinetic: Tensor,
+    dof: Tensor,
+    thermal_energy: Tensor,
+    dt: Tensor,
+    factors: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See `nose_hoover_chain.nose_hoover_chain`."""
+    x, v, scale = positions.clone(), velocities.clone(), np.empty(len(dt))
+    _advance(
+        x.numpy(),
+        v.numpy(),
+        masses.numpy(),
+        twice_kinetic.numpy(),
+        dof.numpy(),
+        thermal_energy.numpy(),
+        dt.numpy(),
+        factors.numpy(),
+        scale,
+    )
+    return x, v, torch.from_numpy(scale)

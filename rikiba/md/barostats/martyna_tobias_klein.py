@@ -1,0 +1,196 @@
+"""Constant pressure by an extended system: the cell as a particle, with Nosé–Hoover chains."""
+
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rikiba.calculators.base import NonFiniteError
+from rikiba.kernels.nose_hoover_chain import SUZUKI_YOSHIDA, nose_hoover_chain
+
+from ..cell import check_cell, internal_pressure
+from ..operators import Memory, Operator, Step, spread
+from ..state import State
+from ..target import Value, pressure, temperature, time_constant
+
+CELL_FREEDOM = {"isotropic": 1, "orthogonal": 3, "full": 6}
+"""What of the cell may move → how many numbers describe it."""
+
+
+class MartynaTobiasKlein(Operator):
+    """A whole step at constant pressure and temperature: deterministic, reversible, of second order.
+
+    dr/dt = v + v_g r,  dh/dt = v_g h,  dv/dt = F/m − (v_g + tr v_g/N_f) v − v₁v,
+    W dv_g/dt = V(P − P₀) + 2K/N_f − W v_g v₁′  (traces of it where the cell stays isotropic),
+    with a chain of thermostats on the atoms and one on the cell; W = (N_f + 3) k_B T τ_P², a third of it
+    where the cell may change shape (Martyna, Tobias & Klein, doi:10.1063/1.467468; the factorisation is that
+    of Tuckerman et al., doi:10.1088/0305-4470/39/19/S18). v_g is symmetric, so the cell does not rotate. With
+    K + U it conserves ½W tr v_g² (½W v_ε² where isotropic) + P₀V + the chains' energies. A word by itself.
+
+    Args:
+        pressure_GPa: P₀, hydrostatic; one for all systems, one for each, or a ramp.
+        temperature_K: bath temperature; without thermostat it sets the cell's inertia only.
+        cell: isotropic; orthogonal: each lattice vector's length; full: shape as well (Parrinello–Rahman).
+        time_constant_fs: τ of the atoms' chain, fs.
+        pressure_time_constant_fs: τ_P, of the cell and of its chain, fs.
+        thermostat: False for constant enthalpy (NPH).
+        links: length of both chains.
+    """
+
+    needs = frozenset({"forces", "stress"})
+
+    def __init__(
+        self,
+        *,
+        pressure_GPa: Value,
+        temperature_K: Value,
+        cell: Literal["isotropic", "orthogonal", "full"] = "isotropic",
+        time_constant_fs: float = 100.0,
+        pressure_time_constant_fs: float = 1000.0,
+        thermostat: bool = True,
+        links: int = 3,
+    ) -> None:
+        self.pressure = pressure(pressure_GPa)
+        self.bath = temperature(temperature_K)
+        if cell not in CELL_FREEDOM:
+            raise ValueError(f"cell must be one of {', '.join(CELL_FREEDOM)}; given '{cell}'.")
+        if links < 1:
+            raise ValueError(f"links must be at least 1; given {links}.")
+        self.cell, self.thermostat, self.links = cell, thermostat, links
+        self.tau = time_constant(time_constant_fs, "time_constant_fs")
+        self.cell_tau = time_constant(pressure_time_constant_fs, "pressure_time_constant_fs")
+        self.factors = torch.tensor(SUZUKI_YOSHIDA[3], dtype=torch.float64)
+
+    def init(self, state: State, step: Step) -> Memory:
+        check_cell(state, type(self).__name__)
+        thermal = self.bath.at(state)
+        if not bool((thermal > 0).all()):
+            raise ValueError("temperature_K must be positive: it sets the inertia of the cell.")
+        inertia = (state.dof.double() + 3.0) * thermal * self.cell_tau**2
+        zero = inertia.new_zeros(state.n_systems, self.links)
+        chains = {f"{who}_{what}": zero.clone() for who in ("atoms", "cell") for what in ("x", "v")}
+        inertia = inertia if self.cell == "isotropic" else inertia / 3.0
+        return Memory({"strain_rate": torch.zeros_like(state.system.cell), "inertia": inertia, **chains})
+
+    def apply(self, state: State, memory: Memory, dt: Tensor, step: Step) -> tuple[State, Memory]:
+        half = 0.5 * dt
+        state, memory = self._chains(state, memory, half)
+        memory = self._push_cell(state, memory, half, step)
+        state = self._kick(state, memory, half, step)
+        state = self._drift(state, memory, dt)
+        state = self._kick(state, memory, half, step)
+        memory = self._push_cell(state, memory, half, step)
+        return self._chains(state, memory, half)
+
+    def conserved(self, state: State, memory: Memory) -> Tensor:
+        energy = 0.5 * self._twice_cell_energy(memory) + self.pressure.at(state) * state.system.volume
+        if self.thermostat:
+            for who in ("atoms", "cell"):
+                x, v = memory.systems[f"{who}_x"], memory.systems[f"{who}_v"]
+                dof, thermal, masses = self._chain(who, state)
+                energy = energy + 0.5 * (masses * v * v).sum(1) + thermal * (dof * x[:, 0] + x[:, 1:].sum(1))
+        return energy
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "pressure_GPa": self.pressure.settings(),
+            "temperature_K": self.bath.settings(),
+            "cell": self.cell,
+            "time_constants": [self.tau, self.cell_tau],
+            "thermostat": self.thermostat,
+            "links": self.links,
+        }
+
+    def _chain(self, who: str, state: State) -> tuple[Tensor, Tensor, Tensor]:
+        """(degrees of freedom, k_B T, masses of the links) of a chain."""
+        thermal = self.bath.at(state)
+        atoms = who == "atoms"
+        dof = state.dof.double() if atoms else torch.full_like(thermal, CELL_FREEDOM[self.cell])
+        masses = (thermal * (self.tau if atoms else self.cell_tau) ** 2)[:, None].repeat(1, self.links)
+        masses[:, 0] *= dof
+        return dof, thermal, masses
+
+    def _chains(self, state: State, memory: Memory, half: Tensor) -> tuple[State, Memory]:
+        """The chains' half steps: velocities of cell and atoms scaled."""
+        if not self.thermostat:
+            return state, memory
+        changed: dict[str, Tensor] = {}
+        for who, energy in (("cell", self._twice_cell_energy(memory)), ("atoms", 2.0 * state.kinetic_energy)):
+            dof, thermal, masses = self._chain(who, state)
+            x, v = memory.systems[f"{who}_x"], memory.systems[f"{who}_v"]
+            x, v, scale = nose_hoover_chain(
+                x, v, masses, energy, dof, thermal, half, self.factors.to(x.device)
+            )
+            changed |= {f"{who}_x": x, f"{who}_v": v}
+            if who == "cell":
+                changed["strain_rate"] = memory.systems["strain_rate"] * scale[:, None, None]
+            else:
+                state = state.with_velocities(state.velocities * spread(scale, state)[:, None])
+        return state, memory.with_systems(**changed)
+
+    def _push_cell(self, state: State, memory: Memory, half: Tensor, step: Step) -> Memory:
+        """v_g ← v_g + Δt/2 (V(P − P₀) + 2K/N_f)/W, of what the cell may do."""
+        eye = torch.eye(3, dtype=torch.float64, device=half.device)
+        inside = internal_pressure(state, step.results(state, stress=True))
+        excess = inside - self.pressure.at(state)[:, None, None] * eye
+        share = 2.0 * state.kinetic_energy / state.dof.clamp(min=1)
+        force = state.system.volume[:, None, None] * excess + share[:, None, None] * eye
+        if self.cell == "isotropic":
+            force = torch.diagonal(force, dim1=1, dim2=2).sum(1)[:, None, None] * eye
+        elif self.cell == "orthogonal":
+            force = force * eye
+        else:
+            force = 0.5 * (force + force.transpose(1, 2))
+        rate = memory.systems["strain_rate"]
+        return memory.with_systems(
+            strain_rate=rate + (half / memory.systems["inertia"])[:, None, None] * force
+        )
+
+    def _twice_cell_energy(self, memory: Memory) -> Float[Tensor, "systems"]:
+        rate = memory.systems["strain_rate"]
+        square = rate[:, 0, 0] ** 2 if self.cell == "isotropic" else (rate * rate).sum((1, 2))
+        return memory.systems["inertia"] * square
+
+    def _kick(self, state: State, memory: Memory, half: Tensor, step: Step) -> State:
+        """Velocities under F/m − (v_g + tr v_g/N_f) v, solved exactly."""
+        rate = memory.systems["strain_rate"]
+        trace = torch.diagonal(rate, dim1=1, dim2=2).sum(1) / state.dof.clamp(min=1)
+        eye = torch.eye(3, dtype=torch.float64, device=half.device)
+        decay, response = self._propagators(-(rate + trace[:, None, None] * eye), half)
+        pull = step.results(state, stress=True).need("forces") * state.inverse_masses[:, None]
+        return state.with_velocities(_apply(decay, state.velocities, state) + _apply(response, pull, state))
+
+    def _drift(self, state: State, memory: Memory, dt: Tensor) -> State:
+        """Positions under v + v_g r and the cell under v_g h, solved exactly."""
+        stretch, response = self._propagators(memory.systems["strain_rate"], dt)
+        positions = _apply(stretch, state.system.positions, state) + _apply(response, state.velocities, state)
+        system = state.system.replace(positions=positions, cell=state.system.cell @ stretch)
+        return state.replace(system=system)
+
+    def _propagators(
+        self, rate: Float[Tensor, "systems 3 3"], time: Float[Tensor, "systems"]
+    ) -> tuple[Float[Tensor, "systems 3 3"], Float[Tensor, "systems 3 3"]]:
+        """exp(A t) and ∫₀ᵗ exp(A s) ds = t exp(A t/2) sinh(A t/2)/(A t/2) of symmetric matrices."""
+        if not bool(rate.sum().isfinite()):
+            raise NonFiniteError("the rate at which the cell changes is not finite.")
+        if self.cell == "full":
+            values, vectors = torch.linalg.eigh(rate)
+        else:
+            values, vectors = torch.diagonal(rate, dim1=1, dim2=2), None
+        x = 0.5 * values * time[:, None]
+        small = x.abs() < 1e-4
+        safe = torch.where(small, 1.0, x)
+        ratio = torch.where(small, 1.0 + x * x / 6.0, torch.sinh(safe) / safe)
+        whole, response = torch.exp(2.0 * x), time[:, None] * torch.exp(x) * ratio
+        if vectors is None:
+            return torch.diag_embed(whole), torch.diag_embed(response)
+        back = vectors.transpose(1, 2)
+        return (vectors * whole[:, None, :]) @ back, (vectors * response[:, None, :]) @ back
+
+
+def _apply(matrix: Float[Tensor, "systems 3 3"], rows: Float[Tensor, "atoms 3"], state: State) -> Tensor:
+    """Each atom's row times its system's symmetric matrix."""
+    if state.n_systems == 1:
+        return rows @ matrix[0]
+    return (matrix[state.system.system_index] * rows[:, None, :]).sum(-1)

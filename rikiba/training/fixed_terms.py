@@ -1,0 +1,48 @@
+"""A sum of one linear potential and terms that stay as they are: what is left for the linear one to learn."""
+
+from dataclasses import replace
+from functools import reduce
+
+from rikiba.calculators.autograd import evaluate
+from rikiba.data.batching import Batch
+from rikiba.potentials.base import LinearPotential, Potential
+from rikiba.potentials.sum import Sum
+
+
+def linear_term(potential: Potential) -> tuple[LinearPotential, list[Potential]]:
+    """The potential itself, or the one linear term of a sum; and the sum's other terms.
+
+    Raises ValueError where there is not exactly one linear term, or another one would have to learn as well.
+    """
+    terms = (
+        [t for t in potential.terms if isinstance(t, Potential)]
+        if isinstance(potential, Sum)
+        else [potential]
+    )
+    linear = [t for t in terms if isinstance(t, LinearPotential)]
+    fixed = [t for t in terms if not isinstance(t, LinearPotential)]
+    if len(linear) != 1 or any(t.learned for t in fixed):
+        named = ", ".join(type(t).__name__ for t in terms)
+        raise ValueError(
+            f"Least squares fit one potential that is linear in its coefficients, alone or in a sum with "
+            f"classical terms; given {named}. Train others by gradient descent."
+        )
+    return linear[0], fixed
+
+
+def without(batch: Batch, fixed: list[Potential], cutoff: float) -> Batch:
+    """The batch with the pairs within `cutoff`, and its labels less what `fixed` gives."""
+    if not fixed:
+        return batch
+    system, pairs, labels = batch.system, batch.pairs, batch.labels
+    stress = labels.stress is not None
+    parts = [
+        evaluate(
+            t, system, pairs.within(system, t.cutoff)[0], forces=labels.forces is not None, stress=stress
+        )
+        for t in fixed
+    ]
+    known = reduce(lambda a, b: a + b, parts)
+    names = [n for n in ("energy", "forces", "stress") if getattr(labels, n) is not None]
+    left = labels.replace(**{n: labels.need(n) - known.need(n) for n in names})
+    return replace(batch, pairs=pairs.within(system, cutoff)[0], labels=left)
