@@ -108,7 +108,7 @@ REFINED: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any], dict[str, A
         levels,
     )
     for data, weight, levels in (
-        ("mlearn-Si", 100.0, (8, 12, 16, 20)),
+        ("mlearn-Si", 100.0, (8, 12, 16, 20, 22)),
         ("mlearn-Mo", 1000.0, (8, 12, 16, 20, 22)),
     )
 }

@@ -122,7 +122,7 @@ def test_smooth_at_the_cutoff() -> None:
 
 
 def test_fit_error_falls_with_level_and_with_steps() -> None:
-    data = labelled(40, seed=3)
+    data = labelled(25, seed=3)
     found, before = {}, None
     for level in (2, 6, 10):
         model = potential(level=level, n_radial=5, r_min=1.2)
@@ -130,7 +130,7 @@ def test_fit_error_falls_with_level_and_with_steps() -> None:
             model.radial_coefficients.data[:, :, : before.shape[2]] = before
         linear = LeastSquares(ridge=1e-10, batch_size=20)
         start = linear.fit(model, data)
-        fit = SeparableLeastSquares(linear=linear, rounds=1, iterations=25).fit(model, data)
+        fit = SeparableLeastSquares(linear=linear, rounds=1, iterations=15).fit(model, data)
         assert fit.objectives[0] == pytest.approx(start.objective, rel=1e-6)
         assert fit.linear.objective <= fit.objectives[-1] * (1 + 1e-6) < 0.9 * start.objective
         found[level] = fit.linear.objective
@@ -170,7 +170,7 @@ def test_gradient_of_the_objective_by_autograd_is_the_same(monkeypatch: pytest.M
 
 def test_trains_by_gradient_descent() -> None:
     data = labelled(8, seed=5)
-    trainer = Trainer(max_epochs=25, batch_size=4, learning_rate=0.03, dtype="float64", ema_decay=None)
+    trainer = Trainer(max_epochs=12, batch_size=4, learning_rate=0.03, dtype="float64", ema_decay=None)
     result = trainer.fit(potential(level=6, n_radial=4), data, None)
     losses = [row["train_loss"] for row in result.history]
     assert losses[-1] < 0.7 * losses[0]
