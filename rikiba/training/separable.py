@@ -2,7 +2,7 @@
 
 import copy
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import numpy as np
@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from rikiba.calculators.autograd import evaluate, run_program
+from rikiba.core.record import Record
 from rikiba.core.results import Results
 from rikiba.data.batching import Batch, Loader
 from rikiba.data.dataset import Dataset
-from rikiba.potentials.base import DifferentiableProgram, LinearPotential
+from rikiba.potentials.base import DifferentiableProgram, LinearPotential, Potential
 
 from .least_squares import LeastSquares, LinearFit
 from .loss import TERMS, Loss, counts, mean
@@ -35,6 +36,16 @@ class SeparableFit:
     @property
     def potential(self) -> LinearPotential:
         return self.linear.potential
+
+    def record(self, name: str = "separable_fit", title: str = "Linear and nonlinear fit") -> Record:
+        """The last exact solution's, with what the steps did to the objective."""
+        found = self.linear.record(name, title)
+        further = {
+            "first_objective": self.objectives[0],
+            "gradient_evaluations": self.evaluations,
+            "wall_time_s": self.seconds,
+        }
+        return replace(found, values={**found.values, **further})
 
 
 @final
@@ -81,9 +92,7 @@ class SeparableLeastSquares:
                 f"'{self.linear.regulariser}' and '{self.linear.solver}'."
             )
 
-    def fit(
-        self, potential: LinearPotential, training: Dataset, validation: Dataset | None = None
-    ) -> SeparableFit:
+    def fit(self, potential: Potential, training: Dataset, validation: Dataset | None = None) -> SeparableFit:
         """Fit a copy of `potential`; the nonlinear parameters start from those given.
 
         Raises ValueError where it is not linear in any coefficients, a weighted label is nowhere in the data,
