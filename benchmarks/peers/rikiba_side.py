@@ -1,5 +1,6 @@
 """rikiba: the peer's weights imported, called through `PotentialCalculator` or moved by `Simulation`."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ class Side(Base):
             self.model: Potential = self._random(settings)
         else:
             state = {}
-            if kind not in ("sevennet", "motep"):
+            if kind not in ("chgnet", "sevennet", "matgl", "motep"):
                 with np.load(weights) as file:
                     state = {k: torch.as_tensor(v) for k, v in file.items()}
             self.model = imported(kind, state, about, sorted(set(atoms_of(self.structure).symbols)))
@@ -88,6 +89,8 @@ def imported(
     kind: str, state: dict[str, torch.Tensor], about: dict[str, Any], symbols: list[str]
 ) -> Potential:
     """The peer's model, float64."""
+    from rikiba.interop.foreign import build
+
     if kind == "mace":
         from rikiba.interop.mace_torch import read_mace_torch
 
@@ -96,14 +99,35 @@ def imported(
         from rikiba.interop.nequip import read_nequip
 
         found = read_nequip(state, about["settings"])
+    elif kind == "allegro":
+        from rikiba.interop.allegro import read_allegro
+
+        found = read_allegro(state, about["settings"])
     elif kind == "sevennet":
         from rikiba.interop.sevennet import load_sevennet
 
         found = load_sevennet(about["file"])
+    elif kind == "chgnet":
+        from rikiba.interop.chgnet import read_file
+
+        found = read_file(path=Path(about["file"]))
+    elif kind == "matgl":
+        from rikiba.interop.matgl import load_matgl
+
+        found = load_matgl(about["folder"], messages_to=about["messages_to"])
     elif kind == "schnetpack":
         from rikiba.interop.schnetpack import read_schnetpack
 
         found = read_schnetpack(state, elements=symbols)
+    elif kind == "deepmd":
+        from rikiba.interop.deepmd import read_deepmd_torch
+
+        found = read_deepmd_torch(state, about["config"])
+    elif kind == "torchani":
+        from rikiba.core.elements import sorted_symbols
+        from rikiba.interop.ani import read_torchani
+
+        found = read_torchani(state, elements=sorted_symbols(symbols), cutoff=5.2, angular_cutoff=3.5)
     elif kind == "motep":
         from rikiba.core.elements import sorted_symbols
         from rikiba.interop.mlip import load_mlip
@@ -111,16 +135,4 @@ def imported(
         found = load_mlip(about["file"], elements=sorted_symbols(symbols))
     else:
         raise ValueError(f"There is no importer for '{kind}'.")
-    model = potential_class(found.class_name)(**found.arguments).double()
-    model.load_state_dict(found.tensors)
-    return model
-
-
-def potential_class(name: str) -> type[Potential]:
-    from rikiba.potentials.mace import MACE
-    from rikiba.potentials.mtp import Mtp
-    from rikiba.potentials.nequip import NequIP
-    from rikiba.potentials.painn import PaiNN
-    from rikiba.potentials.schnet import SchNet
-
-    return {c.__name__: c for c in (MACE, Mtp, NequIP, PaiNN, SchNet)}[name]
+    return build(found, torch.float64)

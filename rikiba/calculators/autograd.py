@@ -3,6 +3,7 @@
 import copy
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from rikiba.core.system import System
 from rikiba.kernels.grouping import segment_sum
 from rikiba.kernels.matmul_precision import MatmulPrecision, matmul_precision
 from rikiba.kernels.threads import one_torch_thread
-from rikiba.potentials.base import Potential, Program, SweepingProgram
+from rikiba.potentials.base import EnsembleProgram, Potential, Program, SweepingProgram, TellingProgram
 
 from .base import require_finite, require_volume
 
@@ -148,21 +149,27 @@ def run_program(
     program: Program, system: System, pairs: Pairs, *, forces: bool = True, stress: bool = False
 ) -> Results:
     """The same results from a potential's raw-kernel program."""
-    vectors = pairs.vectors(system).detach()
-    energies, gradient = program(system, pairs, vectors)
+    vectors, spread = pairs.vectors(system).detach(), None
+    if hasattr(program, "with_spread"):  # isinstance takes longer than a small molecule's kernels
+        ensemble = cast(EnsembleProgram, program)
+        energies, gradient, spread = ensemble.with_spread(system, pairs, vectors)
+    else:
+        energies, gradient = program(system, pairs, vectors)
     energy = system.total(energies)
+    results = Results(energies=energies, energy=energy)
+    if hasattr(program, "further"):
+        results = results.replace(**cast(TellingProgram, program).further())
     if not (forces or stress):
-        return Results(energies=energies, energy=energy)
+        return results.replace(spread=spread)
     if gradient.device.type == "cpu" and gradient.dtype == vectors.dtype == torch.float64:
         total, virial = _sums(gradient, vectors, pairs, system, stress)
     else:
         total = forces_from_pairs(gradient, pairs, system.n_atoms)
         virial = virial_from_pairs(gradient, vectors, pairs, system)
-    return Results(
-        energies=energies,
-        energy=energy,
+    return results.replace(
         forces=total if forces else None,
         stress=stress_from_virial(virial, system) if stress else None,
+        spread=spread,
     )
 
 

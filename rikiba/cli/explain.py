@@ -30,6 +30,7 @@ def execute(arguments: argparse.Namespace) -> None:
 def plain_tables() -> dict[str, tuple[str, Any]]:
     """Word → the table's heading and the class that reads it, for tables that have no `kind`."""
     from rikiba.pipeline.plan import DataFiles, MolecularDynamicsPlan, Published, Run, Split, Validation
+    from rikiba.training.gaussian_process import SparseGaussianProcess
     from rikiba.training.least_squares import LeastSquares
     from rikiba.training.trainer import Trainer
 
@@ -44,6 +45,7 @@ def plain_tables() -> dict[str, tuple[str, Any]]:
         "split": ("split", Split),
         "training": ("model.NAME.training", Trainer),
         "least_squares": ("model.NAME.training", LeastSquares),
+        "sparse_gaussian_process": ("model.NAME.training", SparseGaussianProcess),
         "validation": ("validation", Validation),
         "simulation": ("simulation", MolecularDynamicsPlan),
         "published": ("published", Published),

@@ -9,7 +9,7 @@ from typing import Any
 from rikiba import config
 from rikiba.core.record import Record
 
-from .sources import names_file
+from .sources import names_file, publisher
 
 ROOMS: Mapping[str, Any] = {
     "structure": "data.structures",
@@ -39,6 +39,8 @@ def write_run(
 
     out.mkdir(parents=True, exist_ok=True)
     known = {role: room for role, room in ROOMS.items() if not _stays_as_given(tables.get(role))}
+    if (find := publisher(tables.get("potential"))) is not None:
+        known["potential"] = find
     (out / "resolved.toml").write_text(config.resolved(tables, {**known, **(rooms or {})}), encoding="utf-8")
     inputs = [arguments.file, *input_files(tables, arguments.file.parent)]
     make_manifest(inputs=inputs, seeds=seeds, command=command(arguments)).save(out)

@@ -1,6 +1,6 @@
 """What most verbs start from: a structure, and something that gives energies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -17,9 +17,15 @@ from rikiba.potentials.base import Potential
 def potentials(table: Mapping[str, Any], folder: Path) -> list[Potential]:
     """The potentials of a [potential] table: of checkpoint files, or one built from its kind.
 
-    A classical kind may take its parameters from another program's `file`, relative to `folder`.
+    A classical kind may take its parameters from another program's `file`, relative to `folder`. A learned
+    one without `elements` has its published weights where there are any.
     """
     if "checkpoint" not in table:
+        find = publisher(table)
+        if find is not None:
+            from rikiba.interop.foreign import build
+
+            return [build(config.build(find, table, where="[potential]"))]
         if names_file(table):
             from rikiba.interop.potential_files import with_files
 
@@ -29,6 +35,17 @@ def potentials(table: Mapping[str, Any], folder: Path) -> list[Potential]:
 
     files: Sequence[Path] = config.build(checkpoint_files, table, where="[potential]")
     return [load_potential(folder / f) for f in files]
+
+
+def publisher(table: Any) -> Callable[..., Any] | None:
+    """What finds the published weights that a [potential] table means; None where it describes a new one."""
+    if not isinstance(table, Mapping) or {"checkpoint", "file"} & set(table):
+        return None
+    if "elements" in table and "model" not in table:
+        return None
+    from rikiba.interop.foreign import pretrained
+
+    return pretrained(str(table.get("kind")))
 
 
 def names_file(table: Any) -> bool:

@@ -1,11 +1,12 @@
 """Atom-centred symmetry functions, radial and angular.
 
 Behler & Parrinello, Phys. Rev. Lett. 98, 146401 (2007), doi:10.1103/PhysRevLett.98.146401;
-Behler, J. Chem. Phys. 134, 074106 (2011), doi:10.1063/1.3553717 (G², G⁴ and G⁵ of its eqs. 6, 8 and 9).
+Behler, J. Chem. Phys. 134, 074106 (2011), doi:10.1063/1.3553717 (G² to G⁵ of its eqs. 6 to 9).
 
 With c_ij the envelope and each unordered pair of neighbours counted once:
 
     G²    = Σ_j e^{−η(r_ij−r_s)²} c_ij
+    G³    = Σ_j cos(κ r_ij) c_ij
     wide  = 2^{1−ζ} Σ_{j<k} (1+λ cos θ_jik)^ζ e^{−η[(r_ij−r_s)²+(r_ik−r_s)²]} c_ij c_ik      (G⁵)
     narrow= 2^{1−ζ} Σ_{j<k} (1+λ cos θ_jik)^ζ e^{−η[(r_ij−r_s)²+(r_ik−r_s)²+(r_jk−r_s)²]} c_ij c_ik c_jk (G⁴)
 
@@ -16,7 +17,8 @@ in Legendre functions, P_l(r̂_ij·r̂_ik) = Σ_m Y_lm(r̂_ij) Y_lm(r̂_ik)/(2l+
 
 from collections.abc import Sequence
 from itertools import combinations_with_replacement
-from typing import Literal
+from math import tanh
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -25,14 +27,19 @@ from torch import Tensor, nn
 
 from rikiba.core.pairs import Pairs
 from rikiba.core.system import System
-from rikiba.nn.cutoff import cosine, polynomial
+from rikiba.nn.cutoff import cosine, mollifier, polynomial, smoothstep, tanh_cubed
 from rikiba.nn.double_buffers import DoubleBuffers
 from rikiba.nn.so3 import spherical_harmonics
 
-RadialFunction = tuple[float, float]
-"""(η in 1/Å², r_s in Å)."""
-AngularFunction = tuple[float, float, float, float]
-"""(η in 1/Å², r_s in Å, ζ, λ = ±1)."""
+RadialFunction = Sequence[float]
+"""(η in 1/Å², r_s in Å) and, where it differs from that of the others, the cutoff in Å."""
+AngularFunction = Sequence[float]
+"""(η in 1/Å², r_s in Å, ζ, λ = ±1) and, where it differs, the cutoff in Å."""
+Envelope = Literal[
+    "polynomial", "cosine", "tanh", "tanh_unit", "mollifier", "smoothstep1", "smoothstep2", "smoothstep3",
+    "smoothstep4", "none",
+]  # fmt: skip
+ENVELOPES: tuple[str, ...] = get_args(Envelope)
 
 
 def shifted_radial_set(n: int, cutoff: float, start: float = 0.5) -> tuple[RadialFunction, ...]:
@@ -45,20 +52,30 @@ def shifted_radial_set(n: int, cutoff: float, start: float = 0.5) -> tuple[Radia
     return tuple((0.5 / spacing**2, float(c)) for c in centres)
 
 
+def centred_radial_set(n: int, cutoff: float) -> tuple[RadialFunction, ...]:
+    """n + 1 Gaussians at the centre, η = (n^{m/n}/r_c)² for m = 0 … n.
+
+    Imbalzano et al., doi:10.1063/1.5024611, eq. 11.
+    """
+    return tuple(((n ** (m / n) / cutoff) ** 2, 0.0) for m in range(n + 1))
+
+
 def angular_set(
     n: int, cutoff: float, zetas: Sequence[float] = (1, 2, 4), start: float = 0.8
 ) -> tuple[AngularFunction, ...]:
     """Every combination of n shifted Gaussians, ζ in `zetas` and λ = ±1."""
     return tuple(
         (eta, r_s, float(zeta), sign)
-        for eta, r_s in shifted_radial_set(n, cutoff, start)
+        for eta, r_s, *_ in shifted_radial_set(n, cutoff, start)
         for zeta in zetas
         for sign in (1.0, -1.0)
     )
 
 
 class SymmetryFunctions(nn.Module):
-    """Features of every atom, ordered radial [element, function], wide and narrow [element pair, function].
+    """Features of every atom: radial [element, function], then wide and narrow [element pair, function].
+
+    Within wide, those with an integer ζ stand before the others; oscillating follow the radial ones.
 
     Args:
         n_elements: number of neighbour elements.
@@ -67,7 +84,10 @@ class SymmetryFunctions(nn.Module):
         wide: (η, r_s, ζ, λ) of each wide angular function.
         narrow: (η, r_s, ζ, λ) of each narrow angular function.
         angular_cutoff: envelope radius of the angular functions, Å; `cutoff` if not given.
-        envelope: polynomial (C², p = 6) or cosine, the papers' own (C¹).
+        envelope: polynomial (C², p = 6); cosine, the papers' own (C¹); tanh³(1 − x) (C², not 1 at r = 0) and
+            tanh_unit (the same divided by tanh³ 1); mollifier (C∞); smoothstep1 … 4 (C¹ … C⁴); none (a jump).
+        envelope_start: fraction of the cutoff up to which cosine, mollifier and smoothstep are 1.
+        oscillating: κ of each G³, 1/Å.
     """
 
     first: Tensor
@@ -83,12 +103,16 @@ class SymmetryFunctions(nn.Module):
         wide: Sequence[AngularFunction] = (),
         narrow: Sequence[AngularFunction] = (),
         angular_cutoff: float | None = None,
-        envelope: Literal["polynomial", "cosine"] = "polynomial",
+        envelope: Envelope = "polynomial",
+        envelope_start: float = 0.0,
+        oscillating: Sequence[float] = (),
     ) -> None:
         super().__init__()
-        if envelope not in ("polynomial", "cosine"):
-            raise ValueError(f"envelope must be polynomial or cosine; given '{envelope}'.")
-        for eta, _, zeta, sign in (*wide, *narrow):
+        if envelope not in ENVELOPES:
+            raise ValueError(f"envelope must be one of {', '.join(ENVELOPES)}; given '{envelope}'.")
+        if envelope_start and envelope in ("polynomial", "tanh", "tanh_unit", "none"):
+            raise ValueError(f"The envelope '{envelope}' has no envelope_start; given {envelope_start}.")
+        for eta, _, zeta, sign, *_ in (*wide, *narrow):
             if eta < 0 or zeta <= 0 or abs(sign) != 1:
                 raise ValueError(
                     f"An angular function needs η ≥ 0, ζ > 0, λ = ±1; given {(eta, zeta, sign)}."
@@ -98,7 +122,7 @@ class SymmetryFunctions(nn.Module):
         self.angular_cutoff = cutoff if angular_cutoff is None else angular_cutoff
         if not 0 < self.angular_cutoff <= cutoff:
             raise ValueError(f"angular_cutoff must lie in (0, {cutoff}] Å; given {angular_cutoff}.")
-        self.envelope = envelope
+        self.envelope, self.envelope_start = envelope, envelope_start
         self.element_pairs = tuple(combinations_with_replacement(range(n_elements), 2))
         first, second = zip(*self.element_pairs, strict=True)
         self.register_buffer("first", torch.tensor(first), persistent=False)
@@ -107,17 +131,41 @@ class SymmetryFunctions(nn.Module):
         for k, (a, b) in enumerate(self.element_pairs):
             pair_index[a, b] = pair_index[b, a] = k
         self.register_buffer("pair_index", pair_index, persistent=False)
-        self.radial = _Gaussians(radial)
+        self.radial = _Gaussians(radial, cutoff)
+        self.oscillating = tuple(oscillating)
         linear = [f for f in wide if float(f[2]).is_integer()]
-        self.wide = _WideByMoments(linear) if linear else None
-        self.wide_direct = _Triplets([f for f in wide if not float(f[2]).is_integer()], narrow=False)
-        self.narrow = _Triplets(narrow, narrow=True)
-        angular = len(linear) + self.wide_direct.n + self.narrow.n
-        self.n_features = n_elements * self.radial.n + len(self.element_pairs) * angular
+        self.wide = _WideByMoments(linear, self.angular_cutoff) if linear else None
+        reach, direct = self.angular_cutoff, [f for f in wide if not float(f[2]).is_integer()]
+        self.wide_direct = _Triplets(direct, reach, narrow=False)
+        self.narrow = _Triplets(narrow, reach, narrow=True)
+        angular = [self.wide_direct, self.narrow, *([self.wide.gaussians] if self.wide else [])]
+        longest = max([reach, *(c for part in angular for c in part.cutoffs)])
+        if longest > reach or max(self.radial.cutoffs, default=cutoff) > cutoff:
+            raise ValueError("A function's own cutoff must not be longer than that of all.")
+        self.n_angular = len(linear) + self.wide_direct.n + self.narrow.n
+        self.n_radial = self.radial.n + len(self.oscillating)
+        self.n_features = n_elements * self.n_radial + len(self.element_pairs) * self.n_angular
 
     def _envelope(self, r: Float[Tensor, "*pairs"], cutoff: float) -> Float[Tensor, "*pairs"]:
-        x = r / cutoff
-        return cosine(x) if self.envelope == "cosine" else polynomial(x, 6)
+        x, start = r / cutoff, self.envelope_start
+        if self.envelope == "polynomial":
+            return polynomial(x, 6)
+        if self.envelope.startswith("smoothstep"):
+            return smoothstep(x, int(self.envelope[-1]), start)
+        if self.envelope.startswith("tanh"):
+            return tanh_cubed(x) / (tanh(1.0) ** 3 if self.envelope == "tanh_unit" else 1.0)
+        if self.envelope == "none":
+            return (x < 1.0).to(x.dtype)
+        if start:
+            x = ((x - start) / (1.0 - start)).clamp(min=0.0)
+        return cosine(x) if self.envelope == "cosine" else mollifier(x)
+
+    def _envelopes(
+        self, r: Float[Tensor, "*pairs"], functions: "_Cutoffs"
+    ) -> Float[Tensor, "*pairs functions"]:
+        """The envelope of each function's own cutoff."""
+        each = torch.stack([self._envelope(r, c) for c in functions.cutoffs], -1)
+        return each if len(functions.cutoffs) == 1 else each[..., functions.which]
 
     def forward(
         self, system: System, pairs: Pairs, types: Int[Tensor, "atoms"], dtype: torch.dtype
@@ -127,23 +175,26 @@ class SymmetryFunctions(nn.Module):
         vectors = pairs.vectors(system, dtype)
         r = vectors.norm(dim=-1)
         slot = pairs.i * t + types[pairs.j]
-        g = self.radial(r) * self._envelope(r, self.cutoff)[:, None]
-        parts = [g.new_zeros((n * t, self.radial.n)).index_add(0, slot, g).reshape(n, t * self.radial.n)]
+        g = self.radial(r) * self._envelopes(r, self.radial)
+        if self.oscillating:
+            kappa = torch.tensor(self.oscillating, dtype=r.dtype, device=r.device)
+            g = torch.cat([g, torch.cos(kappa * r[:, None]) * self._envelope(r, self.cutoff)[:, None]], 1)
+        parts = [g.new_zeros((n * t, self.n_radial)).index_add(0, slot, g).reshape(n, t * self.n_radial)]
         if self.wide is None and not self.wide_direct.n and not self.narrow.n:
             return parts[0]
         near, parent = pairs, None
         if self.angular_cutoff < self.cutoff:
             near, parent = pairs.within(system, self.angular_cutoff)
             vectors, r, slot = vectors[parent], r[parent], slot[parent]
-        c = self._envelope(r, self.angular_cutoff)
         if self.wide is not None:
+            c = self._envelopes(r, self.wide.gaussians)
             moments, squares = self.wide(vectors / r[:, None], r, c, slot, n, t)
             parts.append(self.wide.combine(moments, squares, self.first, self.second))
         if self.wide_direct.n or self.narrow.n:
-            parts.extend(self._direct(vectors, r, c, near, types))
+            parts.extend(self._direct(vectors, r, near, types))
         return torch.cat(parts, -1)
 
-    def _direct(self, vectors: Tensor, r: Tensor, c: Tensor, pairs: Pairs, types: Tensor) -> list[Tensor]:
+    def _direct(self, vectors: Tensor, r: Tensor, pairs: Pairs, types: Tensor) -> list[Tensor]:
         a, b = pairs.triplets()
         keep = a < b
         a, b = a[keep], b[keep]
@@ -154,31 +205,39 @@ class SymmetryFunctions(nn.Module):
         for functions in (self.wide_direct, self.narrow):
             if not functions.n:
                 continue
+            c = self._envelopes(r, functions)
             product = c[a] * c[b]
             r_jk = None
             if functions.is_narrow:
                 # atoms j and k may coincide with a periodic image of each other, never with each other
                 r_jk = (vectors[b] - vectors[a]).norm(dim=-1)
-                inside = (r_jk < self.angular_cutoff).to(r.dtype)
-                product = (
-                    product
-                    * inside
-                    * self._envelope(r_jk.clamp(max=self.angular_cutoff), self.angular_cutoff)
-                )
-            values = functions(cos, r[a], r[b], r_jk) * product[:, None]
+                product = product * self._envelopes(r_jk, functions)
+            values = functions(cos, r[a], r[b], r_jk) * product
             rows = values.new_zeros((pairs.n_atoms * n_pairs, functions.n)).index_add(0, slot, values)
             out.append(rows.reshape(pairs.n_atoms, n_pairs * functions.n))
         return out
 
 
-class _Gaussians(DoubleBuffers):
+class _Cutoffs(DoubleBuffers):
+    """Which cutoff each function has."""
+
+    which: Tensor
+
+    def __init__(self, own: Sequence[float]) -> None:
+        super().__init__()
+        self.cutoffs = tuple(dict.fromkeys(own))
+        index = torch.tensor([self.cutoffs.index(c) for c in own], dtype=torch.int64)
+        self.register_buffer("which", index, persistent=False)
+
+
+class _Gaussians(_Cutoffs):
     """e^{−η(r−r_s)²} for each (η, r_s)."""
 
     eta: Tensor
     shift: Tensor
 
-    def __init__(self, functions: Sequence[RadialFunction]) -> None:
-        super().__init__()
+    def __init__(self, functions: Sequence[RadialFunction], cutoff: float) -> None:
+        super().__init__([f[2] if len(f) > 2 else cutoff for f in functions] or [cutoff])
         table = torch.tensor([f[:2] for f in functions], dtype=torch.float64).reshape(-1, 2)
         self.n = len(table)
         self.register_buffer("eta", table[:, 0].clone())
@@ -195,11 +254,12 @@ class _WideByMoments(DoubleBuffers):
     forward_value: Tensor
     order: Tensor
 
-    def __init__(self, functions: Sequence[AngularFunction]) -> None:
+    def __init__(self, functions: Sequence[AngularFunction], cutoff: float) -> None:
         super().__init__()
-        gaussians = list(dict.fromkeys((eta, r_s) for eta, r_s, _, _ in functions))
-        powers = list(dict.fromkeys((zeta, sign) for _, _, zeta, sign in functions))
-        self.gaussians = _Gaussians(gaussians)
+        whole = [(*f[:4], f[4] if len(f) > 4 else cutoff) for f in functions]
+        gaussians = list(dict.fromkeys((eta, r_s, c) for eta, r_s, _, _, c in whole))
+        powers = list(dict.fromkeys((zeta, sign) for _, _, zeta, sign, _ in whole))
+        self.gaussians = _Gaussians(gaussians, cutoff)
         self.l_max = int(max(zeta for zeta, _ in powers))
         legendre = np.zeros((self.l_max + 1, len(powers)))
         for k, (zeta, sign) in enumerate(powers):
@@ -212,14 +272,14 @@ class _WideByMoments(DoubleBuffers):
             "mix", torch.from_numpy(legendre[degree] / (2 * degree + 1)[:, None]), persistent=False
         )
         self.register_buffer("forward_value", torch.from_numpy(legendre.sum(0)), persistent=False)
-        order = [gaussians.index((e, s)) * len(powers) + powers.index((z, g)) for e, s, z, g in functions]
+        order = [gaussians.index((e, s, c)) * len(powers) + powers.index((z, g)) for e, s, z, g, c in whole]
         self.register_buffer("order", torch.tensor(order), persistent=False)
 
     def forward(
         self, unit: Tensor, r: Tensor, c: Tensor, slot: Tensor, n: int, t: int
     ) -> tuple[Float[Tensor, "atoms elements gaussians lm"], Float[Tensor, "atoms elements gaussians"]]:
         """Σ_j g(r_ij) Y_lm(r̂_ij) and Σ_j g(r_ij)² over the neighbours of each element."""
-        g = self.gaussians(r) * c[:, None]
+        g = self.gaussians(r) * c
         y = spherical_harmonics(unit, self.l_max)
         per_pair = (g[:, :, None] * y[:, None, :]).flatten(1)
         moments = per_pair.new_zeros((n * t, per_pair.shape[1])).index_add(0, slot, per_pair)
@@ -237,14 +297,14 @@ class _WideByMoments(DoubleBuffers):
         return values.flatten(2)[..., self.order].flatten(1)
 
 
-class _Triplets(DoubleBuffers):
+class _Triplets(_Cutoffs):
     """Angular functions by the explicit sum over pairs of neighbours."""
 
-    def __init__(self, functions: Sequence[AngularFunction], *, narrow: bool) -> None:
-        super().__init__()
+    def __init__(self, functions: Sequence[AngularFunction], cutoff: float, *, narrow: bool) -> None:
+        super().__init__([f[4] if len(f) > 4 else cutoff for f in functions])
         self.n = len(functions)
         self.is_narrow = narrow
-        table = torch.tensor(functions, dtype=torch.float64).reshape(-1, 4)
+        table = torch.tensor([f[:4] for f in functions], dtype=torch.float64).reshape(-1, 4)
         for k, name in enumerate(("eta", "shift", "zeta", "sign")):
             self.register_buffer(name, table[:, k].clone())
 

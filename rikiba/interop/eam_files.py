@@ -12,6 +12,7 @@ import numpy as np
 
 from rikiba.core import elements as periodic_table
 
+from .foreign_file import ForeignFile
 from .mace_torch import Weights
 
 FUNCFL_FACTOR = 27.2 * 0.529
@@ -20,6 +21,20 @@ FUNCFL_FACTOR = 27.2 * 0.529
 
 class EamFileError(ValueError):
     """A file that is not an embedded-atom table, or is damaged."""
+
+
+def recognises(file: ForeignFile) -> bool:
+    """True for a file named `.eam`, `.eam.alloy`, `.eam.fs`, `.setfl` or `.funcfl`."""
+    return file.named(".eam", ".eam.alloy", ".eam.fs", ".setfl", ".funcfl")
+
+
+def read_file(*, path: Path) -> Weights:
+    """`read_eam` of one file.
+
+    Args:
+        path: the file.
+    """
+    return read_eam(path)
 
 
 def read_eam(path: str | Path | Sequence[str | Path], **options: Any) -> Weights:

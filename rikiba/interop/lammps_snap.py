@@ -15,6 +15,7 @@ from torch import Tensor
 from rikiba.core import elements as periodic_table
 from rikiba.potentials.snap import Snap
 
+from .foreign_file import ForeignFile
 from .mace_torch import Weights
 
 _DEFAULTS = {
@@ -29,6 +30,21 @@ _DEFAULTS = {
     "switchinnerflag": 0.0,
 }
 _NO_PHYSICS = ("chunksize", "parallelthresh")
+
+
+def recognises(file: ForeignFile) -> bool:
+    """True for a file named `.snapcoeff`."""
+    return file.named(".snapcoeff")
+
+
+def read_file(*, path: Path, parameters: Path | None = None) -> Weights:
+    """`load_lammps_snap`.
+
+    Args:
+        path: the `.snapcoeff` file.
+        parameters: its `.snapparam` file; the one of the same name beside it if not given.
+    """
+    return load_lammps_snap(path, path.with_suffix(".snapparam") if parameters is None else parameters)
 
 
 def load_lammps_snap(coefficients: str | Path, parameters: str | Path) -> Weights:

@@ -8,6 +8,7 @@ the activation (sampled there, integrated here). Read from the code of mace-torc
 from collections.abc import Mapping
 from itertools import permutations
 from math import pi
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,9 @@ from rikiba.core import elements as periodic_table
 from rikiba.nn.coupling import symmetric_couplings
 from rikiba.nn.equivariant import natural_paths
 from rikiba.nn.mlp import unit_variance_factor
+
+from .foreign_file import ForeignFile
+from .torch_files import load_restricted
 
 _SAMPLED_FACTOR = {"silu": 1.6791767923989418, "tanh": 1.5937334472592695}
 """e3nn's normalize2mom constants: one million normal deviates, seed 0."""
@@ -30,6 +34,37 @@ class Weights(NamedTuple):
     arguments: dict[str, Any]
     tensors: dict[str, Tensor]
     """For `load_state_dict(tensors, strict=True)`; float64."""
+
+
+def recognises(file: ForeignFile) -> bool:
+    """True for a saved `state_dict()` of mace-torch."""
+    return {"atomic_numbers", "num_interactions", "node_embedding.linear.weight"} <= set(file.state)
+
+
+def read_file(
+    *,
+    path: Path,
+    avg_num_neighbors: float,
+    activation: str = "silu",
+    envelope_after_network: bool = False,
+    first_residual: bool | None = None,
+) -> Weights:
+    """`read_mace_torch` of a `state_dict()` that torch saved.
+
+    Args:
+        path: the file.
+        avg_num_neighbors: the model's interactions[0].avg_num_neighbors.
+        activation: silu or tanh, in the last readout.
+        envelope_after_network: true for a model with apply_cutoff = False.
+        first_residual: needed with max_ell = 0 only.
+    """
+    return read_mace_torch(
+        load_restricted(path),
+        avg_num_neighbors=avg_num_neighbors,
+        activation=activation,
+        envelope_after_network=envelope_after_network,
+        first_residual=first_residual,
+    )
 
 
 def read_mace_torch(

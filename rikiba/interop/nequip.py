@@ -8,6 +8,7 @@ left out here. Read from the code of nequip 0.19.1 and e3nn 0.6.0.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import pi, sqrt
+from pathlib import Path as FilePath
 from typing import Any
 
 import torch
@@ -19,7 +20,9 @@ from rikiba.nn.irreps import Irrep, Irreps
 from rikiba.nn.mlp import unit_variance_factor
 from rikiba.potentials.nequip import NequIP, NequIPLayer
 
+from .foreign_file import ForeignFile
 from .mace_torch import Weights
+from .torch_files import load_restricted
 
 SAMPLED_FACTOR = {"silu": 1.6791767923989418, "tanh": 1.5937334472592695}
 """e3nn's normalize2mom constants: one million normal deviates, seed 0."""
@@ -55,6 +58,21 @@ _ONLY_DEFAULT = {
     "convnet_resnet": False,
     "convnet_nonlinearity_type": "gate",
 }
+
+
+def recognises(file: ForeignFile) -> bool:
+    """True for a saved `state_dict()` of a model of the nequip package."""
+    return any(".layer0_convnet." in name for name in file.state)
+
+
+def read_file(*, path: FilePath, settings: Mapping[str, Any]) -> Weights:
+    """`read_nequip` of a `state_dict()` that torch saved.
+
+    Args:
+        path: the file.
+        settings: the table of the model in its configuration (r_max, type_names, num_layers …).
+    """
+    return read_nequip(load_restricted(path), settings)
 
 
 def read_nequip(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Weights:
@@ -100,6 +118,44 @@ def cut(flat: Tensor, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
             "check num_features, l_max, parity and type names."
         )
     return [part.view(*shape) for part, shape in zip(flat.flatten().split(sizes), shapes, strict=True)]
+
+
+def without_prefix(state: Mapping[str, Tensor], ending: str) -> dict[str, Tensor]:
+    """The part of a state whose names share the prefix of the one name with this ending, float64.
+
+    Raises ValueError unless exactly one name has the ending.
+    """
+    found = [k for k in state if k.endswith(ending)]
+    if len(found) != 1:
+        raise ValueError(f"The state holds {len(found)} names that end in {ending}; one is needed.")
+    prefix = found[0].removesuffix(ending)
+    return {
+        k.removeprefix(prefix): v.detach().to(torch.float64) for k, v in state.items() if k.startswith(prefix)
+    }
+
+
+def order_of_types(symbols: Sequence[str]) -> Tensor:
+    """The order by atomic number; raises ValueError where several types are of one element."""
+    numbers = periodic_table.numbers_of(symbols)
+    if len(set(numbers.tolist())) != len(numbers):
+        raise ValueError(f"Several types are of one element: {list(symbols)}.")
+    return torch.argsort(numbers)
+
+
+def per_type(state: Mapping[str, Tensor], order: Tensor, name: str, default: float) -> Tensor:
+    """The scales or shifts of the types in our order; one number for all, or none, is repeated."""
+    found = state.get(f"per_type_energy_scale_shift.{name}")
+    if found is None or not found.numel():
+        found = torch.full((1,), default, dtype=torch.float64)
+    return found.flatten().expand(len(order))[order]
+
+
+def matrices(state: Mapping[str, Tensor], prefix: str, kind: str | None) -> list[Tensor]:
+    """Matrices of a perceptron in our normalisation: theirs have a gain of √2 behind every activation."""
+    names = sorted((k for k in state if k.startswith(prefix)), key=lambda k: (len(k), k))
+    gain = 1.0 if kind is None else sqrt(2.0)
+    factor = gain / unit_variance_factor(activation_name(kind))
+    return [state[name] * (factor if k else 1.0) for k, name in enumerate(names)]
 
 
 @dataclass
@@ -159,21 +215,9 @@ class _Reader:
 
     def __init__(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> None:
         self.settings = _checked(settings)
-        embedding = "type_embed.embed_module.weight"
-        found = [k for k in state if k.endswith(embedding)]
-        if len(found) != 1:
-            raise ValueError(f"The state holds {len(found)} names that end in {embedding}; one is needed.")
-        prefix = found[0].removesuffix(embedding)
-        self.state = {
-            k.removeprefix(prefix): v.detach().to(torch.float64)
-            for k, v in state.items()
-            if k.startswith(prefix)
-        }
+        self.state = without_prefix(state, "type_embed.embed_module.weight")
         self.symbols = [str(s) for s in self.settings["type_names"]]
-        numbers = periodic_table.numbers_of(self.symbols)
-        if len(set(numbers.tolist())) != len(numbers):
-            raise ValueError(f"Several types are of one element: {self.symbols}.")
-        self.order = torch.argsort(numbers)
+        self.order = order_of_types(self.symbols)
         features, l_max = self.settings["num_features"], self.settings["l_max"]
         self.channels = [features] * (l_max + 1) if isinstance(features, int) else list(features)
 
@@ -182,8 +226,8 @@ class _Reader:
         model = NequIP(**arguments)
         tensors = {
             "embedding": self.state["type_embed.embed_module.weight"][self.order],
-            "scale": self._per_type("scales", 1.0),
-            "shift.values": self._per_type("shifts", 0.0),
+            "scale": per_type(self.state, self.order, "scales", 1.0),
+            "shift.values": per_type(self.state, self.order, "shifts", 0.0),
             "atomic_energies.values": torch.zeros(len(self.symbols)),
         }
         if arguments["bessel_trainable"]:
@@ -194,7 +238,7 @@ class _Reader:
             assert isinstance(ours, NequIPLayer)
             tensors |= {f"layers.{t}.{k}": v for k, v in layer.into(ours, model.hidden[t]).items()}
         kind = self.settings["readout_mlp_nonlinearity"]
-        readout = self._mlp("per_atom_energy_readout.mlp_module.mlp.", kind)
+        readout = matrices(self.state, "per_atom_energy_readout.mlp_module.mlp.", kind)
         readout[0] = readout[0] * normalisation_ratio(Irrep(0, 1))
         tensors |= {f"readout.weights.{k}": w for k, w in enumerate(readout)}
         return Weights("NequIP", arguments, {k: v.to(torch.float64).contiguous() for k, v in tensors.items()})
@@ -204,7 +248,10 @@ class _Reader:
         neighbours = s["avg_num_neighbors"]
         depth, width = s["readout_mlp_hidden_layers_depth"], s["readout_mlp_hidden_layers_width"]
         kind = "embedding" if s["convnet_sc"] else "none"
-        by_symbol = {name: self._per_type(name, v).tolist() for name, v in (("scales", 1.0), ("shifts", 0.0))}
+        by_symbol = {
+            name: per_type(self.state, self.order, name, default).tolist()
+            for name, default in (("scales", 1.0), ("shifts", 0.0))
+        }
         elements = [self.symbols[int(k)] for k in self.order]
         return {
             "elements": elements,
@@ -219,7 +266,7 @@ class _Reader:
             "envelope_power": int(s["polynomial_cutoff_p"]),
             "radial_widths": [s["radial_mlp_width"]] * s["radial_mlp_depth"],
             "readout_widths": [self.channels[0] if width is None else width] * depth,
-            "readout_activation": _readout_activation(s["readout_mlp_nonlinearity"]),
+            "readout_activation": activation_name(s["readout_mlp_nonlinearity"]),
             "self_connection": kind,
             "first_self_connection": bool(s["learnable_shift"]),
             "avg_num_neighbors": dict(neighbours) if isinstance(neighbours, Mapping) else float(neighbours),
@@ -227,19 +274,6 @@ class _Reader:
             "shift": dict(zip(elements, by_symbol["shifts"], strict=True)),
             "zbl": s["pair_potential"] is not None,
         }
-
-    def _per_type(self, name: str, default: float) -> Tensor:
-        found = self.state.get(f"per_type_energy_scale_shift.{name}")
-        if found is None or not found.numel():
-            found = torch.full((1,), default, dtype=torch.float64)
-        return found.flatten().expand(len(self.symbols))[self.order]
-
-    def _mlp(self, prefix: str, kind: str | None) -> list[Tensor]:
-        """Matrices of a perceptron in our normalisation: theirs have a gain of √2 behind every activation."""
-        names = sorted((k for k in self.state if k.startswith(prefix)), key=lambda k: (len(k), k))
-        gain = 1.0 if kind is None else sqrt(2.0)
-        factor = gain / unit_variance_factor(_readout_activation(kind))
-        return [self.state[name] * (factor if k else 1.0) for k, name in enumerate(names)]
 
     def _layers(self, n_layers: int) -> list[TheirLayer]:
         """All layers with all their features, also those that we leave out."""
@@ -267,7 +301,7 @@ class _Reader:
         n_out = {ir: n for n, ir in made}
         n_out[Irrep(0, 1)] += sum(n for n, _ in gated)
         paths = their_paths([ir for _, ir in features], list(n_out), harmonics_of(self.settings["l_max"]))
-        *hidden, last = self._mlp(name + "edge_mlp.mlp.", "silu")
+        *hidden, last = matrices(self.state, name + "edge_mlp.mlp.", "silu")
         columns = last.split([channels[p.features] for p in paths], 1)
         by_output = [p for o in e3nn_order(list(n_out)) for p in paths if p.output == o]
         rows = cut(
@@ -290,7 +324,8 @@ class _Reader:
         )
 
 
-def _readout_activation(kind: str | None) -> str:
+def activation_name(kind: str | None) -> str:
+    """Ours for theirs, in which None is linear."""
     return "identity" if kind in (None, "None", "null") else str(kind)
 
 
@@ -306,13 +341,16 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("r_max", "type_names", "avg_num_neighbors"):
         if out[name] is None:
             raise ValueError(f"The settings of a nequip model must hold '{name}'.")
-    potential = out["pair_potential"]
-    if potential is not None:
-        kind, units = str(potential.get("_target_")), potential.get("units")
-        power = potential.get("polynomial_cutoff_p", 6)
-        if not kind.endswith(".ZBL") or units != "metal" or power != out["polynomial_cutoff_p"]:
-            raise ValueError(
-                f"The pair potential must be ZBL in units 'metal' with the model's own envelope power; "
-                f"it is {dict(potential)}."
-            )
+    if out["pair_potential"] is not None:
+        check_zbl(out["pair_potential"], out["polynomial_cutoff_p"])
     return out
+
+
+def check_zbl(potential: Mapping[str, Any], power: int) -> None:
+    """Raise ValueError unless a pair potential is ZBL in eV and Å behind an envelope of this power."""
+    kind, units = str(potential.get("_target_")), potential.get("units")
+    if not kind.endswith(".ZBL") or units != "metal" or potential.get("polynomial_cutoff_p", 6) != power:
+        raise ValueError(
+            f"The pair potential must be ZBL in units 'metal' with the model's own envelope power; "
+            f"it is {dict(potential)}."
+        )

@@ -8,6 +8,7 @@ the table of elements has rows only for those that the model was trained on. Rea
 import re
 from collections.abc import Mapping, Sequence
 from math import pi
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -15,7 +16,9 @@ from torch import Tensor
 
 from rikiba.core import elements as periodic_table
 
+from .foreign_file import ForeignFile
 from .mace_torch import Weights
+from .torch_files import load_restricted
 
 _KNOWN = (
     r"representation\.embedding\.weight",
@@ -29,6 +32,37 @@ _KNOWN = (
     r"output_modules\.\d+\.outnet\.\d+\.(weight|bias)",
     r"postprocessors\.\d+\.(mean|atomref)",
 )
+
+
+def recognises(file: ForeignFile) -> bool:
+    """True for a saved `state_dict()` of SchNetPack."""
+    return "representation.embedding.weight" in file.state
+
+
+def read_file(
+    *,
+    path: Path,
+    elements: Sequence[str],
+    readout_activation: Literal["silu", "shifted_softplus"] = "silu",
+    norm_epsilon: float = 1e-8,
+    energy_unit_eV: float = 1.0,
+) -> Weights:
+    """`read_schnetpack` of a `state_dict()` that torch saved.
+
+    Args:
+        path: the file.
+        elements: symbols of the elements that the model was trained on.
+        readout_activation: of the energy's output network.
+        norm_epsilon: of PaiNN.
+        energy_unit_eV: the model's unit of energy in eV.
+    """
+    return read_schnetpack(
+        load_restricted(path),
+        elements=elements,
+        readout_activation=readout_activation,
+        norm_epsilon=norm_epsilon,
+        energy_unit_eV=energy_unit_eV,
+    )
 
 
 def read_schnetpack(

@@ -20,8 +20,10 @@ from rikiba.nn.mlp import unit_variance_factor
 from rikiba.nn.so3 import clebsch_gordan
 from rikiba.potentials.nequip import NequIP, NequIPLayer
 
+from .foreign_file import ForeignFile
 from .mace_torch import Weights
 from .nequip import SAMPLED_FACTOR, TheirLayer, cut, e3nn_order, normalisation_ratio, their_paths
+from .torch_files import load_restricted
 
 _REQUIRED: dict[str, Any] = {
     "use_bias_in_linear": False,
@@ -33,6 +35,21 @@ _REQUIRED: dict[str, Any] = {
 """Settings that must have this value where they are given."""
 
 
+def recognises(file: ForeignFile) -> bool:
+    """True for a checkpoint of SevenNet."""
+    return isinstance(file.saved, Mapping) and {"config", "model_state_dict"} <= set(file.saved)
+
+
+def read_file(*, path: FilePath, modality: str | None = None) -> Weights:
+    """`load_sevennet`.
+
+    Args:
+        path: the file.
+        modality: which data set of a model of several.
+    """
+    return load_sevennet(path, modality=modality)
+
+
 def load_sevennet(path: str | FilePath, *, modality: str | None = None) -> Weights:
     """Read a checkpoint file (`.pth`) of SevenNet; of a model of several data sets, the part for `modality`.
 
@@ -40,7 +57,7 @@ def load_sevennet(path: str | FilePath, *, modality: str | None = None) -> Weigh
     strings and containers of these and runs nothing else. Raises ValueError for another kind of file and for
     what `NequIP` does not have; pickle.UnpicklingError for a file with other objects in it.
     """
-    found = _restricted_load(path)
+    found = load_restricted(path)
     if not isinstance(found, Mapping) or not {"config", "model_state_dict"} <= set(found):
         raise ValueError(f"'{path}' is not a SevenNet checkpoint: it has no config or model_state_dict.")
     return read_sevennet(found["model_state_dict"], found["config"], modality=modality)
@@ -55,18 +72,6 @@ def read_sevennet(
     activations than silu and tanh, biases for all data sets, layers of different shapes.
     """
     return _Reader(state, config, modality).weights()
-
-
-def _restricted_load(path: str | FilePath) -> Any:
-    import numpy as np
-
-    array = np.zeros(1)
-    reconstruct = array.__reduce__()[0]
-    kinds = [type(np.dtype(t)) for t in (np.float32, np.float64, np.int32, np.int64)]
-    allowed: list[Any] = [np.ndarray, np.dtype, *kinds]
-    allowed += [(reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
-    with torch.serialization.safe_globals(allowed):  # type: ignore[no-untyped-call]
-        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _present_name(name: str) -> str:

@@ -8,6 +8,7 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
+from .foreign_file import ForeignFile
 from .mace_torch import Weights
 
 _COLUMNS = {
@@ -27,6 +28,22 @@ _COLUMNS = {
 
 class ThreeBodyFileError(ValueError):
     """A file that does not hold entries of the expected potential."""
+
+
+def recognises(file: ForeignFile) -> bool:
+    """True for a file named `.sw`, `.tersoff` or `.tersoff.mod`."""
+    return file.named(".sw", ".tersoff", ".tersoff.mod")
+
+
+def read_file(*, path: Path, elements: Sequence[str] | Mapping[str, str] | None = None) -> Weights:
+    """`read_stillinger_weber` of a `.sw` file, `read_tersoff` of another.
+
+    Args:
+        path: the file.
+        elements: which elements to use, or element → name in the file; all that have an entry if not given.
+    """
+    reader = read_stillinger_weber if path.name.lower().endswith(".sw") else read_tersoff
+    return reader(path, elements)
 
 
 def read_stillinger_weber(

@@ -1,6 +1,7 @@
 """Compiled activations with their derivatives, sixteen numbers at a time.
 
-    silu(x) = x·σ(x),  shifted softplus(x) = ln(½eˣ + ½),  σ(x) = 1/(1 + e⁻ˣ)
+    silu(x) = x·σ(x),  shifted softplus(x) = ln(½eˣ + ½),  tanh(x),  σ(x) = 1/(1 + e⁻ˣ)
+    celu(x) = x for x ≥ 0, (e^{10x} − 1)/10 below
 
 Relative errors of e^−|x| and ln(1 + u) are a few units in the last place. NaN stays NaN.
 """
@@ -24,7 +25,7 @@ from .lanes import (
     wide,
 )
 
-SILU, SHIFTED_SOFTPLUS = 1, 2
+SILU, SHIFTED_SOFTPLUS, TANH, CELU = 1, 2, 3, 4
 
 _LOG2 = math.log(2.0)
 _LOG2_HIGH = math.floor(_LOG2 * 2.0**14) / 2.0**14
@@ -32,7 +33,7 @@ _LOG2_HIGH = math.floor(_LOG2 * 2.0**14) / 2.0**14
 
 
 @inlined
-def _exponential(x):  # type: ignore[no-untyped-def]
+def exponential(x):  # type: ignore[no-untyped-def]
     """eˣ for x ≤ 0; below −87 (−700 in float64) that of this value."""
     lowest = splat_as(x, -700.0 if wide(x) else -87.0)
     x = smaller(x, lowest, lowest, x)
@@ -93,8 +94,21 @@ def activate(z, at, n, activation, slope, slope_at):  # type: ignore[no-untyped-
     zero, one, minus = splat(real(0.0)), splat(real(1.0)), splat(real(-1.0))
     for k in range(0, n, LANES):
         x = load(z, at + k)
+        if activation == CELU:
+            u = exponential(multiply(splat(real(10.0)), smaller(x, zero, x, zero)))
+            tenth = splat(real(0.1))
+            store(z, at + k, smaller(x, zero, multiply(tenth, add(u, minus)), x))
+            store(slope, slope_at + k, smaller(x, zero, u, one))
+            continue
         negative = multiply(x, smaller(x, zero, one, minus))  # −|x|
-        u = _exponential(negative)
+        if activation == TANH:
+            u = exponential(add(negative, negative))
+            size = divide(add(one, multiply(minus, u)), add(one, u))
+            value = smaller(x, zero, multiply(minus, size), size)
+            store(z, at + k, value)
+            store(slope, slope_at + k, add(one, multiply(minus, multiply(value, value))))
+            continue
+        u = exponential(negative)
         share = divide(one, add(one, u))
         sigmoid = smaller(x, zero, multiply(u, share), share)
         if activation == SILU:

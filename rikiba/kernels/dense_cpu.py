@@ -47,6 +47,7 @@ class Network(NamedTuple):
     """Panels of their transposes."""
     biases: np.ndarray
     activation: int
+    """One of those of `activation_cpu`."""
 
 
 def network(

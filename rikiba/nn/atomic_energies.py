@@ -36,3 +36,13 @@ class AtomicEnergies(DoubleBuffers):
     def forward(self, types: Int[Tensor, "atoms"]) -> Float[Tensor, "atoms"]:
         """E0 of each atom, float64, eV."""
         return self.values[types]
+
+
+def by_element(value: float | Mapping[str, float], elements: Sequence[str]) -> dict[str, float]:
+    """One number for each symbol from a mapping or from one for all; ValueError where one is missing."""
+    if not isinstance(value, Mapping):
+        return {s: float(value) for s in elements}
+    missing = [s for s in elements if s not in value]
+    if missing:
+        raise ValueError(f"Values are given for {sorted(value)}; also needed: {missing}.")
+    return {s: float(value[s]) for s in elements}

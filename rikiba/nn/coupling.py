@@ -1,8 +1,8 @@
-"""Independent symmetric couplings of ν equal features A_lm to total degree L: the basis of ACE and MACE.
+"""Independent symmetric couplings of ν features A_lm to total degree L: the basis of ACE and MACE.
 
 A coupling is a polynomial B_M = Σ_k c_Mk Π_{a ∈ k} A_a over monomials k (sorted index tuples of length ν).
 Only linearly independent couplings are kept, orthonormal in a fixed order, so that the basis is the same on
-every machine.
+every machine. The features are those of one channel (MACE) or of several (ACE): a factor is (channel, l).
 """
 
 from dataclasses import dataclass
@@ -62,11 +62,12 @@ def symmetric_couplings(l_max: int, order: int, degree: int) -> SymmetricCouplin
     for ls in combinations_with_replacement(range(l_max + 1), order):
         if (sum(ls) - degree) % 2:
             continue
-        found = _multiset_basis(ls, degree)
+        factors = tuple((0, l) for l in ls)
+        found = _multiset_basis(factors, degree)
         if found.shape[2] == 0:
             continue
         used = np.flatnonzero(np.abs(found).max((0, 2)) > 1e-12)
-        monomials = _monomials(ls)
+        monomials = _monomials(factors)
         tuples += [monomials[k] for k in used]
         blocks.append(found[:, used])
     total = sum(b.shape[2] for b in blocks)
@@ -81,32 +82,63 @@ def symmetric_couplings(l_max: int, order: int, degree: int) -> SymmetricCouplin
 
 
 @lru_cache(maxsize=4096)
-def _monomials(ls: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Sorted index tuples whose entries have these (rising) degrees."""
+def channel_couplings(factors: tuple[tuple[int, int], ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Invariants of O(3) that are products of features of several channels, one of each factor (channel, l).
+
+    Equal factors are one feature, so its powers are symmetric. Returns (components [monomials, factors],
+    coefficients [monomials, couplings]): the place 0 … 2l of each factor's component in each monomial, and
+    B_η = Σ_k c_kη Π_t A_{factor t, component kt}, factors in rising order of (channel, l) whatever order
+    they are given in. Σl must be even for an invariant of inversion: otherwise there are none.
+    As many as the dimension of their space: Dusson et al., doi:10.1016/j.jcp.2022.110946.
+    """
+    factors = tuple(sorted(factors))
+    if not factors or sum(l for _, l in factors) % 2:
+        return np.zeros((0, len(factors)), np.int64), np.zeros((0, 0))
+    found = _multiset_basis(factors, 0)[0]
+    used = np.flatnonzero(np.abs(found).max(1, initial=0.0) > 1e-12)
+    first = np.array([channel * _CHANNEL + l * l for channel, l in factors])
+    monomials = np.array(_monomials(factors)).reshape(-1, len(factors))[used]
+    found = found[used]
+    found[np.abs(found) < 1e-13] = 0.0
+    return monomials - first, found
+
+
+_CHANNEL = 1 << 20
+"""Index of the component lm of channel c is c·_CHANNEL + lm."""
+
+
+def _components(factor: tuple[int, int]) -> range:
+    channel, l = factor
+    return range(channel * _CHANNEL + l * l, channel * _CHANNEL + (l + 1) ** 2)
+
+
+@lru_cache(maxsize=4096)
+def _monomials(factors: tuple[tuple[int, int], ...]) -> tuple[tuple[int, ...], ...]:
+    """Sorted index tuples whose entries belong to these (rising) factors (channel, l)."""
     out: list[tuple[int, ...]] = [()]
-    for l in sorted(set(ls)):
-        repeated = list(combinations_with_replacement(range(l * l, (l + 1) ** 2), ls.count(l)))
+    for factor in sorted(set(factors)):
+        repeated = list(combinations_with_replacement(_components(factor), factors.count(factor)))
         out = [left + right for left in out for right in repeated]
     return tuple(out)
 
 
 @lru_cache(maxsize=4096)
-def _multiset_basis(ls: tuple[int, ...], degree: int) -> np.ndarray:
-    """Orthonormal couplings [2L+1, monomials, η] of one multiset of rising degrees, any parity of Σl − L.
+def _multiset_basis(factors: tuple[tuple[int, int], ...], degree: int) -> np.ndarray:
+    """Orthonormal couplings [2L+1, monomials, η] of one multiset of rising factors, any parity of Σl − L.
 
-    Each comes from a coupling of all but the last degree: symmetrising (symmetric tensor) ⊗ A_l spans the
+    Each comes from a coupling of all but the last factor: symmetrising (symmetric tensor) ⊗ A_l spans the
     symmetric couplings.
     """
-    if len(ls) == 1:
+    *rest, (channel, last) = factors
+    if not rest:
         n = 2 * degree + 1
-        return np.eye(n)[:, :, None] if ls[0] == degree else np.zeros((n, 2 * ls[0] + 1, 0))
-    *rest, last = ls
+        return np.eye(n)[:, :, None] if last == degree else np.zeros((n, 2 * last + 1, 0))
     shorter = tuple(rest)
-    monomials = _monomials(ls)
+    monomials = _monomials(factors)
     position = {m: k for k, m in enumerate(monomials)}
     extended = np.array(
         [
-            [position[tuple(sorted((*m, a)))] for a in range(last * last, (last + 1) ** 2)]
+            [position[tuple(sorted((*m, a)))] for a in _components((channel, last))]
             for m in _monomials(shorter)
         ]
     )

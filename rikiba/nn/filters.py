@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from .cutoff import cosine, polynomial
 from .mlp import activation
-from .radial import Bessel, Gaussian
+from .radial import Bessel, ExpNormal, Gaussian, SmoothBessel
 from .radial_spline import RadialSpline, SplinePoints
 
-RadialBasis = Literal["gaussian", "bessel"]
+RadialBasis = Literal["gaussian", "bessel", "exp_normal", "smooth_bessel"]
 Envelope = Literal["polynomial", "cosine"]
 
 
@@ -28,7 +28,8 @@ class RadialFilters(nn.Module):
         n_layers: number of networks.
         widths: of every network: radial functions, hidden layers, filters.
         cutoff: Å.
-        basis: gaussian (equally spaced from 0 to the cutoff) or bessel (sin(nπr/r_c)/r).
+        basis: gaussian (equally spaced from 0 to the cutoff), bessel (sin(nπr/r_c)/r), exp_normal or
+            smooth_bessel, see `radial`.
         gamma: exponent of the Gaussians, Å⁻²; None takes 1/(2Δ²) from their spacing Δ.
         envelope: polynomial or cosine.
         envelope_power: of the polynomial.
@@ -87,14 +88,22 @@ class RadialFilters(nn.Module):
         return spline.table(self(spline.samples(r.device)), r.dtype), spline.points(r)
 
 
-def _basis(name: str, n: int, cutoff: float, gamma: float | None) -> Gaussian | Bessel:
+def _basis(
+    name: str, n: int, cutoff: float, gamma: float | None
+) -> Gaussian | Bessel | ExpNormal | SmoothBessel:
     if name == "gaussian":
         return Gaussian(n=n, cutoff=cutoff, gamma=gamma)
-    if name != "bessel":
-        raise ValueError(f"The radial basis is 'gaussian' or 'bessel'; given '{name}'.")
     if gamma is not None:
-        raise ValueError("gamma is the exponent of Gaussians; leave it out with Bessel functions.")
-    return Bessel(n=n, cutoff=cutoff, normalised=False)
+        raise ValueError(f"gamma is the exponent of Gaussians; leave it out with radial basis '{name}'.")
+    if name == "bessel":
+        return Bessel(n=n, cutoff=cutoff, normalised=False)
+    if name == "exp_normal":
+        return ExpNormal(n=n, cutoff=cutoff)
+    if name == "smooth_bessel":
+        return SmoothBessel(n=n, cutoff=cutoff)
+    raise ValueError(
+        f"The radial basis is 'gaussian', 'bessel', 'exp_normal' or 'smooth_bessel'; given '{name}'."
+    )
 
 
 def _glorot(n_layers: int, n_in: int, n_out: int) -> Float[Tensor, "layers n_in n_out"]:

@@ -18,7 +18,13 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mish": functional.mish,
     "softplus": functional.softplus,
     "relu": torch.relu,
-    "celu": lambda x: functional.celu(x, 0.1),
+    "celu": lambda x: _celu(x),
+    "gaussian": lambda x: torch.exp(-x * x),
+    "gaussian_half": lambda x: torch.exp(-0.5 * x * x),
+    "cosine": torch.cos,
+    "reversed_sigmoid": lambda x: torch.sigmoid(-x),
+    "exponential": lambda x: torch.exp(-x),
+    "harmonic": torch.square,
     "identity": lambda x: x,
 }
 
@@ -30,6 +36,11 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     if name not in ACTIVATIONS:
         raise ValueError(f"No activation '{name}'; there are shifted_softplus, {', '.join(ACTIVATIONS)}.")
     return ACTIVATIONS[name]
+
+
+def _celu(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    # torch's own rounds 1/α to float32 in its derivative, in float64 too
+    return torch.where(x > 0.0, x, 0.1 * torch.expm1(10.0 * x.clamp(max=0.0)))
 
 
 def shifted_softplus(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:

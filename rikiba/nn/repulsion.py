@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rikiba.core import units
+from rikiba.kernels.grouping import segment_sum
 
 _COEFFICIENTS = (0.1818, 0.5099, 0.2802, 0.02817)
 _EXPONENTS = (3.2, 0.9423, 0.4029, 0.2016)
@@ -94,3 +95,15 @@ def lammps_zbl_pair_energy(
     terms = ((0.18175, 3.1998), (0.50986, 0.94229), (0.28022, 0.4029), (0.02817, 0.20162))
     parts = [c * torch.exp(-e * x) for c, e in terms]
     return 14.399645 * zi * zj / r * (parts[0] + parts[1] + parts[2] + parts[3])
+
+
+def lammps_zbl_by_atom(
+    r: Float[Tensor, "pairs"],
+    i: Int[Tensor, "pairs"],
+    j: Int[Tensor, "pairs"],
+    numbers: Int[Tensor, "atoms"],
+    envelope: Float[Tensor, "pairs"],
+) -> Float[Tensor, "atoms"]:
+    """½ Σ_j V(r_ij) f_ij of each centre i, V of `lammps_zbl_pair_energy`, eV; pairs in both directions."""
+    v = lammps_zbl_pair_energy(r, numbers[i], numbers[j]) * envelope
+    return segment_sum(0.5 * v, i, len(numbers))

@@ -14,13 +14,13 @@ from rikiba.execution.processes import Job, run_jobs
 from rikiba.execution.progress import Progress
 from rikiba.potentials.base import Potential, seeded
 from rikiba.training.checkpoint import load_potential, read_metadata, save_potential
-from rikiba.training.least_squares import LeastSquares, LinearFit
+from rikiba.training.least_squares import LinearFit
 from rikiba.training.loop import Progress as TrainingProgress
 from rikiba.training.result import TrainingResult
 from rikiba.training.trainer import Trainer
 
 from .frames import Frames
-from .plan import Model, Plan
+from .plan import Fitter, Model, Plan
 
 
 @final
@@ -46,7 +46,7 @@ class MemberJob:
     name: str
     potential: Mapping[str, Any]
     computed: Mapping[str, Any]
-    trainer: Trainer | LeastSquares
+    trainer: Fitter
     training: Dataset
     validation: Dataset
     folder: Path
@@ -80,11 +80,8 @@ def train_member(job: MemberJob, progress: Progress) -> None:
         computed = dict(job.computed) | {"seed": job.seed}
         potential = tables.build(cls, job.potential, where=f"[model.{job.name}.potential]", computed=computed)
     job.folder.mkdir(parents=True, exist_ok=True)
-    result = (
-        _solve(job, potential, progress)
-        if isinstance(job.trainer, LeastSquares)
-        else _descend(job, potential, progress)
-    )
+    fit_it = _descend if isinstance(job.trainer, Trainer) else _solve
+    result = fit_it(job, potential, progress)
     level = ", ".join(job.training.levels_of_theory)
     save_potential(
         _file(job),
@@ -99,8 +96,8 @@ def train_member(job: MemberJob, progress: Progress) -> None:
 
 
 def _solve(job: MemberJob, potential: Potential, progress: Progress) -> LinearFit[Potential]:
-    """By least squares, at once."""
-    assert isinstance(job.trainer, LeastSquares)
+    """By linear algebra, at once."""
+    assert not isinstance(job.trainer, Trainer)
     progress(f"Fitting {job.label}", 0, 1)
     result = job.trainer.fit(potential, job.training, job.validation if len(job.validation) else None)
     progress(f"Fitting {job.label}", 1, 1)

@@ -11,8 +11,10 @@ from rikiba import config as tables
 from rikiba.active.explorers.base import Explorer
 from rikiba.config import ConfigError
 from rikiba.potentials.base import LinearPotential, Potential
+from rikiba.potentials.gap import Gap
 from rikiba.potentials.sum import Sum
 from rikiba.reference.base import Reference
+from rikiba.training.gaussian_process import SparseGaussianProcess
 from rikiba.training.least_squares import LeastSquares
 from rikiba.training.trainer import Trainer
 
@@ -29,9 +31,11 @@ TABLES = (
     "simulation",
     "published",
 )
-FITTERS: dict[str, type[Trainer] | type[LeastSquares]] = {
+Fitter = Trainer | LeastSquares | SparseGaussianProcess
+FITTERS: dict[str, type[Fitter]] = {
     "trainer": Trainer,
     "least_squares": LeastSquares,
+    "sparse_gaussian_process": SparseGaussianProcess,
 }
 """kind of [model.NAME.training] → class. Without one, what is linear in its coefficients is solved for."""
 
@@ -107,7 +111,7 @@ class Model:
 
     name: str
     potential: Mapping[str, Any]
-    trainer: Trainer | LeastSquares
+    trainer: Fitter
     members: int = 1
 
 
@@ -321,31 +325,31 @@ def _models(content: Mapping[str, Any]) -> tuple[Model, ...]:
         cls = tables.pick("potentials", table["potential"], where=f"[model.{name}.potential]")
         check_keys(cls, table["potential"], f"[model.{name}.potential]")
         trainer = _fitter(table, cls, where)
-        if members > 1 and isinstance(trainer, LeastSquares):
-            raise ConfigError(f"{where}: least squares have one answer; members must be 1, given {members}.")
+        if members > 1 and not isinstance(trainer, Trainer):
+            raise ConfigError(f"{where} is solved for, with one answer; members must be 1, given {members}.")
         models.append(Model(name=name, potential=table["potential"], trainer=trainer, members=members))
     return tuple(models)
 
 
-def _fitter(model: Mapping[str, Any], cls: type[Potential], where: str) -> Trainer | LeastSquares:
+def _fitter(model: Mapping[str, Any], cls: type[Potential], where: str) -> Fitter:
     """How the model learns: what [model.NAME.training] names, or what suits the potential."""
     table = model.get("training", {})
     kind = table.get("kind") if isinstance(table, Mapping) else None
     if kind is None:
-        kind = "least_squares" if _is_linear(cls, model["potential"]) else "trainer"
+        linear = _linear_term(cls, model["potential"])
+        regression = "least_squares" if linear is not Gap else "sparse_gaussian_process"
+        kind = "trainer" if linear is None else regression
     elif kind not in FITTERS:
         raise ConfigError(f"{where[:-1]}.training] kind is {' or '.join(FITTERS)}; given {kind!r}.")
-    fitter: Trainer | LeastSquares = tables.build(FITTERS[kind], table, where=f"{where[:-1]}.training]")
+    fitter: Fitter = tables.build(FITTERS[kind], table, where=f"{where[:-1]}.training]")
     return fitter
 
 
-def _is_linear(cls: type[Potential], table: Mapping[str, Any]) -> bool:
-    """Linear in its coefficients, or a sum with such a term and otherwise classical ones."""
-    if not issubclass(cls, Sum):
-        return issubclass(cls, LinearPotential)
-    kinds = [tables.pick("potentials", t) for t in table.get("terms", ())]
+def _linear_term(cls: type[Potential], table: Mapping[str, Any]) -> type[Potential] | None:
+    """The class that is linear in its coefficients: this one, or that of a sum's one term that learns."""
+    kinds = [tables.pick("potentials", t) for t in table.get("terms", ())] if issubclass(cls, Sum) else [cls]
     learned = [k for k in kinds if k.learned]
-    return len(learned) == 1 and issubclass(learned[0], LinearPotential)
+    return learned[0] if len(learned) == 1 and issubclass(learned[0], LinearPotential) else None
 
 
 def check_keys(cls: Any, table: Mapping[str, Any], where: str) -> None:

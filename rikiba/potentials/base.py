@@ -8,7 +8,7 @@ depends on positions or cell directly (reciprocal space, global charges) says `u
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -62,6 +62,26 @@ class DifferentiableProgram(Program, Protocol):
         along: Float[Tensor, "pairs 3"],
     ) -> dict[str, Tensor]:
         """Gradient of Σ_a of_energies_a E_a + Σ_p along_p·∂E/∂r_p by parameter name, float64."""
+        ...
+
+
+@runtime_checkable
+class EnsembleProgram(Program, Protocol):
+    """A program that also gives the spread of its members."""
+
+    def with_spread(
+        self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]
+    ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "pairs 3"], Results | None]:
+        """(energies per atom in eV, ∂E/∂r_ij in eV/Å, spread), float64."""
+        ...
+
+
+@runtime_checkable
+class TellingProgram(Program, Protocol):
+    """A program that also finds other quantities than energies."""
+
+    def further(self) -> Mapping[str, Tensor]:
+        """Fields of `Results` that the last call found (charges, magmoms …)."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What the programs of SchNet and PaiNN share: filters as tables, pairs by centre, dense networks."""
+"""What programs of SchNet, PaiNN and TensorNet share: filters as tables, pairs by centre, dense networks."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -19,16 +19,17 @@ from rikiba.kernels.dense_cpu import PANEL, Network, at_cache_line, network, pan
 from rikiba.nn.mlp import MLP
 from rikiba.nn.tabulation import spline_table, value_and_slope
 
-from .base import Potential
+from .base import Potential, Program
 
 if TYPE_CHECKING:
     from .painn import PaiNN
     from .schnet import SchNet
+    from .tensornet import TensorNet
 
 SHORTEST = 0.2
 """Where tables start, Å."""
 _MOST_INTERVALS = 4096
-_EXACT = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+EXACT = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
 """Spline weights that read value and slope from two consecutive rows."""
 _ACTIVATIONS = {"silu": SILU, "shifted_softplus": SHIFTED_SOFTPLUS}
 
@@ -93,7 +94,7 @@ class Grouped(NamedTuple):
 
 
 class CompiledFilters(ABC):
-    """A snapshot of a SchNet or PaiNN as a program of compiled kernels; see `Program`.
+    """A snapshot of a SchNet, PaiNN or TensorNet as a program of compiled kernels; see `Program`.
 
     Not to be called by several threads at once: its arrays are reused from call to call.
     """
@@ -101,7 +102,9 @@ class CompiledFilters(ABC):
     _directions = False
     """Whether directions are read."""
 
-    def __init__(self, potential: Union["SchNet", "PaiNN"], *, tabulate: bool, tolerance: float) -> None:
+    def __init__(
+        self, potential: Union["SchNet", "PaiNN", "TensorNet"], *, tabulate: bool, tolerance: float
+    ) -> None:
         self._exact = copy.deepcopy(potential).requires_grad_(False)
         self.dtype = potential.dtype
         self._real: type[np.floating] = np.float32 if self.dtype == torch.float32 else np.float64
@@ -118,7 +121,7 @@ class CompiledFilters(ABC):
         intervals = 64
         while self.tabulate:
             intervals = self._make_tables(intervals)
-            error, allowed = self._worst_force()
+            error, allowed = worst_force(self, self._exact, self.tolerance)
             if error <= allowed:
                 break
             if intervals > _MOST_INTERVALS:
@@ -225,7 +228,7 @@ class CompiledFilters(ABC):
             geometry.spline_rows(r, kind, self._from, self._spacing, 0.0, self._rows, row, weights)
         else:
             table = self._exact_table(torch.from_numpy(r).to(self.dtype))
-            row, weights = 2 * np.arange(n), np.tile(np.array(_EXACT, self._real), (n, 1))
+            row, weights = 2 * np.arange(n), np.tile(np.array(EXACT, self._real), (n, 1))
         unit_slope = np.zeros(3 * n if self._directions else 0)
         return Grouped(
             start, sender, parent, unit, r, row, weights.reshape(-1), table, np.zeros(n), unit_slope
@@ -239,20 +242,24 @@ class CompiledFilters(ABC):
         table[0 : 2 * len(r) : 2], table[1 : 2 * len(r) : 2] = value, slope
         return self._by_layer(table)
 
-    def _worst_force(self) -> tuple[float, float]:
-        """Largest error of a force of trial structures, eV/Å, and what is allowed."""
-        double = copy.deepcopy(self._exact).double()
-        error = rounding = 0.0
-        for seed in range(3):
-            system = trial(self._exact.elements, self._exact.cutoff, seed)
-            pairs = find_pairs(system, self._exact.cutoff)
-            vectors = pairs.vectors(system)
-            right = _forces(differentiated(double, system, pairs, vectors)[1], pairs)
-            own = _forces(differentiated(self._exact, system, pairs, vectors)[1], pairs)
-            found = _forces(self(system, pairs, vectors)[1], pairs)
-            error = max(error, float((found - right).abs().max()))
-            rounding = max(rounding, float((own - right).abs().max()))
-        return error, max(self.tolerance, 2.0 * rounding)
+
+def worst_force(program: Program, exact: Potential, tolerance: float) -> tuple[float, float]:
+    """Largest error of a force of trial structures, eV/Å, and what is allowed.
+
+    Allowed is the tolerance or, where that is larger, twice the rounding of the potential itself.
+    """
+    double = copy.deepcopy(exact).double()
+    error = rounding = 0.0
+    for seed in range(3):
+        system = trial(exact.elements, exact.cutoff, seed)
+        pairs = find_pairs(system, exact.cutoff)
+        vectors = pairs.vectors(system)
+        right = forces_of(differentiated(double, system, pairs, vectors)[1], pairs)
+        own = forces_of(differentiated(exact, system, pairs, vectors)[1], pairs)
+        found = forces_of(program(system, pairs, vectors)[1], pairs)
+        error = max(error, float((found - right).abs().max()))
+        rounding = max(rounding, float((own - right).abs().max()))
+    return error, max(tolerance, 2.0 * rounding)
 
 
 def differentiated(
@@ -279,6 +286,7 @@ def trial(elements: Sequence[str], cutoff: float, seed: int) -> System:
     return System.from_ase(Atoms(rng.choice(list(elements), 12), np.array(sites)))
 
 
-def _forces(gradient: Tensor, pairs: Pairs) -> Tensor:
+def forces_of(gradient: Tensor, pairs: Pairs) -> Tensor:
+    """Forces from ∂E/∂r_ij."""
     out = gradient.new_zeros((pairs.n_atoms, 3))
     return out.index_add(0, pairs.i, gradient).index_add(0, pairs.j, gradient, alpha=-1)

@@ -16,8 +16,8 @@ from rikiba.core import elements as periodic_table
 from rikiba.core.pairs import Pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
-from rikiba.kernels.grouping import TypeGroups, group_by_type, segment_sum
-from rikiba.nn.atomic_energies import AtomicEnergies
+from rikiba.kernels.grouping import TypeGroups, group_by_type
+from rikiba.nn.atomic_energies import AtomicEnergies, by_element
 from rikiba.nn.cutoff import polynomial, xplor
 from rikiba.nn.double_buffers import DoubleBuffers
 from rikiba.nn.irrep_layers import (
@@ -32,7 +32,7 @@ from rikiba.nn.irreps import Irrep, Irreps
 from rikiba.nn.mlp import NormalisedMLP, activation, unit_variance_factor
 from rikiba.nn.radial import Bessel
 from rikiba.nn.radial_spline import RadialSpline, SplinePoints
-from rikiba.nn.repulsion import lammps_zbl_pair_energy
+from rikiba.nn.repulsion import lammps_zbl_by_atom
 from rikiba.nn.so3 import spherical_harmonics
 
 from .base import Potential, Program, check_positive, seeded, tabulated_program
@@ -162,7 +162,7 @@ class NequIP(DoubleBuffers, Potential):
         n_embedding = widths[0] if embedding_channels is None else embedding_channels
         check_positive(embedding_channels=n_embedding)
         self.atomic_energies = AtomicEnergies(self.elements, atomic_energies)
-        self.shift = AtomicEnergies(self.elements, _by_element(shift, self.elements))
+        self.shift = AtomicEnergies(self.elements, by_element(shift, self.elements))
         self._register_values(scale, avg_num_neighbors)
         self.radial_basis = Bessel(n=n_bessel, cutoff=cutoff, trainable=bessel_trainable, normalised=False)
         harmonics = harmonics_of(l_max, inversion=parity != "ignored")
@@ -209,12 +209,12 @@ class NequIP(DoubleBuffers, Potential):
     def _register_values(
         self, scale: float | Mapping[str, float], avg_num_neighbors: float | Mapping[str, float]
     ) -> None:
-        scales = _by_element(scale, self.elements)
+        scales = by_element(scale, self.elements)
         values = torch.tensor([scales[s] for s in self.elements], dtype=torch.float64)
         self.register_buffer("scale", values)
         counts = [avg_num_neighbors]
         if isinstance(avg_num_neighbors, Mapping):
-            found = _by_element(avg_num_neighbors, self.elements)
+            found = by_element(avg_num_neighbors, self.elements)
             counts = [found[s] for s in self.elements]
         for n in counts:
             check_positive(avg_num_neighbors=n)  # type: ignore[arg-type]
@@ -246,7 +246,9 @@ class NequIP(DoubleBuffers, Potential):
         interaction = self.readout(h[0][:, 0]).squeeze(-1).to(torch.float64)
         energies = self.atomic_energies(types) + self.shift(types) + self.scale.double()[types] * interaction
         if self.zbl:
-            energies = energies + self._repulsion(pairs, types, r).to(torch.float64)
+            envelope = polynomial(r / self.cutoff, self.envelope_power)
+            repulsion = lammps_zbl_by_atom(r, pairs.i, pairs.j, self._numbers[types], envelope)
+            energies = energies + repulsion.to(torch.float64)
         return Results(energies=energies)
 
     def program(self, *, tabulate: bool | None = None, tolerance: float = 1e-5) -> Program | None:
@@ -286,12 +288,6 @@ class NequIP(DoubleBuffers, Potential):
         radial = self.radial_basis(at) * ((2.0 / self.cutoff) * envelope)[:, None]
         directions = vectors if self.solid_harmonics else vectors / r[:, None]
         return _Edges(pairs, radial, spline, points, spherical_harmonics(directions, self.l_max))
-
-    def _repulsion(self, pairs: Pairs, types: Tensor, r: Tensor) -> Float[Tensor, "atoms"]:
-        numbers = self._numbers[types]
-        v = lammps_zbl_pair_energy(r, numbers[pairs.i], numbers[pairs.j])
-        v = v * polynomial(r / self.cutoff, self.envelope_power)
-        return segment_sum(0.5 * v, pairs.i, len(types))
 
     @classmethod
     def examples(cls) -> "list[NequIP]":
@@ -426,12 +422,3 @@ def _hidden_irreps(channels: Sequence[int], parity: Parity, n_layers: int) -> li
         natural = 1 if parity == "ignored" else (-1) ** l
         terms += [(n, Irrep(l, p)) for p in ((natural, -natural) if parity == "both" else (natural,))]
     return [Irreps(tuple(terms))] * (n_layers - 1) + [_scalars(channels[0])]
-
-
-def _by_element(value: float | Mapping[str, float], elements: Sequence[str]) -> dict[str, float]:
-    if not isinstance(value, Mapping):
-        return {s: float(value) for s in elements}
-    missing = [s for s in elements if s not in value]
-    if missing:
-        raise ValueError(f"Values are given for {sorted(value)}; also needed: {missing}.")
-    return {s: float(value[s]) for s in elements}

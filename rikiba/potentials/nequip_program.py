@@ -3,7 +3,7 @@
 import copy
 from itertools import pairwise
 from math import exp
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from .nequip_weights import OFFSET, Radial, Tables, layers_of, tables_of
 from .nequip_workspace import Chunk, LayerSpace, layer_spaces
 
 if TYPE_CHECKING:
+    from .allegro import Allegro
     from .nequip import NequIP
 
 _CLOSE = 1e-6
@@ -81,16 +82,17 @@ class CompiledNequIP(CompiledNetwork):
         run = _Run(self, self._spaces[1], pairs, energies)
         run.sweep()
         if self.model.zbl:
-            self._repel(pairs, energies)
+            repel(self.model, pairs, energies)
 
-    def _repel(self, p: Grouped, energies: np.ndarray) -> None:
-        m, form = self.model, LAMMPS_ZBL
-        reach = np.full(len(m.elements), 0.5 * m.cutoff)
-        # the kernel's lengths and charges are those of MACE's form
-        ends.repulsion(
-            p.start, p.sender, p.types, p.r, m._numbers.numpy(), reach, form.prefactor, form.exponent,
-            np.array(form.screening), m.envelope_power, 14.399645 / 14.3996, energies, p.slope,
-        )  # fmt: skip
+
+def repel(m: Union["NequIP", "Allegro"], p: Grouped, energies: np.ndarray) -> None:
+    """Add the nuclear repulsion to energies and slopes."""
+    form, reach = LAMMPS_ZBL, np.full(len(m.elements), 0.5 * m.cutoff)
+    # the kernel's lengths and charges are those of MACE's form
+    ends.repulsion(
+        p.start, p.sender, p.types, p.r, m._numbers.numpy(), reach, form.prefactor, form.exponent,
+        np.array(form.screening), m.envelope_power, 14.399645 / 14.3996, energies, p.slope,
+    )  # fmt: skip
 
 
 class _Run:

@@ -127,16 +127,16 @@ def _check_program(p: Potential, frames: list[Atoms]) -> None:
 
 
 def _check_training(p: Potential, frames: list[Atoms]) -> None:
-    """A loss on energies and forces gives every trainable parameter a finite gradient."""
+    """A loss on all that is predicted gives every trainable parameter a finite gradient."""
     parameters = {n: q for n, q in p.named_parameters() if q.requires_grad}
     if not parameters or not p.learned:
         return
     name, system = type(p).__name__, System.from_ase(frames)
     results = evaluate(p, system, find_pairs(system, p.cutoff), create_graph=True)
-    loss = (results.need("energy") ** 2).sum() + (results.need("forces") ** 2).sum()
+    loss = sum((getattr(results, q.name) ** 2).sum() for q in results.present() if q.name != "energies")
     gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     for key, g in zip(parameters, gradients, strict=True):
-        assert g is not None, f"{name}: parameter '{key}' has no influence on energies and forces."
+        assert g is not None, f"{name}: parameter '{key}' has no influence on the results."
         assert bool(g.isfinite().all()), f"{name}: the gradient of '{key}' is not finite."
 
 

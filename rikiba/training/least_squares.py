@@ -153,7 +153,7 @@ class LeastSquares:
         system = Rows(len(prior), keep_square=self.solver == "normal")
         factors = _factors(self.loss(), training)
         for batch in batches:
-            a, b = _rows(potential, batch, factors)
+            a, b = weighted_rows(potential, batch, factors)
             # in z = prior·c the regulariser is λ|z|² and the smallest norm is the smallest regulariser
             system.add(a / prior, b)
         return system, prior
@@ -185,7 +185,7 @@ class LeastSquares:
             regularised = float(np.sum(found.strength[used] * solution[used] ** 2))
         with torch.no_grad():
             linear.coefficients.copy_(torch.from_numpy(solution / unit))
-        notes = _rank_notes(rank, len(prior), system.rows)
+        notes = rank_notes(rank, len(prior), system.rows)
         tested = training if validation is None else validation
         checks = Loader(tested, batch_size=self.batch_size, cutoff=potential.cutoff, shuffle=False)
         _, _, errors = validate(potential, checks.batches(0), self.loss(), Processes(), potential.program())
@@ -266,6 +266,8 @@ class Rows:
             return vectors[:, kept] @ projected, *_rank(singular, kept)
         self._fold()
         left, right = self.factor[:, :n], self.factor[:, n]
+        if ridge and len(left) < n:
+            return _wide_ridge(left, right, ridge)
         if ridge:
             left, right = np.concatenate([left, math.sqrt(ridge) * np.eye(n)]), np.append(right, np.zeros(n))
         u, singular, vt = np.linalg.svd(left, full_matrices=False)
@@ -281,12 +283,20 @@ class Rows:
         return float(np.sum((self.factor @ extended) ** 2))
 
 
+def _wide_ridge(left: np.ndarray, right: np.ndarray, ridge: float) -> tuple[np.ndarray, int, float]:
+    """The same for fewer rows than columns, where a ridge determines what the rows do not."""
+    u, singular, vt = np.linalg.svd(left, full_matrices=False)
+    sizes = np.sqrt(np.append(singular, 0.0) ** 2 + ridge)
+    solution = vt.T @ (singular / sizes[:-1] ** 2 * (u.T @ right))
+    return solution, left.shape[1], float(sizes.max() / sizes.min())
+
+
 def _rank(singular: np.ndarray, kept: np.ndarray) -> tuple[int, float]:
     used = singular[kept]
     return int(kept.sum()), float(used.max() / used.min()) if len(used) else math.inf
 
 
-def _rank_notes(rank: int, columns: int, rows: int) -> tuple[str, ...]:
+def rank_notes(rank: int, columns: int, rows: int) -> tuple[str, ...]:
     if rank == columns:
         return ()
     text = (
@@ -336,7 +346,7 @@ def _factors(loss: Loss, dataset: Dataset) -> dict[str, float]:
     return out
 
 
-def _rows(
+def weighted_rows(
     potential: LinearPotential, batch: Batch, factors: dict[str, float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weighted rows and right-hand sides of the labels present in a batch."""

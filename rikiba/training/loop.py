@@ -80,8 +80,8 @@ class Loop:
                 and fraction >= trainer.stage_two_start
             ):
                 state.enter_stage_two()
-            loss = trainer.loss_of_stage(state.stage)
             rate = trainer.rate(state.stage, fraction, state.losses)
+            loss = trainer.minimised(state.stage, rate)
             reason = self._epoch(loss, rate)
             if reason:
                 # mid-epoch: a resumed run goes on from this very step; the result takes what there is
@@ -128,6 +128,8 @@ class Loop:
             **{f"train_{t}": float(v) for t, v in zip(TERMS, terms, strict=True)},
         }
         due = state.batch or state.epoch % trainer.validation_interval_epochs == 0
+        # validated by the weights of the stage, so that losses of all its epochs compare
+        loss = trainer.loss_of_stage(state.stage)
         row |= self._validation(loss, epoch, bool(due or state.epoch == trainer.max_epochs))
         state.seconds = row["seconds"] = time.monotonic() - self.began
         state.history.append(row)

@@ -19,6 +19,7 @@ from .distributed import Processes
 from .interruption import Interruption
 from .loop import STATE_FILE, Callback, Loop
 from .loss import TERMS, Loss
+from .prefactors import tied
 from .result import TrainingResult
 from .schedules import Kind
 from .schedules import schedule as make_schedule
@@ -56,6 +57,10 @@ class Trainer:
         plateau_patience_epochs: epochs without a record before that
         schedule_follows: 'epochs', or 'time' where max_seconds is to end the run (then not reproducible)
         warmup_steps: steps of linear rise of the learning rate
+        start_energy_weight: energy weight at the start, which goes over to energy_weight as the learning rate
+            falls, p + (p_start − p)·rate/learning_rate; none has energy_weight throughout. Stage one only
+        start_forces_weight: forces weight at the start, likewise
+        start_stress_weight: stress weight at the start, likewise
         stage_two_start: fraction of the training after which the stage-two weights hold; none has one stage
         stage_two_energy_weight: energy weight of stage two; none leaves it
         stage_two_forces_weight: forces weight of stage two; none leaves it
@@ -93,6 +98,9 @@ class Trainer:
     plateau_patience_epochs: int = 50
     schedule_follows: Literal["epochs", "time"] = "epochs"
     warmup_steps: int = 0
+    start_energy_weight: float | None = None
+    start_forces_weight: float | None = None
+    start_stress_weight: float | None = None
     stage_two_start: float | None = None
     stage_two_energy_weight: float | None = 1000.0
     stage_two_forces_weight: float | None = None
@@ -181,6 +189,14 @@ class Trainer:
         later = getattr(self, f"stage_two_{term}_weight")
         return getattr(self, f"{term}_weight") if stage == 1 or later is None else later
 
+    def minimised(self, stage: int, rate: float) -> Loss:
+        """The loss of an epoch: that of the stage, with weights tied to the learning rate where they are."""
+        loss = self.loss_of_stage(stage)
+        return loss if stage == 2 else tied(loss, self._start_weights(), rate / self.learning_rate)
+
+    def _start_weights(self) -> tuple[float | None, ...]:
+        return tuple(getattr(self, f"start_{term}_weight") for term in TERMS)
+
     def rate(self, stage: int, fraction: float, losses: Sequence[float]) -> float:
         """Learning rate of an epoch, before warm-up."""
         if stage == 2 and self.stage_two_learning_rate is not None:
@@ -251,6 +267,7 @@ class Trainer:
         for term in TERMS:
             stages = (1,) if self.stage_two_start is None else (1, 2)
             weights = [self._weight(term, stage) for stage in stages]
+            weights.append(getattr(self, f"start_{term}_weight") or 0.0)
             for name, data in sets:
                 found = labels[name][term]
                 if max(weights) > 0 and found == 0:
@@ -308,3 +325,4 @@ def _check(t: Trainer) -> None:
         raise ValueError(f"weight_decay must be at least 0; given {t.weight_decay}.")
     # the parts check the rest
     t.loss_of_stage(1), t.loss_of_stage(2), t.rate(1, 0.0, ()), Average((), t.ema_decay)
+    t.minimised(1, t.learning_rate)

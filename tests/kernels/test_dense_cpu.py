@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu, softplus
 
-from rikiba.kernels.activation_cpu import SHIFTED_SOFTPLUS, SILU, activate
+from rikiba.kernels.activation_cpu import SHIFTED_SOFTPLUS, SILU, TANH, activate
 from rikiba.kernels.dense_cpu import Network, at_cache_line, dense, network, network_forward, network_reverse
 from rikiba.kernels.dense_cpu import panels as panels_of
 
@@ -19,7 +19,8 @@ def shifted(x: Tensor) -> Tensor:
     return softplus(x) - float(np.log(2.0))
 
 
-FUNCTIONS = {SILU: silu, SHIFTED_SOFTPLUS: shifted}
+FUNCTIONS = {SILU: silu, SHIFTED_SOFTPLUS: shifted, TANH: torch.tanh}
+FAR = {SILU: (0.0, 1000.0), SHIFTED_SOFTPLUS: (-np.log(2.0), 1000.0), TANH: (-1.0, 1.0)}
 
 
 @pytest.mark.parametrize(("real", "tolerance"), REALS)
@@ -56,7 +57,7 @@ def test_panels_refuse_widths_between() -> None:
 
 
 @pytest.mark.parametrize(("real", "tolerance"), [(np.float32, 2e-6), (np.float64, 1e-14)])
-@pytest.mark.parametrize("kind", [SILU, SHIFTED_SOFTPLUS])
+@pytest.mark.parametrize("kind", [SILU, SHIFTED_SOFTPLUS, TANH])
 def test_activations_and_their_slopes(real: type, tolerance: float, kind: int) -> None:
     x = np.concatenate([np.linspace(-30.0, 30.0, 1600), [0.0, -0.0, 1e-8, -1e-8, 80.0, -80.0] + [1.0] * 10])
     x = x.astype(real)
@@ -70,9 +71,9 @@ def test_activations_and_their_slopes(real: type, tolerance: float, kind: int) -
     assert np.abs(s - slope.numpy()).max() < tolerance
     far = np.array([-1000.0, 1000.0, np.nan, *[0.0] * 13], real)
     activate(far, 0, 16, kind, s, 0)
-    assert abs(far[0] + (0.0 if kind == SILU else np.log(2.0))) < 1e-6 and abs(far[1] - 1000.0) < 1.0
+    assert abs(far[0] - FAR[kind][0]) < 1e-6 and abs(far[1] - FAR[kind][1]) < 1e-3 * FAR[kind][1]
     assert np.isnan(far[2]) and np.isfinite(far[3:]).all()
-    assert abs(s[0]) < 1e-6 and abs(s[1] - 1.0) < 1e-6 and np.isnan(s[2])
+    assert abs(s[0]) < 1e-6 and abs(s[1] - float(kind != TANH)) < 1e-6 and np.isnan(s[2])
 
 
 def random_networks(real: type, kind: int) -> tuple[Network, list[list[np.ndarray]], list[list[np.ndarray]]]:

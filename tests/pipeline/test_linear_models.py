@@ -39,6 +39,21 @@ stress_weight = 10.0
 """
 
 
+GAP = """
+[model.gap.potential]
+kind = "gap"
+[[model.gap.potential.terms]]
+kind = "soap"
+cutoff = 5.0
+n_max = 6
+l_max = 4
+n_sparse = 60
+[model.gap.training]
+energy_sigma = 0.002
+virial_sigma = "none"
+"""
+
+
 def changed(text: str, *settings: str) -> dict:
     return tables.apply_settings(tomllib.loads(text), list(settings))
 
@@ -46,10 +61,13 @@ def changed(text: str, *settings: str) -> dict:
 def test_a_run_solves_what_is_linear(tmp_path: Path) -> None:
     file = tmp_path / "job.toml"
     file.write_text(TEXT)
-    records = run_pipeline(changed(TEXT), out=tmp_path / "run", source=file)
+    records = run_pipeline(changed(TEXT + GAP), out=tmp_path / "run", source=file)
     found = {r.name: r for r in records}
     # SNAP with 2J = 4 leaves about 0.2 eV/Å on this set; predicting nothing leaves 0.5 and more
     assert 0 < found["errors_snap"]["forces_mae_meV_per_A"] < 300
+    assert (
+        0 < found["errors_gap"]["forces_mae_meV_per_A"] < 300 and found["training_gap"]["coefficients"] == 60
+    )
     assert found["training_snap"]["rank"] == found["training_snap"]["coefficients"] == 15
     saved = load_potential(tmp_path / "run" / "models" / "snap" / "potential.npz")
     assert float(saved.terms[1].coefficients.detach().abs().max()) > 1e-3
@@ -66,7 +84,7 @@ def test_the_file_decides_how_a_model_learns() -> None:
     assert isinstance(Plan.of(changed(other), ROOT).models[0].trainer, Trainer)
     with pytest.raises(ConfigError, match=r"\[model.snap.training\].*'max_epochs'.*LeastSquares"):
         fitter("model.snap.training.max_epochs=3")
-    with pytest.raises(ConfigError, match="trainer or least_squares"):
+    with pytest.raises(ConfigError, match="trainer or least_squares or sparse_gaussian_process"):
         fitter('model.snap.training.kind="adam"')
     with pytest.raises(ConfigError, match="members must be 1"):
         fitter("model.snap.members=3")

@@ -1,4 +1,4 @@
-"""Structures and measurements that the tests of message-passing potentials share."""
+"""Structures and measurements that the tests of potentials share."""
 
 from typing import TypeVar
 
@@ -22,6 +22,22 @@ MORSE = Morse(
     distance={"Si-Si": 2.3, "O-Si": 1.7, "O-O": 1.9},
     cutoff=4.0,
 )
+
+
+def structures(seed: int) -> System:
+    """Triclinic cells smaller than the cutoff, a slab, a molecule, an isolated atom; 28 atoms."""
+    rng = np.random.default_rng(seed)
+    out = [Atoms("Si"), Atoms("OSi", [[0, 0, 0], [9.0, 0, 0]])]
+    for n, pbc in ((3, True), (5, (True, True, False)), (17, False)):
+        cell = np.diag([3.5, 4.0, 5.0]) * (1.0 if n < 10 else 1.8) + 0.5 * rng.normal(size=(3, 3))
+        symbols = rng.choice(["Si", "O"], n)
+        out.append(Atoms(symbols, scaled_positions=rng.random((n, 3)), cell=cell, pbc=pbc))
+    return System.from_ase(out)
+
+
+def close(a: torch.Tensor, b: torch.Tensor, tolerance: float) -> bool:
+    scale = max(float(b.nan_to_num().abs().max()), 1.0)
+    return float((a - b).nan_to_num().abs().max()) < tolerance * scale
 
 
 def answer(model: Potential, atoms: Atoms | list[Atoms], *, stress: bool = False) -> Results:

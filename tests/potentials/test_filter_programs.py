@@ -1,4 +1,4 @@
-"""The compiled programs of SchNet and PaiNN: equal to `forward`, with and without tables."""
+"""The compiled programs of SchNet, PaiNN and TensorNet: equal to `forward`, with and without tables."""
 
 from typing import Any
 
@@ -17,6 +17,7 @@ from rikiba.core.system import System
 from rikiba.potentials.base import Potential
 from rikiba.potentials.painn import PaiNN
 from rikiba.potentials.schnet import SchNet
+from rikiba.potentials.tensornet import TensorNet
 
 from network_checks import ethanol  # isort: skip
 
@@ -32,6 +33,11 @@ CASES: list[tuple[type, dict[str, Any]]] = [
     (PaiNN, {"channels": 9, "n_layers": 1, "readout_activation": "shifted_softplus"}),
     (PaiNN, {"channels": 20, "n_layers": 2, "radial_basis": "gaussian", "norm_epsilon": 1e-4}),
     (PaiNN, {"channels": 8, "isolated_limit": False, "envelope": "cosine", "readout_widths": ()}),
+    (TensorNet, {"channels": 16}),
+    (
+        TensorNet,
+        {"channels": 9, "n_layers": 1, "readout": "gated", "group": "SO(3)", "isolated_limit": False},
+    ),
 ]
 
 

@@ -9,6 +9,7 @@ import torch
 from ase import Atoms
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from network_checks import close, structures
 
 from rikiba.calculators.autograd import PotentialCalculator, evaluate, run_program
 from rikiba.core.pairs import find_pairs
@@ -32,22 +33,6 @@ def potential(kind: str, **more) -> Snap:
     return Snap(
         elements=("O", "Si"), cutoff=4.0, atomic_energies={"O": -3.0, "Si": -5.0}, **KINDS[kind], **more
     )
-
-
-def structures(seed: int) -> System:
-    """Triclinic cells smaller than the cutoff, a slab, a molecule, an isolated atom; 28 atoms."""
-    rng = np.random.default_rng(seed)
-    out = [Atoms("Si"), Atoms("OSi", [[0, 0, 0], [9.0, 0, 0]])]
-    for n, pbc in ((3, True), (5, (True, True, False)), (17, False)):
-        cell = np.diag([3.5, 4.0, 5.0]) * (1.0 if n < 10 else 1.8) + 0.5 * rng.normal(size=(3, 3))
-        symbols = rng.choice(["Si", "O"], n)
-        out.append(Atoms(symbols, scaled_positions=rng.random((n, 3)), cell=cell, pbc=pbc))
-    return System.from_ase(out)
-
-
-def close(a: torch.Tensor, b: torch.Tensor, tolerance: float) -> bool:
-    scale = max(float(b.nan_to_num().abs().max()), 1.0)
-    return float((a - b).nan_to_num().abs().max()) < tolerance * scale
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

@@ -138,6 +138,19 @@ def test_record_holds_rank_condition_and_errors() -> None:
     assert record["valid_forces_rmse_meV_per_A"] >= record["valid_forces_mae_meV_per_A"] > 0
 
 
+def test_fewer_equations_than_coefficients_with_a_ridge() -> None:
+    """As many rows as one frame has: the solution is that of the normal equations all the same."""
+    data, wide = dataset(1, seed=3, molecules=False), model(n_basis=40)
+    ridge = 1e-3
+    options = {"forces_weight": 2.0, "ridge": ridge}
+    fit = LeastSquares(**options).fit(wide, data)
+    assert fit.rows < fit.rank == len(wide.coefficients)
+    expected = reference_solution(data, wide, (1.0, 2.0, 0.0), ridge)
+    np.testing.assert_allclose(fit.potential.coefficients.detach().numpy(), expected, rtol=1e-7, atol=1e-10)
+    weak = LeastSquares(**options | {"ridge": ridge / 2}).fit(wide, data).potential.coefficients
+    assert np.abs(weak.detach().numpy() - expected).max() > 1e-5
+
+
 def test_classical_terms_of_a_sum_stay_and_the_linear_one_learns_the_rest() -> None:
     source, core = model(seed=7), Zbl(elements=("O", "Si"), covalent_fraction=1.2)
     data = planted(dataset(24, seed=2), Sum(terms=[source, core]))
