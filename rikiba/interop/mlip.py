@@ -17,6 +17,7 @@ from rikiba.core import elements as periodic_table
 from rikiba.descriptors.moment_basis import MomentBasis, contractions, moment_basis
 from rikiba.potentials.mtp import Mtp
 
+from .foreign_file import ForeignFile
 from .mace_torch import Weights
 
 _ALIASES = {
@@ -27,6 +28,21 @@ _ALIASES = {
 _ASSIGNMENT = re.compile(r"^\s*(\w+)\s*=\s*(.*)$")
 _BLOCK = re.compile(r"^\s*(\d+)-(\d+)\s*$")
 _LIMIT = 1 << 61
+
+
+def recognises(file: ForeignFile) -> bool:
+    """True for a file named `.mtp` or `.almtp`."""
+    return file.named(".mtp", ".almtp")
+
+
+def read_file(*, path: Path, elements: Sequence[str]) -> Weights:
+    """`load_mlip`.
+
+    Args:
+        path: the `.mtp` or `.almtp` file.
+        elements: symbols in the order of the file's types, which have no names there.
+    """
+    return load_mlip(path, elements=elements)
 
 
 def load_mlip(file: str | Path, *, elements: Sequence[str]) -> Weights:
