@@ -14,6 +14,7 @@ from rikiba.calculators.autograd import PotentialCalculator
 from rikiba.core.pairs import find_pairs
 from rikiba.core.system import System
 from rikiba.descriptors.moment_basis import contractions, moment_basis
+from rikiba.interop.foreign import build, read_foreign
 from rikiba.interop.mlip import load_mlip, read_mlip, write_mlip
 from rikiba.potentials.mtp import Mtp
 
@@ -104,6 +105,17 @@ def test_what_is_written_is_what_motep_read(tmp_path: Path) -> None:
         assert (tmp_path / "again.mtp").read_text() == (FOLDER / "reference" / f"{name}.mtp").read_text()
         back = read(name)
         assert all(torch.equal(a, b) for a, b in zip(original.parameters(), back.parameters(), strict=True))
+
+
+def test_conversion_knows_the_file() -> None:
+    path = FOLDER / "reference" / "template.mtp"
+    found = build(read_foreign(path, options={"elements": ["Si", "O"]}))
+    assert isinstance(found, Mtp)
+    assert all(
+        torch.equal(a, b) for a, b in zip(found.parameters(), read("template").parameters(), strict=True)
+    )
+    with pytest.raises(ValueError, match="elements"):
+        read_foreign(path)
 
 
 def test_files_that_are_refused(tmp_path: Path) -> None:
