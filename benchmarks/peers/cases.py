@@ -90,6 +90,7 @@ CASES: dict[str, Case] = {
     ),
     "deepmd": Case("deepmd", "Deep Potential se_e2_a", DEEPMD, 5, (*FEW, "Cu-256")),
     "ani": Case("torchani", "ANI, one network", {}, 5),
+    "mtp-16": Case("motep", "MTP level 16", {"level": 16, "cutoff": 5.0}),
     "reaxff": Case(
         "lammps",
         "ReaxFF against MACE 64x0e, MD step",
@@ -133,6 +134,7 @@ PACKAGES = {
     "torchani": ("torchani", "torch"),
     "chgnet": ("chgnet", "torch", "pymatgen"),
     "lammps": ("lammps",),
+    "motep": ("motep", "numpy"),
     "rikiba": ("torch", "numba", "numpy"),
 }
 """Whose versions are written down."""

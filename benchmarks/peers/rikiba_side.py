@@ -31,7 +31,7 @@ class Side(Base):
             self.model: Potential = self._random(settings)
         else:
             state = {}
-            if kind not in ("chgnet", "sevennet", "matgl"):
+            if kind not in ("chgnet", "sevennet", "matgl", "motep"):
                 with np.load(weights) as file:
                     state = {k: torch.as_tensor(v) for k, v in file.items()}
             self.model = imported(kind, state, about, sorted(set(atoms_of(self.structure).symbols)))
@@ -128,6 +128,11 @@ def imported(
         from rikiba.interop.ani import read_torchani
 
         found = read_torchani(state, elements=sorted_symbols(symbols), cutoff=5.2, angular_cutoff=3.5)
+    elif kind == "motep":
+        from rikiba.core.elements import sorted_symbols
+        from rikiba.interop.mlip import load_mlip
+
+        found = load_mlip(about["file"], elements=sorted_symbols(symbols))
     else:
         raise ValueError(f"There is no importer for '{kind}'.")
     return build(found, torch.float64)

@@ -32,6 +32,7 @@ def plain_tables() -> dict[str, tuple[str, Any]]:
     from rikiba.pipeline.plan import DataFiles, MolecularDynamicsPlan, Published, Run, Split, Validation
     from rikiba.training.gaussian_process import SparseGaussianProcess
     from rikiba.training.least_squares import LeastSquares
+    from rikiba.training.separable import SeparableLeastSquares
     from rikiba.training.trainer import Trainer
 
     from .evaluate import Physics
@@ -45,6 +46,7 @@ def plain_tables() -> dict[str, tuple[str, Any]]:
         "split": ("split", Split),
         "training": ("model.NAME.training", Trainer),
         "least_squares": ("model.NAME.training", LeastSquares),
+        "separable_least_squares": ("model.NAME.training", SeparableLeastSquares),
         "sparse_gaussian_process": ("model.NAME.training", SparseGaussianProcess),
         "validation": ("validation", Validation),
         "simulation": ("simulation", MolecularDynamicsPlan),

@@ -6,6 +6,7 @@ frame lacks has a cleared bit in `present.bin`. Nothing is pickled; any number o
 """
 
 import contextlib
+import errno
 import json
 import shutil
 import tempfile
@@ -83,8 +84,9 @@ def _put(part: Path, folder: Path) -> None:
         try:
             part.rename(folder)
             return
-        except OSError:
-            if not folder.is_dir():
+        except OSError as error:
+            # what stood there may be gone by now, taken away by another process
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".old"))
         with contextlib.suppress(FileNotFoundError):  # another process was quicker

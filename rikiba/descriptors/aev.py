@@ -110,7 +110,7 @@ class AtomicEnvironment(DoubleBuffers):
         values = self.radial_factor * gaussians * self._envelope(r, self.cutoff)[:, None]
         slot = pairs.i * self.n_elements + types[pairs.j]
         radial = values.new_zeros((system.n_atoms * self.n_elements, self.n_radial))
-        radial = radial.index_add(0, slot, values).view(system.n_atoms, -1)
+        radial = radial.index_add(0, slot, values).view(system.n_atoms, self.n_elements * self.n_radial)
         near, parent = pairs.within(system, self.angular_cutoff)
         return torch.cat([radial, self._angular(near, vectors[parent], r[parent], types)], 1)
 
@@ -136,7 +136,7 @@ class AtomicEnvironment(DoubleBuffers):
         values = (shell[:, :, None] * turn[:, None, :]).flatten(1)
         slot = pairs.i[a] * self.n_element_pairs + self.pair_index[types[pairs.j[a]], types[pairs.j[b]]]
         out = values.new_zeros((pairs.n_atoms * self.n_element_pairs, self.n_angular))
-        return out.index_add(0, slot, values).view(pairs.n_atoms, -1)
+        return out.index_add(0, slot, values).view(pairs.n_atoms, self.n_element_pairs * self.n_angular)
 
     def _envelope(self, r: Float[Tensor, "*pairs"], cutoff: float) -> Float[Tensor, "*pairs"]:
         x = r / cutoff

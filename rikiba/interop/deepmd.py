@@ -17,6 +17,7 @@ from torch import Tensor
 from rikiba.core import elements as periodic_table
 from rikiba.nn.residual import ResidualNetworks
 
+from .foreign_file import ForeignFile
 from .mace_torch import Weights
 
 _ACTIVATIONS = ("tanh", "silu", "softplus", "sigmoid")
@@ -46,6 +47,22 @@ class _Model(NamedTuple):
     embedding: Sequence[Sequence[Layer]]
     networks: Sequence[Sequence[Layer]]
     bias: Tensor
+
+
+def recognises(file: ForeignFile) -> bool:
+    """True for files of deepmd-kit by their ending, texts by their content."""
+    if file.named(".yaml", ".yml", ".json"):
+        return "se_e2_a" in file.path.read_text(encoding="utf-8", errors="replace")
+    return file.named(".dp", ".hlo", ".pth")
+
+
+def read_file(*, path: Path) -> Weights:
+    """`load_deepmd`.
+
+    Args:
+        path: the file.
+    """
+    return load_deepmd(path)
 
 
 def load_deepmd(path: str | Path) -> Weights:

@@ -56,7 +56,7 @@ def read_foreign(
     if format is not None and format not in formats():
         raise ValueError(f"There is no format '{format}'; known are {', '.join(formats())}.")
     found = [format] if format else [name for name in formats() if _module(name).recognises(file)]
-    if file.refused:
+    if not found and file.refused:
         raise ValueError(
             f"'{path}' holds Python objects, which are never loaded here. Save the model's state_dict() with "
             f"torch.save and convert that. (torch says: {file.refused.splitlines()[0]})"

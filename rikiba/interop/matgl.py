@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rikiba.core import elements as periodic_table
 
+from .foreign_file import ForeignFile
 from .mace_torch import Weights
 
 _ONEHOT = "element_refs.onehot"
@@ -22,6 +23,21 @@ _OF_STATE = ("include_state", "ntypes_state", "dim_state_embedding", "dim_state_
 
 
 MessagesTo = Literal["centre", "neighbour"]
+
+
+def recognises(file: ForeignFile) -> bool:
+    """True for a `model.pt` with a `state.pt` beside it."""
+    return file.path.name == "model.pt" and file.path.with_name("state.pt").is_file()
+
+
+def read_file(*, path: Path, messages_to: MessagesTo | None = None) -> Weights:
+    """`load_matgl`.
+
+    Args:
+        path: the `model.pt`; `state.pt` is beside it.
+        messages_to: see `read_matgl`.
+    """
+    return load_matgl(path.parent, messages_to=messages_to)
 
 
 def load_matgl(folder: str | PathLike[str], *, messages_to: MessagesTo | None = None) -> Weights:

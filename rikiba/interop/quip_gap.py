@@ -15,6 +15,7 @@ from torch import Tensor
 from rikiba.core import elements as periodic_table
 from rikiba.potentials.gap import Gap
 
+from .foreign_file import ForeignFile
 from .mace_torch import Weights
 
 _SQUARED_EXPONENTIAL, _DOT_PRODUCT = "1", "2"
@@ -41,6 +42,21 @@ _WITHOUT: dict[str, dict[str, str | float]] = {
     "angle_3b": {},
 }
 """Options that are read only where they have this value."""
+
+
+def recognises(file: ForeignFile) -> bool:
+    """True for XML with the parameters of a GAP."""
+    return file.named(".xml") and "<GAP_params" in file.path.read_text(encoding="utf-8", errors="replace")
+
+
+def read_file(*, path: Path, jitter: float = 1e-10) -> Weights:
+    """`load_quip_gap`.
+
+    Args:
+        path: the XML file; those of its sparse points are beside it.
+        jitter: see there.
+    """
+    return load_quip_gap(path, jitter=jitter)
 
 
 def load_quip_gap(path: str | Path, *, jitter: float = 1e-10) -> Weights:

@@ -17,6 +17,7 @@ from rikiba.training.checkpoint import load_potential, read_metadata, save_poten
 from rikiba.training.least_squares import LinearFit
 from rikiba.training.loop import Progress as TrainingProgress
 from rikiba.training.result import TrainingResult
+from rikiba.training.separable import SeparableFit
 from rikiba.training.trainer import Trainer
 
 from .frames import Frames
@@ -95,7 +96,7 @@ def train_member(job: MemberJob, progress: Progress) -> None:
     replace(record, references=tuple(potential.references)).save(job.folder / "training.json")
 
 
-def _solve(job: MemberJob, potential: Potential, progress: Progress) -> LinearFit[Potential]:
+def _solve(job: MemberJob, potential: Potential, progress: Progress) -> LinearFit[Potential] | SeparableFit:
     """By linear algebra, at once."""
     assert not isinstance(job.trainer, Trainer)
     progress(f"Fitting {job.label}", 0, 1)

@@ -12,10 +12,12 @@ from rikiba.active.explorers.base import Explorer
 from rikiba.config import ConfigError
 from rikiba.potentials.base import LinearPotential, Potential
 from rikiba.potentials.gap import Gap
+from rikiba.potentials.mtp import Mtp
 from rikiba.potentials.sum import Sum
 from rikiba.reference.base import Reference
 from rikiba.training.gaussian_process import SparseGaussianProcess
 from rikiba.training.least_squares import LeastSquares
+from rikiba.training.separable import SeparableLeastSquares
 from rikiba.training.trainer import Trainer
 
 TABLES = (
@@ -31,13 +33,16 @@ TABLES = (
     "simulation",
     "published",
 )
-Fitter = Trainer | LeastSquares | SparseGaussianProcess
+Fitter = Trainer | LeastSquares | SeparableLeastSquares | SparseGaussianProcess
 FITTERS: dict[str, type[Fitter]] = {
     "trainer": Trainer,
     "least_squares": LeastSquares,
+    "separable_least_squares": SeparableLeastSquares,
     "sparse_gaussian_process": SparseGaussianProcess,
 }
 """kind of [model.NAME.training] → class. Without one, what is linear in its coefficients is solved for."""
+SOLVED_BY: dict[type[Potential], str] = {Gap: "sparse_gaussian_process", Mtp: "separable_least_squares"}
+"""Class → kind, where plain least squares are not what suits it."""
 
 
 @final
@@ -337,8 +342,9 @@ def _fitter(model: Mapping[str, Any], cls: type[Potential], where: str) -> Fitte
     kind = table.get("kind") if isinstance(table, Mapping) else None
     if kind is None:
         linear = _linear_term(cls, model["potential"])
-        regression = "least_squares" if linear is not Gap else "sparse_gaussian_process"
-        kind = "trainer" if linear is None else regression
+        kind = "trainer" if linear is None else SOLVED_BY.get(linear, "least_squares")
+        if kind == "separable_least_squares" and linear is not cls:
+            kind = "least_squares"  # in a sum the radial functions stay as they are
     elif kind not in FITTERS:
         raise ConfigError(f"{where[:-1]}.training] kind is {' or '.join(FITTERS)}; given {kind!r}.")
     fitter: Fitter = tables.build(FITTERS[kind], table, where=f"{where[:-1]}.training]")

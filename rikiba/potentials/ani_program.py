@@ -67,7 +67,7 @@ class CompiledANI:
         self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]
     ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "pairs 3"], Results | None]:
         """The same with the members' spread."""
-        if pairs.exchange is not None:
+        if pairs.exchange is not None or system.n_atoms == 0:
             return *differentiated(self._exact, system, pairs, vectors), None
         types = self._exact.types(system).numpy()
         model = self._model(np.bincount(types, minlength=len(self._offsets)) > 0)

@@ -68,6 +68,22 @@ class TellingProgram(Program, Protocol):
         ...
 
 
+@runtime_checkable
+class DifferentiableProgram(Program, Protocol):
+    """A program that also differentiates by the parameters of its potential."""
+
+    def parameter_gradient(
+        self,
+        system: System,
+        pairs: Pairs,
+        vectors: Float[Tensor, "pairs 3"],
+        of_energies: Float[Tensor, "atoms"],
+        along: Float[Tensor, "pairs 3"],
+    ) -> dict[str, Tensor]:
+        """Gradient of Σ_a of_energies_a E_a + Σ_p along_p·∂E/∂r_p by parameter name, float64."""
+        ...
+
+
 def tabulated_program(build: Callable[[bool], Program], dtype: torch.dtype, tabulate: bool | None) -> Program:
     """`build(tables)`, a program with tables in place of radial networks or with the networks themselves.
 

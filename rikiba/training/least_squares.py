@@ -4,7 +4,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, Literal, TypeVar, final
 
@@ -139,6 +139,25 @@ class LeastSquares:
         """The function minimised, without its regulariser."""
         return Loss(**{f"{term}_weight": getattr(self, f"{term}_weight") for term in TERMS})
 
+    def weighted(self, dataset: Dataset) -> Dataset:
+        """The same frames with the factors of their groups in their weights."""
+        return _weighted(dataset, self.group_weights)
+
+    def equations(
+        self, potential: LinearPotential, training: Dataset, batches: Iterable[Batch]
+    ) -> tuple["Rows", np.ndarray]:
+        """(all rows in the unknowns z = prior·c, prior) of the weighted frames, given in batches too."""
+        prior = potential.prior().detach().double().numpy()
+        if not (np.isfinite(prior) & (prior > 0)).all():
+            raise ValueError(f"{type(potential).__name__}.prior() must be positive; given {prior}.")
+        system = Rows(len(prior), keep_square=self.solver == "normal")
+        factors = _factors(self.loss(), training)
+        for batch in batches:
+            a, b = weighted_rows(potential, batch, factors)
+            # in z = prior·c the regulariser is λ|z|² and the smallest norm is the smallest regulariser
+            system.add(a / prior, b)
+        return system, prior
+
     def fit(self, potential: Model, training: Dataset, validation: Dataset | None = None) -> LinearFit[Model]:
         """Fit a copy of `potential`; errors are those of `validation`, or of the training frames without one.
 
@@ -148,18 +167,11 @@ class LeastSquares:
         began = time.monotonic()
         potential = copy.deepcopy(potential).double()
         linear, fixed = linear_term(potential)
-        training = _weighted(training, self.group_weights)
+        training = self.weighted(training)
         loader = Loader(training, batch_size=self.batch_size, cutoff=potential.cutoff, shuffle=False)
         potential.prepare((b.system, b.pairs) for b in loader.batches(0))
-        prior = linear.prior().detach().double().numpy()
-        if not (np.isfinite(prior) & (prior > 0)).all():
-            raise ValueError(f"{type(linear).__name__}.prior() must be positive; given {prior}.")
-        system = Rows(len(prior), keep_square=self.solver == "normal")
-        factors = _factors(self.loss(), training)
-        for batch in loader.batches(0):
-            a, b = weighted_rows(linear, without(batch, fixed, linear.cutoff), factors)
-            # in z = prior·c the regulariser is λ|z|² and the smallest norm is the smallest regulariser
-            system.add(a / prior, b)
+        batches = (without(batch, fixed, linear.cutoff) for batch in loader.batches(0))
+        system, prior = self.equations(linear, training, batches)
         unit = prior * system.scale() if self.scale_columns else prior
         found = None
         if self.regulariser == "ridge":

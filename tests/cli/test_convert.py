@@ -66,6 +66,21 @@ def test_a_converted_file_is_the_potential(capsys: pytest.CaptureFixture[str]) -
     assert about["level_of_theory"] == "PBE" and about["metadata"]["converted_from"] == file.name
 
 
+OTHERS = {
+    "deepmd/reference/water.dp": (),
+    "deepmd/reference/water.yaml": (),
+    "deepmd/reference/water.pth": (),
+    "quippy/reference/gap.xml": (),
+    "motep/reference/level12.mtp": ("--set", 'elements=["O","Si"]'),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_programs_files_are_known_by_themselves(name: str) -> None:
+    assert main(["convert", str(PEERS / name), "--out", "model.rikiba", *OTHERS[name]]) == 0
+    assert load_potential("model.rikiba").cutoff > 2.0
+
+
 def test_state_dicts_are_told_apart_by_their_content() -> None:
     schnet, _ = reference("schnetpack", "schnet_gaussian")
     torch.save(schnet, "a.pt")

@@ -123,9 +123,8 @@ def test_weak_coupling_is_caught() -> None:
 
 def crystal(temperature: float = 40.0) -> tuple[State, LennardJones]:
     atoms = bulk("Ar", "fcc", a=5.35, cubic=True) * (2, 2, 2)
-    atoms.set_cell(
-        atoms.cell.array @ ([*np.eye(3), [0, 0.01, 0], [0, 0.02, 0], [0.01, 0, 0]]), scale_atoms=True
-    )
+    sheared = np.eye(3) + np.array([[0, 0.01, 0], [0, 0.02, 0], [0.01, 0, 0]])
+    atoms.set_cell(atoms.cell.array @ sheared, scale_atoms=True)
     return maxwell_boltzmann(System.from_ase(atoms), temperature, seed=2), LennardJones(cutoff=7.0)
 
 

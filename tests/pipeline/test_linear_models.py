@@ -54,6 +54,18 @@ virial_sigma = "none"
 """
 
 
+MTP = """
+[model.mtp.potential]
+kind = "mtp"
+level = 6
+[model.mtp.training]
+rounds = 1
+iterations = 5
+[model.mtp.training.linear]
+energy_weight = 10.0
+"""
+
+
 def changed(text: str, *settings: str) -> dict:
     return tables.apply_settings(tomllib.loads(text), list(settings))
 
@@ -61,13 +73,14 @@ def changed(text: str, *settings: str) -> dict:
 def test_a_run_solves_what_is_linear(tmp_path: Path) -> None:
     file = tmp_path / "job.toml"
     file.write_text(TEXT)
-    records = run_pipeline(changed(TEXT + GAP), out=tmp_path / "run", source=file)
+    records = run_pipeline(changed(TEXT + GAP + MTP), out=tmp_path / "run", source=file)
     found = {r.name: r for r in records}
     # SNAP with 2J = 4 leaves about 0.2 eV/Å on this set; predicting nothing leaves 0.5 and more
     assert 0 < found["errors_snap"]["forces_mae_meV_per_A"] < 300
     assert (
         0 < found["errors_gap"]["forces_mae_meV_per_A"] < 300 and found["training_gap"]["coefficients"] == 60
     )
+    assert 0 < found["errors_mtp"]["forces_mae_meV_per_A"] < 300
     assert found["training_snap"]["rank"] == found["training_snap"]["coefficients"] == 15
     saved = load_potential(tmp_path / "run" / "models" / "snap" / "potential.npz")
     assert float(saved.terms[1].coefficients.detach().abs().max()) > 1e-3
@@ -84,7 +97,9 @@ def test_the_file_decides_how_a_model_learns() -> None:
     assert isinstance(Plan.of(changed(other), ROOT).models[0].trainer, Trainer)
     with pytest.raises(ConfigError, match=r"\[model.snap.training\].*'max_epochs'.*LeastSquares"):
         fitter("model.snap.training.max_epochs=3")
-    with pytest.raises(ConfigError, match="trainer or least_squares or sparse_gaussian_process"):
+    with pytest.raises(
+        ConfigError, match="trainer or least_squares or separable_least_squares or sparse_gaussian"
+    ):
         fitter('model.snap.training.kind="adam"')
     with pytest.raises(ConfigError, match="members must be 1"):
         fitter("model.snap.members=3")
