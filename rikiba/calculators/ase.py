@@ -24,7 +24,9 @@ def _conditions(atoms: Atoms) -> dict[str, Any]:
 class RikibaCalculator(AseCalculator):
     """An ASE calculator around any rikiba calculator; stress only where the cell spans a volume."""
 
-    implemented_properties: list[str] = ["energy", "free_energy", "forces", "stress", "energies"]
+    implemented_properties: list[str] = [
+        "energy", "free_energy", "forces", "stress", "energies", "charges", "magmoms", "dipole",
+    ]  # fmt: skip
 
     def __init__(self, calculator: Calculator, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -49,8 +51,11 @@ class RikibaCalculator(AseCalculator):
         results = self.calculator(system, forces=True, stress="stress" in properties)
         self.results["energy"] = self.results["free_energy"] = float(results.need("energy")[0])
         self.results["forces"] = results.need("forces").cpu().numpy()
-        if results.energies is not None:
-            self.results["energies"] = results.energies.detach().cpu().numpy()
+        for name in ("energies", "charges", "magmoms"):
+            if getattr(results, name) is not None:
+                self.results[name] = results.need(name).detach().cpu().numpy()
+        if results.dipole is not None:
+            self.results["dipole"] = results.dipole[0].detach().cpu().numpy()
         if results.stress is not None:
             self.results["stress"] = full_3x3_to_voigt_6_stress(results.stress[0].cpu().numpy())
 

@@ -67,8 +67,9 @@ def checkpoint_files(*, checkpoint: Path | tuple[Path, ...]) -> tuple[Path, ...]
 def calculators(tables: Mapping[str, Any], folder: Path) -> list[Calculator]:
     """One calculator for each potential of [potential], or the one of [calculator].
 
-    [calculator] names any ASE or rikiba calculator as `kind = "package.module:Class"`; its other keys are
-    that class's arguments. Raises ConfigError unless exactly one of the two tables is there.
+    [calculator] names one of rikiba's own (`kind = "lammps"`, `"dispersion_d3"`), or any ASE or rikiba
+    calculator as `kind = "package.module:Class"`; its other keys are that class's arguments. Raises
+    ConfigError unless exactly one of the two tables is there.
     """
     if ("potential" in tables) == ("calculator" in tables):
         raise ConfigError(
@@ -79,7 +80,9 @@ def calculators(tables: Mapping[str, Any], folder: Path) -> list[Calculator]:
         from rikiba.calculators.autograd import PotentialCalculator
 
         return [PotentialCalculator(p) for p in potentials(tables["potential"], folder)]
-    found = config.build_kind("calculators", tables["calculator"], where="[calculator]")
+    found = config.build_kind(
+        "calculators", tables["calculator"], where="[calculator]", computed={"folder": folder}
+    )
     if isinstance(found, AseCalculator):
         from rikiba.calculators.ase import FromASE
 
