@@ -227,9 +227,9 @@ def numerical(calculator: Calculator, atoms: Atoms, h: float = 1e-5) -> tuple[fl
 def test_reaxff_forces_stress_and_charges() -> None:
     """Charges add up to nothing; forces and stress are derivatives.
 
-    With charges in equilibrium they are so to 2e-3 only, however tight its tolerance: `fix qeq/reaxff` weighs
-    χ and η against 14.4 eV Å/r, `pair_style reaxff` against 332.06371/23.02, so that the charges are not
-    quite those of the least energy. Without charges they are exact.
+    With charges in equilibrium they are so to 3e-3 eV/Å only, however tight its tolerance: the charges of
+    `fix qeq/reaxff` are not quite those of the least energy of `pair_style reaxff`. Without charges they are
+    exact.
     """
     ethanol = molecule("CH3CH2OH")
     ethanol.rattle(0.05, seed=1)
