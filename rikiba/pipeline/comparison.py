@@ -2,9 +2,12 @@
 
 import os
 import platform
+import shlex
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -77,6 +80,8 @@ def compare(
         for model, numbers in zip(models, found, strict=True)
     ]
     provenance = {
+        "command": shlex.join((Path(sys.argv[0]).name, *sys.argv[1:])),
+        "date": time.strftime("%Y-%m-%d"),
         "versions": package_versions(),
         "processor": platform.processor() or platform.machine(),
         "load_average_before_timing": round(load, 2),
@@ -195,7 +200,7 @@ def as_record(
     }
     keys = (*ERRORS, COST, "training_wall_s", "training_processor_s")
     columns = {k: [s.numbers[k][0] for s in ranked] for k in keys}
-    spread = {k: [s.numbers[k][1] for s in ranked] for k in keys}
+    spread = {k: [None if np.isnan(d := s.numbers[k][1]) else d for s in ranked] for k in keys}
     front = fronts["forces_mae_meV_per_A"]
     values: dict[str, Any] = {
         "n_training": len(frames.training),
@@ -235,7 +240,7 @@ def table(ranked: Sequence[Side], front: Sequence[str]) -> Table:
     headed = {**ERRORS, COST: "µs per atom and MD step", "training_processor_s": "training, processor (s)"}
     columns: list[str] = ["model"]
     for heading in headed.values():
-        columns += [heading, "±"]
+        columns += [heading, f"± {heading.partition(' (')[0]}"]
     columns += ["training, wall (s)", "seeds", "parameters", "on the front"]
     rows = []
     for s in ranked:
