@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import torch
 
 from rikiba.calculators.autograd import PotentialCalculator
 from rikiba.config import ConfigError
@@ -49,7 +48,7 @@ class Side:
     name: str
     kind: str
     numbers: Mapping[str, tuple[float, float]]
-    """Quantity → mean and standard deviation over members (the cost: over timings); NaN where there is none."""
+    """Quantity → mean and standard deviation over members, the cost over timings; NaN where there is none."""
     members: int
     parameters: int
     receptive_field: float

@@ -68,8 +68,8 @@ class Trainer:
         stage_two_learning_rate: learning rate of stage two, constant; none goes on with the schedule
         patience_epochs: stop after so many epochs without a lower validation loss; none never does
         max_seconds: time after which training stops and keeps what it has; none is no limit
-        clock: what max_seconds counts: 'wall' time, or 'processor' time, which leaves out what other processes
-            on a busy machine take
+        clock: what max_seconds counts: 'wall' time, or 'processor' time, which leaves out what other
+            processes on a busy machine take
         validation_interval_epochs: validate after every so many epochs
         checkpoint_interval_s: seconds between saves of the training state, where a folder is given
         seed: seed of the order of batches

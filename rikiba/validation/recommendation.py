@@ -9,7 +9,7 @@ from typing import Literal, final
 from rikiba.core.record import Record, Table
 
 MEASURED = Path(__file__).with_name("compared_families.json")
-"""Record of `rikiba run examples/compare_families/compare_families.toml`; its provenance says how it was made."""
+"""Record of `rikiba run examples/compare_families/compare_families.toml`; its provenance has the command."""
 LARGE = 10_000
 """Atoms from which a run is spread over processes, and the reach of a potential is what they exchange."""
 
@@ -55,11 +55,9 @@ class Task:
 
     @property
     def measure(self) -> str:
-        """The error that decides: a reaction lives in rare configurations, which the mean of |error| hides."""
+        """The error that decides; a reaction lives in rare configurations, which a mean of |error| hides."""
         kind = "rmse" if self.reactive else "mae"
-        return (
-            f"forces_{kind}_meV_per_A" if self.purpose == "dynamics" else f"energy_{kind}_meV_per_atom"
-        )
+        return f"forces_{kind}_meV_per_A" if self.purpose == "dynamics" else f"energy_{kind}_meV_per_atom"
 
 
 @final
@@ -155,7 +153,8 @@ def _reasons(
     said = [
         f"{kind} of {what} {a.error:.3g}{spread} {unit}, place {place} of {len(known)}",
         f"{a.cost:.3g} µs per atom and step: {a.cost * task.atoms / task.speed / 1e3:.3g} ms a step of "
-        f"{task.atoms:,} atoms, {a.hours:.3g} h in all" + ("" if a.fits else f", not the {task.hours:g} h given"),
+        f"{task.atoms:,} atoms, {a.hours:.3g} h in all"
+        + ("" if a.fits else f", not the {task.hours:g} h given"),
     ]
     slower = [b for b in better if b.fits and a.fits and equal(a, b) and b.cost < a.cost]
     if slower:
@@ -178,12 +177,15 @@ def _reasons(
 
 def as_record(task: Task, measured: Record, advice: Sequence[Advice]) -> Record:
     """The advice as a table, with what the numbers were measured on."""
-    rows = tuple((k + 1, a.name, "yes" if a.fits else "no", "; ".join(a.reasons)) for k, a in enumerate(advice))
+    rows = tuple(
+        (k + 1, a.name, "yes" if a.fits else "no", "; ".join(a.reasons)) for k, a in enumerate(advice)
+    )
     elements = "-".join(measured["elements"])
     notes = [
         f"Numbers: {elements}, {measured['n_training']} training and {measured['n_test']} test frames "
-        f"({measured['level_of_theory']}); costs at {measured['n_atoms_timed']} atoms. On other data, and with "
-        "longer training, the order can differ: run examples/compare_families on yours and give its table.",
+        f"({measured['level_of_theory']}); costs at {measured['n_atoms_timed']} atoms. On other data, and "
+        "with longer training, the order can differ: run examples/compare_families on yours and give its "
+        "table.",
     ]
     if task.reactive:
         notes.append(
