@@ -46,3 +46,14 @@ SILICON = [
     "validation.physics=false",
     "property.eos.n_points=7",
 ]
+
+COMPARISON = [
+    "training.max_seconds=0.2",
+    "training.members=2",
+    "comparison.round_s=0.02",
+    "comparison.rounds=2",
+    "model.snap.potential.twojmax=4",
+    "model.qsnap.potential.twojmax=4",
+    "model.ace.potential.total_degree=[8, 7, 6]",
+    "model.gap.potential.terms.0.n_sparse=30",
+]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -82,7 +83,10 @@ def train_member(job: MemberJob, progress: Progress) -> None:
         potential = tables.build(cls, job.potential, where=f"[model.{job.name}.potential]", computed=computed)
     job.folder.mkdir(parents=True, exist_ok=True)
     fit_it = _descend if isinstance(job.trainer, Trainer) else _solve
+    clocks = time.monotonic, time.process_time
+    began = [clock() for clock in clocks]
     result = fit_it(job, potential, progress)
+    wall, processor = (round(clock() - t, 3) for clock, t in zip(clocks, began, strict=True))
     level = ", ".join(job.training.levels_of_theory)
     save_potential(
         _file(job),
@@ -93,7 +97,8 @@ def train_member(job: MemberJob, progress: Progress) -> None:
         isolated_atoms=dict(job.computed["atomic_energies"]),
     )
     record = result.record(name=f"training_{job.label}", title=f"Training of {job.label}")
-    replace(record, references=tuple(potential.references)).save(job.folder / "training.json")
+    values = {"wall_time_s": wall, "processor_time_s": processor, **record.values}
+    replace(record, values=values, references=tuple(potential.references)).save(job.folder / "training.json")
 
 
 def _solve(job: MemberJob, potential: Potential, progress: Progress) -> LinearFit[Potential] | SeparableFit:

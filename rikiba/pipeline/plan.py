@@ -27,8 +27,10 @@ TABLES = (
     "explorer",
     "data",
     "split",
+    "training",
     "model",
     "validation",
+    "comparison",
     "property",
     "simulation",
     "published",
@@ -71,6 +73,7 @@ class DataFiles:
     """Labelled data that the user brings.
 
     Args:
+        folder: where the files are; that of the configuration if not given.
         training: file of training frames.
         validation: file of validation frames; otherwise [split] takes them from the training frames.
         test: file of test frames; otherwise [split] takes them from the training frames.
@@ -82,6 +85,7 @@ class DataFiles:
         isolated_atoms: energy of each isolated atom at this level, eV; least squares if not given.
     """
 
+    folder: Path | None = None
     training: Path
     validation: Path | None = None
     test: Path | None = None
@@ -130,6 +134,33 @@ class Validation:
     """
 
     physics: bool = True
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All models on the same frames: errors with their spread over members, cost of an MD step, training.
+
+    Steps are timed on a test frame by velocity Verlet in one process with one thread after everything is
+    trained, each model in turn, in processor time: what other processes take does not count.
+
+    Args:
+        round_s: seconds of steps of one timing.
+        rounds: timings of each model.
+        temperature_K: of the initial velocities.
+        timestep_fs: integration step.
+    """
+
+    round_s: float = 0.5
+    rounds: int = 3
+    temperature_K: float = 300.0
+    timestep_fs: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.rounds < 2 or not self.round_s > 0:
+            raise ValueError(
+                f"rounds must be at least 2 and round_s positive; given {self.rounds}, {self.round_s}."
+            )
 
 
 @final
@@ -206,6 +237,7 @@ class Plan:
     data: DataFiles | None = None
     split: Split = field(default_factory=Split)
     validation: Validation = field(default_factory=Validation)
+    comparison: Comparison | None = None
     properties: Mapping[str, Any] = field(default_factory=dict)
     simulation: MolecularDynamicsPlan | None = None
     published: tuple[Published, ...] = ()
@@ -217,6 +249,7 @@ class Plan:
         Raises ConfigError for unknown tables and keys, wrong values and combinations that make no run.
         """
         tables.check_tables(config, TABLES)
+        config = with_shared_training(config)
         run = tables.build(Run, config.get("run", {}), where="[run]")
         plan = Plan(
             run=run,
@@ -227,6 +260,7 @@ class Plan:
             data=_data(config, folder),
             split=tables.build(Split, config.get("split", {}), where="[split]"),
             validation=tables.build(Validation, config.get("validation", {}), where="[validation]"),
+            comparison=_optional(Comparison, config, "comparison"),
             properties={
                 name: tables.build_kind("properties", t, where=f"[property.{name}]", default=name)
                 for name, t in config.get("property", {}).items()
@@ -304,6 +338,7 @@ def _data(config: Mapping[str, Any], folder: Path) -> DataFiles | None:
     given: DataFiles | None = _optional(DataFiles, config, "data")
     if given is None:
         return None
+    folder = folder if given.folder is None else folder / given.folder
     files = {
         name: folder / path for name in ("training", "validation", "test") if (path := getattr(given, name))
     }
@@ -311,6 +346,25 @@ def _data(config: Mapping[str, Any], folder: Path) -> DataFiles | None:
         if not path.is_file():
             raise FileNotFoundError(f"[data] {name}: there is no file {path}.")
     return replace(given, **files)
+
+
+def with_shared_training(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration with [training] put under what each model that is trained by descent says itself.
+
+    [training] holds a trainer's settings and `members`; models that are solved for have no part in it.
+    """
+    if "training" not in config:
+        return config
+    shared = dict(config["training"])
+    members = {"members": shared.pop("members")} if "members" in shared else {}
+    tables.build(Trainer, shared, where="[training]")
+    models: dict[str, Any] = {}
+    for name, table in config.get("model", {}).items():
+        own = table.get("training", {})
+        models[name] = table
+        if "potential" in table and fitter_of(name, table) is Trainer:
+            models[name] = {**members, **table, "training": {**shared, **own}}
+    return {k: v for k, v in config.items() if k not in ("training", "model")} | {"model": models}
 
 
 def _models(content: Mapping[str, Any]) -> tuple[Model, ...]:
@@ -329,26 +383,29 @@ def _models(content: Mapping[str, Any]) -> tuple[Model, ...]:
             raise ConfigError(f"{where} members must be a whole number, at least 1; given {members}.")
         cls = tables.pick("potentials", table["potential"], where=f"[model.{name}.potential]")
         check_keys(cls, table["potential"], f"[model.{name}.potential]")
-        trainer = _fitter(table, cls, where)
+        trainer: Fitter = tables.build(
+            fitter_of(name, table), table.get("training", {}), where=f"[model.{name}.training]"
+        )
         if members > 1 and not isinstance(trainer, Trainer):
             raise ConfigError(f"{where} is solved for, with one answer; members must be 1, given {members}.")
         models.append(Model(name=name, potential=table["potential"], trainer=trainer, members=members))
     return tuple(models)
 
 
-def _fitter(model: Mapping[str, Any], cls: type[Potential], where: str) -> Fitter:
+def fitter_of(name: str, model: Mapping[str, Any]) -> type[Fitter]:
     """How the model learns: what [model.NAME.training] names, or what suits the potential."""
+    where = f"[model.{name}.training]"
     table = model.get("training", {})
     kind = table.get("kind") if isinstance(table, Mapping) else None
     if kind is None:
+        cls = tables.pick("potentials", model["potential"], where=f"[model.{name}.potential]")
         linear = _linear_term(cls, model["potential"])
         kind = "trainer" if linear is None else SOLVED_BY.get(linear, "least_squares")
         if kind == "separable_least_squares" and linear is not cls:
             kind = "least_squares"  # in a sum the radial functions stay as they are
     elif kind not in FITTERS:
-        raise ConfigError(f"{where[:-1]}.training] kind is {' or '.join(FITTERS)}; given {kind!r}.")
-    fitter: Fitter = tables.build(FITTERS[kind], table, where=f"{where[:-1]}.training]")
-    return fitter
+        raise ConfigError(f"{where} kind is {' or '.join(FITTERS)}; given {kind!r}.")
+    return FITTERS[kind]
 
 
 def _linear_term(cls: type[Potential], table: Mapping[str, Any]) -> type[Potential] | None:

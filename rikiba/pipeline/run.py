@@ -15,11 +15,22 @@ from rikiba.report.page import write_page
 from rikiba.report.store import write_records
 
 from .answers import answer
+from .comparison import compare
 from .dynamics import simulate
 from .fitting import computed_for, fit
 from .frames import Frames
 from .frames import frames as get_frames
-from .plan import DataFiles, MolecularDynamicsPlan, Plan, Published, Run, Split, Validation
+from .plan import (
+    Comparison,
+    DataFiles,
+    MolecularDynamicsPlan,
+    Plan,
+    Published,
+    Run,
+    Split,
+    Validation,
+    with_shared_training,
+)
 
 ROLES = {
     "run": Run,
@@ -30,6 +41,7 @@ ROLES = {
     "split": Split,
     "model.*.potential": "potentials",
     "validation": Validation,
+    "comparison": Comparison,
     "property.*": "properties",
     "simulation": MolecularDynamicsPlan,
     "published": Published,
@@ -37,7 +49,7 @@ ROLES = {
 """Table → the class, or the room whose `kind` names the class, that reads it."""
 
 SECTIONS = {
-    "Summary": ["errors", "summary"],
+    "Summary": ["comparison", "errors", "summary"],
     "Side by side": ["compare_*"],
     "Data": ["labels*", "division*", "leaks*", "label_checks*"],
     "Training": ["training_*"],
@@ -57,6 +69,7 @@ def run_pipeline(
     that was cut off goes on where it was. Raises ConfigError before any work for what cannot be done.
     """
     plan = Plan.of(config, source.parent)
+    config = with_shared_training(config)
     out.mkdir(parents=True, exist_ok=True)
     inputs = [source] + [p for p in _files(plan) if p is not None]
     make_manifest(inputs=inputs, seeds={"run": plan.run.seed}).save(out)
@@ -81,6 +94,8 @@ def run_pipeline(
     models = stage("training", lambda: fit(plan, frames, out, progress))
     keep([r for m in models for r in m.records])
     keep(stage("answers", lambda: answer(plan, frames, models, progress)))
+    if plan.comparison is not None:
+        keep(stage("comparison", lambda: [compare(plan, plan.comparison, frames, models, progress)]))
     if plan.simulation is not None:
         keep(stage("dynamics", lambda: simulate(plan, models, out, progress)))
     keep([_summary(plan, records, stages)])

@@ -73,6 +73,12 @@ def many_alike(labels: Sequence[str]) -> dict[int, tuple[int, str]]:
     }
 
 
+def named_beside(figure: Figure, curve: Curve) -> bool:
+    """True for lone points in such numbers that a legend's colours and symbols would repeat."""
+    lone = [c for c in figure.curves if c.style == "points" and len(c.x) == 1]
+    return len(lone) > len(SYMBOLS) and any(c is curve for c in lone)
+
+
 def _thin(traces: list[dict[str, Any]], label: str, *, first: bool) -> None:
     """One of many alike: a thin solid line, in the legend only for the first."""
     for trace in traces:
@@ -100,6 +106,9 @@ def _traces(figure: Figure, curve: Curve, index: int) -> list[dict[str, Any]]:
     if points:
         trace["marker"] = {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 6 if len(x) < 300 else 4}
         trace["marker"]["opacity"] = 0.85 if len(x) < 300 else 0.55
+        if named_beside(figure, curve):
+            trace |= {"mode": "markers+text", "text": [escape(curve.label)], "textposition": "top center"}
+            trace["showlegend"] = False
         if error is not None:
             trace["error_y"] = {
                 "type": "data",
@@ -195,8 +204,19 @@ def draw(figure: Figure, path: str | Path) -> Path:
         color, x, y = PALETTE[index % len(PALETTE)], np.asarray(curve.x), np.asarray(curve.y)
         if curve.style == "points":
             axes.errorbar(
-                x, y, yerr=curve.error, fmt="o", markersize=3, color=color, label=curve.label, alpha=0.7
+                x,
+                y,
+                yerr=curve.error,
+                fmt="o",
+                markersize=3,
+                color=color,
+                label=None if named_beside(figure, curve) else curve.label,
+                alpha=0.7,
             )
+            if named_beside(figure, curve):
+                axes.annotate(
+                    curve.label, (x[0], y[0]), xytext=(0, 4), textcoords="offset points", ha="center", size=6
+                )
             continue
         axes.plot(
             x,

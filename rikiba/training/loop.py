@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 STATE_FILE, HISTORY_FILE = "training_state.npz", "history.jsonl"
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.monotonic, "processor": time.process_time}
+"""What counts the seconds of a training, by its name among the settings."""
 
 
 @final
@@ -62,7 +64,8 @@ class Loop:
         self.file = file if processes.first else None
         self.identity, self.callbacks = identity, callbacks if processes.first else ()
         self.processes, self.interrupted = processes, interrupted
-        self.began = time.monotonic() - state.seconds
+        self.now = CLOCKS[trainer.clock]
+        self.began = self.now() - state.seconds
         self.saved = time.monotonic()
 
     def run(self) -> str:
@@ -131,7 +134,7 @@ class Loop:
         # validated by the weights of the stage, so that losses of all its epochs compare
         loss = trainer.loss_of_stage(state.stage)
         row |= self._validation(loss, epoch, bool(due or state.epoch == trainer.max_epochs))
-        state.seconds = row["seconds"] = time.monotonic() - self.began
+        state.seconds = row["seconds"] = self.now() - self.began
         state.history.append(row)
         state.sums, state.counts = torch.zeros_like(state.sums), torch.zeros_like(state.counts)
         if self.file is not None:
@@ -169,12 +172,12 @@ class Loop:
         trainer = self.trainer
         fraction = self.state.epoch / trainer.max_epochs
         if trainer.schedule_follows == "time" and trainer.max_seconds is not None:
-            fraction = max(fraction, (time.monotonic() - self.began) / trainer.max_seconds)
+            fraction = max(fraction, (self.now() - self.began) / trainer.max_seconds)
         return min(1.0, self.processes.agree(fraction, trainer.device))
 
     def _out_of_time(self) -> bool:
         limit = self.trainer.max_seconds
-        return limit is not None and time.monotonic() - self.began >= limit
+        return limit is not None and self.now() - self.began >= limit
 
     def _tell(self, row: Mapping[str, Any] | None) -> None:
         progress = Progress(
@@ -182,7 +185,7 @@ class Loop:
             max_epochs=self.trainer.max_epochs,
             batch=self.state.batch,
             batches=len(self.loader),
-            seconds=time.monotonic() - self.began,
+            seconds=self.now() - self.began,
             row=row,
         )
         for callback in self.callbacks:
@@ -190,7 +193,7 @@ class Loop:
 
     def _save(self) -> None:
         self.saved = time.monotonic()
-        self.state.seconds = self.saved - self.began
+        self.state.seconds = self.now() - self.began
         if self.file is not None:
             self.state.save(self.file, self.identity)
 

@@ -42,7 +42,7 @@ class TrainingResult:
     """One row an epoch: losses, terms, errors, learning rate, seconds."""
     best_epoch: float
     seconds: float
-    """Wall time, earlier parts of a resumed run included."""
+    """Time by the trainer's clock, earlier parts of a resumed run included."""
     stopped: str
     """Why it ended: 'max_epochs', 'patience', 'max_seconds' or 'interrupted'."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class TrainingResult:
             "epochs": self.history[-1]["epoch"] if self.history else 0,
             "best_epoch": self.best_epoch,
             "stopped": self.stopped,
-            "wall_time_s": self.seconds,
+            f"{self.settings.get('clock', 'wall')}_time_s": self.seconds,
             "parameters": sum(p.numel() for p in self.potential.parameters()),
             **{k: self.best[k] for k in validated},
         }

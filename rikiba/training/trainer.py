@@ -67,7 +67,9 @@ class Trainer:
         stage_two_stress_weight: stress weight of stage two; none leaves it
         stage_two_learning_rate: learning rate of stage two, constant; none goes on with the schedule
         patience_epochs: stop after so many epochs without a lower validation loss; none never does
-        max_seconds: wall time after which training stops and keeps what it has; none is no limit
+        max_seconds: time after which training stops and keeps what it has; none is no limit
+        clock: what max_seconds counts: 'wall' time, or 'processor' time, which leaves out what other
+            processes on a busy machine take
         validation_interval_epochs: validate after every so many epochs
         checkpoint_interval_s: seconds between saves of the training state, where a folder is given
         seed: seed of the order of batches
@@ -108,6 +110,7 @@ class Trainer:
     stage_two_learning_rate: float | None = 0.001
     patience_epochs: int | None = None
     max_seconds: float | None = None
+    clock: Literal["wall", "processor"] = "wall"
     validation_interval_epochs: int = 1
     checkpoint_interval_s: float = 30.0
     seed: int = 0
@@ -311,7 +314,7 @@ def _check(t: Trainer) -> None:
         if limit is not None and not (limit > 0 and math.isfinite(limit)):
             raise ValueError(f"{name} must be a positive number; given {limit}.")
     choices = {"optimizer": ("adam", "adamw"), "schedule_follows": ("epochs", "time")}
-    choices |= {"dtype": ("float32", "float64")}
+    choices |= {"dtype": ("float32", "float64"), "clock": ("wall", "processor")}
     for name, allowed in choices.items():
         if getattr(t, name) not in allowed:
             raise ValueError(f"{name} is one of {', '.join(allowed)}; given '{getattr(t, name)}'.")
