@@ -94,8 +94,8 @@ def run_pipeline(
     models = stage("training", lambda: fit(plan, frames, out, progress))
     keep([r for m in models for r in m.records])
     keep(stage("answers", lambda: answer(plan, frames, models, progress)))
-    if plan.comparison is not None:
-        keep(stage("comparison", lambda: [compare(plan, plan.comparison, frames, models, progress)]))
+    if (side_by_side := plan.comparison) is not None:
+        keep(stage("comparison", lambda: [compare(plan, side_by_side, frames, models, progress)]))
     if plan.simulation is not None:
         keep(stage("dynamics", lambda: simulate(plan, models, out, progress)))
     keep([_summary(plan, records, stages)])
