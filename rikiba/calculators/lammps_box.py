@@ -13,13 +13,20 @@ Array = NDArray[np.float64]
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LammpsBox:
-    """The box from 0 to `lengths` with `tilts` (xy, xz, yz), and the atoms in it, in LAMMPS's own axes."""
+    """The box of a structure and the atoms in it, in LAMMPS's own axes.
+
+    Args:
+        lengths: of the box from 0 on, Å.
+        tilts: xy, xz and yz, Å.
+        pbc: periodic axes.
+        rotation: x_LAMMPS = x · rotation, less a shift.
+        positions: of the atoms, Å.
+    """
 
     lengths: tuple[float, float, float]
     tilts: tuple[float, float, float]
     pbc: tuple[bool, bool, bool]
     rotation: Array
-    """x_LAMMPS = x · rotation, less a shift."""
     positions: Array
 
     def vectors_back(self, values: Array) -> Array:
