@@ -21,7 +21,7 @@ demo: .venv/.test
 	$(BIN)/rikiba run examples/ethanol/ethanol.toml --out runs/ethanol
 
 test: .venv/.test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 lint: .venv/.test
 	$(BIN)/ruff format --check .

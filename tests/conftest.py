@@ -37,17 +37,3 @@ def ethanol_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Re
     source = ROOT / "examples" / "ethanol" / "ethanol.toml"
     config = tables.apply_settings(tables.read(source), small_runs.ETHANOL)
     return out, run_pipeline(config, out=out, source=source)
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """What two processes (`pytest -n 2 --dist loadgroup`) divide: files; by class where it tries them all.
-
-    All that reads the one run of ethanol stays together too, or each process would make its own.
-    """
-    if "ethanol_run" in getattr(item, "fixturenames", ()):
-        group = "ethanol_run"
-    elif item.path.parent.name == "conformance":
-        group = item.name.partition("[")[2].partition("-")[0]
-    else:
-        group = str(item.path)
-    item.add_marker(pytest.mark.xdist_group(group))
