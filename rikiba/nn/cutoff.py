@@ -33,7 +33,7 @@ def polynomial(x: Float[Tensor, "*n"], power: int = 6) -> Float[Tensor, "*n"]:
 def quintic(x: Float[Tensor, "*n"], start: float = 0.0) -> Float[Tensor, "*n"]:
     """f = 1 − 10u³ + 15u⁴ − 6u⁵ with u = (x − start)/(1 − start), 1 up to `start`; C2 at both ends.
 
-    Zhang et al., arXiv:1805.09003, eq. 5. Raises ValueError unless 0 ≤ start < 1.
+    The switch of deepmd-kit, doi:10.1063/5.0155600. Raises ValueError unless 0 ≤ start < 1.
     """
     if not 0.0 <= start < 1.0:
         raise ValueError(f"The switch must start inside the cutoff, 0 ≤ start < 1; given {start}.")

@@ -4,6 +4,7 @@ Gasteiger, Groß & Günnemann, arXiv:2003.03123 (DimeNet); Gasteiger, Giri, Marg
 arXiv:2011.14115 (DimeNet++). A pair (i, j) carries the message m_ji from j to i. All activations are SiLU.
 """
 
+from abc import ABC, abstractmethod
 from math import sqrt
 from typing import NamedTuple
 
@@ -86,7 +87,7 @@ class PairMessage(nn.Module):
         return silu(self.mix(torch.cat([*h, e if self.radial is None else silu(self.radial(e))], 1)))
 
 
-class Interaction(nn.Module):
+class Interaction(nn.Module, ABC):
     """m_ji ← what all messages m_kj make of it, and residual networks: the part that both families share.
 
     Args:
@@ -102,9 +103,9 @@ class Interaction(nn.Module):
         self.skip = linear(channels, channels)
         self.after = nn.Sequential(*(Residual(channels=channels) for _ in range(n_after)))
 
+    @abstractmethod
     def directional(self, m: Tensor, e: Tensor, angles: Angles) -> Tensor:
         """What every pair (i, j) gets from the pairs (j, k)."""
-        raise NotImplementedError
 
     def forward(
         self, m: Float[Tensor, "pairs channels"], e: Float[Tensor, "pairs n"], angles: Angles
