@@ -68,9 +68,9 @@ class Terms(DoubleBuffers):
 
     def shared(self, values: Values) -> Float[Tensor, "copies n"]:
         """Each term's energy in equal parts on its atoms."""
-        n_copies, per_term = values.shape[0], self.atoms.shape[1]
-        part = (values / per_term)[:, :, None].expand(-1, -1, per_term).reshape(n_copies, -1)
-        return values.new_zeros(n_copies, self.n).index_add(1, self.atoms.reshape(-1), part)
+        per_term = self.atoms.shape[1]
+        part = (values / per_term)[:, :, None].expand(-1, -1, per_term).flatten(1)
+        return values.new_zeros(values.shape[0], self.n).index_add(1, self.atoms.reshape(-1), part)
 
 
 Energy = Callable[[Any, Copies], Values]

@@ -199,5 +199,5 @@ class MolecularMechanics(TopologyPotential):
                 "epsilon_eV": [0.002] * 3,
             },
         }
-        periodic = {"cutoff": 6.0, "electrostatics": "ewald", "tail_correction": True}
+        periodic = {"cutoff": 8.5, "electrostatics": "ewald", "tail_correction": True}
         return [cls(**arguments), cls(**arguments, **periodic)]

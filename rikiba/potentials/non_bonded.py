@@ -274,7 +274,7 @@ class NonBondedTerms(DoubleBuffers):
         counts = (system.counts / self.n)[:, None] * per_copy
         volume = torch.linalg.det(system.cell).abs()
         total = 2.0 * math.pi / volume * torch.einsum("sa,ab,sb->s", counts, integral, counts)
-        return total / system.counts
+        return total / system.counts.clamp(min=1)
 
     def _switched_off(self) -> Float[Tensor, "types types"]:
         """∫ r² (1 − S) v dr over the range of the switch, by 64 Gauss–Legendre points."""
@@ -344,9 +344,8 @@ class NonBondedTerms(DoubleBuffers):
         return d + own[:, second] - own[:, first]
 
     def _on_both(self, energies: Float[Tensor, "copies pairs"], pairs: Int[Tensor, "pairs 2"]) -> Energies:
-        n_copies = energies.shape[0]
-        half = (0.5 * energies)[:, :, None].expand(-1, -1, 2).reshape(n_copies, -1)
-        out = energies.new_zeros((n_copies, self.n)).index_add(1, pairs.reshape(-1), half)
+        half = (0.5 * energies)[:, :, None].expand(-1, -1, 2).flatten(1)
+        out = energies.new_zeros((energies.shape[0], self.n)).index_add(1, pairs.reshape(-1), half)
         return out.reshape(-1)
 
     def _out_of_reciprocal(self, copies: Copies, shift: Tensor | None) -> Energies:

@@ -183,5 +183,5 @@ class RigidWater(TopologyPotential):
         """Small instances for the conformance tests."""
         return [
             cls(model="spce", cutoff=None, electrostatics="all_pairs"),
-            cls(model="tip4p_2005", cutoff=5.0, tail_correction=True, ewald_tolerance=1e-9),
+            cls(model="tip4p_2005", cutoff=6.0, tail_correction=True, ewald_tolerance=1e-9),
         ]

@@ -192,7 +192,7 @@ class TopologyPotential(DoubleBuffers, Potential):
 
     learned = False
     uses_positions = True
-    free_arrangement: ClassVar[bool] = False
+    fixed_topology: ClassVar[bool] = True
 
     numbers: Tensor
     rigid_pairs: Tensor
