@@ -93,9 +93,9 @@ def harmonic_bond(t: Any, copies: Copies) -> Values:
 
 
 def morse_bond(t: Any, copies: Copies) -> Values:
-    """D (1 − exp(−a (r − r₀)))², doi:10.1103/PhysRev.34.57: 0 at rest, D when torn apart."""
+    """D (1 − exp(−α (r − r₀)))², doi:10.1103/PhysRev.34.57: 0 at rest, D when torn apart."""
     (r,) = t.vectors(copies, (0, 1))
-    return t.depth_eV * (1.0 - torch.exp(-t.steepness_per_A * (r.norm(dim=-1) - t.length))) ** 2
+    return t.depth_eV * (1.0 - torch.exp(-t.alpha_per_A * (r.norm(dim=-1) - t.length))) ** 2
 
 
 def harmonic_angle(t: Any, copies: Copies) -> Values:
@@ -147,7 +147,7 @@ def harmonic_improper(t: Any, copies: Copies) -> Values:
 _STIFFNESS = ("force_constant_eV_per_A2", "length")
 FORMS: Mapping[str, Form] = {
     "bonds": Form(2, _STIFFNESS, harmonic_bond),
-    "morse_bonds": Form(2, ("depth_eV", "steepness_per_A", "length"), morse_bond),
+    "morse_bonds": Form(2, ("depth_eV", "alpha_per_A", "length"), morse_bond),
     "angles": Form(3, ("force_constant_eV_per_rad2", "angle_deg"), harmonic_angle),
     "urey_bradley": Form(2, _STIFFNESS, harmonic_bond),
     "torsions": Form(4, ("amplitude_eV", "periodicity", "phase_deg"), periodic_torsion),

@@ -34,7 +34,7 @@ class MolecularMechanics(TopologyPotential):
     Args:
         symbols: elements of the topology's atoms, in order.
         bonds: ½ k (r − r₀)²: force_constant_eV_per_A2 k, length r₀.
-        morse_bonds: D (1 − exp(−a (r − r₀)))²: depth_eV, steepness_per_A, length.
+        morse_bonds: D (1 − exp(−α (r − r₀)))²: depth_eV, alpha_per_A, length.
         angles: ½ k (θ − θ₀)² at the second of three atoms: force_constant_eV_per_rad2, angle_deg.
         urey_bradley: ½ k (r − r₀)² between the ends of an angle: columns as of bonds.
         torsions: V [1 + cos(nφ − γ)]: amplitude_eV V, periodicity n, phase_deg γ; periodic impropers too.
@@ -172,7 +172,7 @@ class MolecularMechanics(TopologyPotential):
         arguments: dict[str, Any] = {
             "symbols": ["H", "O", "C", "C", "O", "H"],
             "bonds": {"atoms": chain[1:], "force_constant_eV_per_A2": [20.0] * 4, "length": [1.3] * 4},
-            "morse_bonds": {"atoms": chain[:1], "depth_eV": [4.0], "steepness_per_A": [2.0], "length": [1.0]},
+            "morse_bonds": {"atoms": chain[:1], "depth_eV": [4.0], "alpha_per_A": [2.0], "length": [1.0]},
             "angles": {"atoms": angles, "force_constant_eV_per_rad2": [4.0] * 4, "angle_deg": [109.5] * 4},
             "urey_bradley": {"atoms": [[1, 3]], "force_constant_eV_per_A2": [1.0], "length": [2.3]},
             "torsions": {
