@@ -127,3 +127,26 @@ def test_rigid_water(name: str) -> None:
     wrong = "spc" if name == "spce" else "tip3p" if name != "tip3p" else "spce"
     other = kj_terms(RigidWater(model=wrong, cutoff=5.5, ewald_tolerance=1e-9), atoms)
     assert of_openmm(other, "coulomb") != pytest.approx(found["terms"]["coulomb"]["energy_kJ_per_mol"], rel=1e-3)
+
+
+def test_mistakes_are_noticed() -> None:
+    """Planted errors, each of which one of the terms above shows."""
+
+    def off(name: str, kind: str, **changes: Any) -> float:
+        potential, atoms, found = read(name, **changes)
+        expected = found["terms"][kind]["energy_kJ_per_mol"]
+        return abs(of_openmm(kj_terms(potential, atoms), kind) / expected - 1.0)
+
+    plain = read("amber_dipeptide")[0].arguments
+    halved = plain["bonds"] | {"force_constant_eV_per_A2": [k / 2 for k in plain["bonds"]["force_constant_eV_per_A2"]]}
+    assert off("amber_dipeptide", "bonds", bonds=halved) > 0.4
+    q, pairs = plain["charges_e"], plain["special_pairs"]
+    unscaled = pairs | {"charge_product_e2": [q[i] * q[j] for i, j in pairs["atoms"]]}
+    assert off("amber_dipeptide", "coulomb", special_pairs=unscaled) > 0.1
+    assert off("amber_dipeptide", "lennard_jones", special_pairs=pairs | {"epsilon_eV": [2 * e for e in pairs["epsilon_eV"]]}) > 0.1
+    assert off("amber_dipeptide", "lennard_jones", mixing="geometric") > 1e-5
+    assert off("amber_dipeptide_periodic", "coulomb", exclusions=[]) > 0.1
+    maps = read("charmm_ala5")[0].arguments["cmaps"]
+    turned = maps | {"grids_eV": np.swapaxes(maps["grids_eV"], 1, 2).tolist()}
+    assert off("charmm_ala5", "cmaps", cmaps=turned) > 1e-3
+    assert off("gromacs_ethanol", "lennard_jones", mixing="lorentz_berthelot") > 1e-5

@@ -111,36 +111,16 @@ def test_geometry(model: Any) -> None:
         assert float(moved[1:].abs().max()) == 0.0
 
 
-def dimer(potential: RigidWater, x: np.ndarray) -> tuple[float, Atoms]:
-    """Energy in kcal/mol of one molecule and another at x[:3], turned by the rotation vector x[3:]."""
-    from scipy.spatial.transform import Rotation
-
-    one = potential.molecule()
-    other = one.copy()
-    other.positions = Rotation.from_rotvec(x[3:]).apply(one.positions) + x[:3]
-    atoms = one + other
-    system = System.from_ase(atoms)
-    found = potential.energy_terms(system, find_pairs(system, potential.cutoff))
-    return sum(float(v.sum()) for v in found.values()) / units.kilocalorie_per_mole, atoms
-
-
-DIMERS = {"spc": (-6.59, 2.75), "tip3p": (-6.50, 2.74), "tip4p": (-6.24, 2.75)}
-"""Least energy (kcal/mol) and O–O distance (Å) of two molecules: Jorgensen et al., doi:10.1063/1.445869, table
-III."""
-
-
-@pytest.mark.parametrize("model", DIMERS)
-def test_published_dimers(model: Any) -> None:
-    from scipy.optimize import minimize
-
-    potential = RigidWater(model=model, cutoff=None, electrostatics="all_pairs")
-    start = np.array([1.7, 2.2, 0.0, 1.2, 0.3, 1.0])
-    least = minimize(lambda x: dimer(potential, x)[0], start, method="BFGS", options={"gtol": 1e-4})
-    energy, atoms = dimer(potential, least.x)
-    assert energy == pytest.approx(DIMERS[model][0], abs=0.02)
-    assert atoms.get_distance(0, 3) == pytest.approx(DIMERS[model][1], abs=0.015)
-    elsewhere = dimer(RigidWater(model="tip4p_2005", cutoff=None, electrostatics="all_pairs"), least.x)[0]
-    assert abs(elsewhere - DIMERS[model][0]) > 0.05
+def test_parameters_from_the_coefficients_of_the_paper() -> None:
+    """A and C of TIP3P and TIP4P, A and B of SPC give the σ (Å) and ε (kcal/mol, kJ/mol) that are quoted."""
+    for name, sigma, epsilon in (("tip3p", 3.1506, 0.1521), ("tip4p", 3.1536, 0.1550)):
+        m = MODELS[name]  # type: ignore[index]
+        assert m.sigma == pytest.approx(sigma, abs=6e-5)
+        assert m.epsilon_eV / units.kilocalorie_per_mole == pytest.approx(epsilon, abs=6e-5)
+    # NIST's SPC/E: σ = 3.16555789 Å, ε/k_B = 78.19743111 K
+    assert MODELS["spce"].sigma == pytest.approx(3.16555789, abs=5e-9)
+    assert MODELS["spce"].epsilon_eV / units.boltzmann == pytest.approx(78.19743111, rel=1e-7)
+    assert MODELS["spc"].hydrogen_charge_e < MODELS["spce"].hydrogen_charge_e
 
 
 def test_forces_on_m_reach_the_atoms() -> None:
