@@ -149,4 +149,6 @@ def test_mistakes_are_noticed() -> None:
     maps = read("charmm_ala5")[0].arguments["cmaps"]
     turned = maps | {"grids_eV": np.swapaxes(maps["grids_eV"], 1, 2).tolist()}
     assert off("charmm_ala5", "cmaps", cmaps=turned) > 1e-3
-    assert off("gromacs_ethanol", "lennard_jones", mixing="lorentz_berthelot") > 1e-5
+    series = read("gromacs_ethanol")[0].arguments["ryckaert_bellemans"]
+    other = series | {"c1_eV": [-c for c in series["c1_eV"]]}
+    assert off("gromacs_ethanol", "ryckaert_bellemans", ryckaert_bellemans=other) > 0.1
