@@ -26,8 +26,9 @@ def with_files(table: Any, folder: Path) -> Any:
 
     Tables nested in others (the terms of a sum) are treated alike. `file` may be a list for kind "eam" (one
     funcfl file for each element); `elements` of a three-body file chooses among those that it has, a table
-    {Si = "Si(D)"} among its variants; `parameters` of a PSF names its files. Other keys stay and go to the constructor. Raises ValueError for a kind
-    that has no files, and for both a file and what it holds.
+    {Si = "Si(D)"} among its variants; `parameters` of a PSF names its files. Other keys
+    stay and go to the constructor. Raises ValueError for a kind that has no files, and for both a file and
+    what it holds.
     """
     if isinstance(table, (list, tuple)):
         return [with_files(t, folder) for t in table]

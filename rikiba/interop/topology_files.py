@@ -1,9 +1,10 @@
 """Read topologies of AMBER (prmtop), CHARMM (PSF with PRM/RTF/STR) and GROMACS (top), through ParmEd.
 
-ParmEd (Shirts et al., doi:10.1007/s10822-016-9977-1) reads the files and finds the parameters; here they become
-the arguments of `potentials.molecular_mechanics.MolecularMechanics`.
+ParmEd (Shirts et al., doi:10.1007/s10822-016-9977-1) reads the files and finds the parameters; here they
+become the arguments of `potentials.molecular_mechanics.MolecularMechanics`.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -127,7 +128,9 @@ def _parmed() -> Any:
     try:
         import parmed
     except ImportError as error:
-        raise ImportError("Reading topologies needs the package parmed: pip install rikiba[topology]") from error
+        raise ImportError(
+            "Reading topologies needs the package parmed: pip install rikiba[topology]"
+        ) from error
     return parmed
 
 
@@ -167,7 +170,9 @@ def _refuse(structure: Any) -> None:
         if len(getattr(structure, name, ())):
             raise TopologyFileError(f"The topology has {name.replace('_', ' ')}, for which there is no form.")
     if any(type(a).__name__ == "DrudeAtom" for a in structure.atoms):
-        raise TopologyFileError("The topology has Drude particles; polarisable force fields are not supported.")
+        raise TopologyFileError(
+            "The topology has Drude particles; polarisable force fields are not supported."
+        )
     data = getattr(structure, "parm_data", {})
     if "LENNARD_JONES_CCOEF" in data or any(x != 0 for x in data.get("HBOND_ACOEF", ())):
         raise TopologyFileError("The prmtop has 12-6-4 or 10-12 terms, for which there is no form.")
@@ -240,7 +245,11 @@ def _maps(terms: list[Any], atoms: Any) -> dict[str, Any]:
     for kind in kinds.values():
         n, values = kind.resolution, [x * _KCAL for x in kind.grid]
         grids.append([values[a * n : (a + 1) * n] for a in range(n)])
-    return {"atoms": [atoms(t, 5) for t in terms], "map": [index[id(t.type)] for t in terms], "grids_eV": grids}
+    return {
+        "atoms": [atoms(t, 5) for t in terms],
+        "map": [index[id(t.type)] for t in terms],
+        "grids_eV": grids,
+    }
 
 
 def _non_bonded(structure: Any, kept: list[Any], number: Mapping[int, int]) -> dict[str, Any]:
@@ -296,7 +305,8 @@ def _types(structure: Any, kept: list[Any]) -> tuple[list[Any], list[int]]:
     """(one atom of each Lennard-Jones type, type of each atom)."""
     amber = hasattr(structure, "LJ_radius")
     index: dict[Any, int] = {}
-    kinds, types = [], []
+    kinds: list[Any] = []
+    types: list[int] = []
     for a in kept:
         fixes = getattr(a.atom_type, "nbfix", None)
         key = a.nb_idx if amber else (a.sigma, a.epsilon, str(a.atom_type) if fixes else "")
@@ -308,7 +318,7 @@ def _types(structure: Any, kept: list[Any]) -> tuple[list[Any], list[int]]:
 
 
 def _overrides(structure: Any, kinds: list[Any], mix: Any) -> dict[tuple[int, int], tuple[float, ...]]:
-    """(σ, ε, σ of 1–4 pairs, ε of 1–4 pairs) in Å and kcal/mol of pairs of types that do not follow mixing."""
+    """(σ, ε, σ of 1–4 pairs, ε of 1–4 pairs), Å and kcal/mol, of pairs of types that do not follow mixing."""
     found: dict[tuple[int, int], tuple[float, ...]] = {}
     for a, first in enumerate(kinds):
         for b, second in enumerate(kinds[: a + 1]):
@@ -398,7 +408,7 @@ def _charges(
                 f"the site no Lennard-Jones term."
             )
         charges[atoms[0]] = float(site.charge)
-        first, second, third = (float(w) for w in frame.get_weights())
+        _, second, third = (float(w) for w in frame.get_weights())
         sites["atoms"].append(atoms)
         sites["weights"].append([1.0 - second - third, second, third])
         sites["reach"].append(1.3 * (abs(second) + abs(third)))
@@ -417,8 +427,6 @@ def _rigid(structure: Any, number: Mapping[int, int], *, water_only: bool) -> di
         light = 1 in (bond.atom1.atomic_number, bond.atom2.atomic_number)
         if _is_water(bond.atom1.residue) or (light and not water_only):
             rows[pair] = length
-    import math
-
     for angle in structure.angles:
         if _is_water(angle.atom2.residue) and angle.atom2.atomic_number == 8:
             a, b = (lengths[_pair(number, angle.atom2, x)] for x in (angle.atom1, angle.atom3))

@@ -7,6 +7,7 @@ K = k/2; GROMACS' and OpenMM's hold k.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, final
 
 import torch
@@ -49,18 +50,12 @@ def _refuse(bad: Tensor, atoms: Int[Tensor, "terms k"], what: str) -> None:
         )
 
 
-class Terms(DoubleBuffers):
-    """One kind of term: which atoms, and its parameters as buffers named like the columns of its table."""
+class AtomTerms(DoubleBuffers):
+    """Terms of which each is of a few atoms of the topology."""
 
     atoms: Tensor
-
-    def __init__(self, name: str, table: Mapping[str, Any], n_atoms: int, form: "Form") -> None:
-        super().__init__()
-        atoms, values = table_columns(name, table, n_atoms, form.n_atoms, form.columns)
-        self.register_buffer("atoms", atoms)
-        for column, value in values.items():
-            self.register_buffer(column, value)
-        self.n, self.name = n_atoms, name
+    n: int
+    """Atoms of the topology."""
 
     def vectors(self, copies: Copies, *pairs: tuple[int, int]) -> list[Vectors]:
         """Nearest-image vectors between the k-th and l-th atom of each term."""
@@ -71,6 +66,18 @@ class Terms(DoubleBuffers):
         per_term = self.atoms.shape[1]
         part = (values / per_term)[:, :, None].expand(-1, -1, per_term).flatten(1)
         return values.new_zeros(values.shape[0], self.n).index_add(1, self.atoms.reshape(-1), part)
+
+
+class Terms(AtomTerms):
+    """One kind of term: which atoms, and its parameters as buffers named like the columns of its table."""
+
+    def __init__(self, name: str, table: Mapping[str, Any], n_atoms: int, form: "Form") -> None:
+        super().__init__()
+        atoms, values = table_columns(name, table, n_atoms, form.n_atoms, form.columns)
+        self.register_buffer("atoms", atoms)
+        for column, value in values.items():
+            self.register_buffer(column, value)
+        self.n = n_atoms
 
 
 Energy = Callable[[Any, Copies], Values]
@@ -157,14 +164,13 @@ FORMS: Mapping[str, Form] = {
 """Name of the constructor's table → form of its terms."""
 
 
-class TorsionMaps(DoubleBuffers):
+class TorsionMaps(AtomTerms):
     """CMAP: energies of two torsions of five atoms in a row, interpolated on maps of N × N values.
 
     Interpolated by the periodic cubic spline, as CHARMM and OpenMM do (doi:10.1002/jcc.20065); map[a][b]
     stands at φ = −180° + 360° a/N, ψ = −180° + 360° b/N.
     """
 
-    atoms: Tensor
     spline: Tensor
 
     def __init__(self, table: Mapping[str, Any], n_atoms: int) -> None:
@@ -189,13 +195,10 @@ class TorsionMaps(DoubleBuffers):
         self.register_buffer("spline", spline.contiguous())
         self.n = n_atoms
 
-    shared = Terms.shared
-    vectors = Terms.vectors
-
     def energy(self, copies: Copies) -> Values:
         """Σ_ab c_ab B(φ) B(ψ) of cubic B-splines."""
         v = self.vectors(copies, (0, 1), (1, 2), (2, 3), (3, 4))
-        sines = torch.stack([_sine(a, b).detach() for a, b in zip(v[:-1], v[1:], strict=True)])
+        sines = torch.stack([_sine(a, b).detach() for a, b in pairwise(v)])
         if v[0].requires_grad:
             _refuse(sines.amin(0) < _SINGULAR, self.atoms, "have three in a row of a torsion collinear")
         first, wa = self._weights(torsion(*v[:3]))
@@ -204,9 +207,7 @@ class TorsionMaps(DoubleBuffers):
         values = self.spline[which, first[..., :, None], second[..., None, :]]
         return torch.einsum("cta,ctb,ctab->ct", wa, wb, values)
 
-    def _weights(
-        self, phi: Values
-    ) -> tuple[Int[Tensor, "copies terms 4"], Float[Tensor, "copies terms 4"]]:
+    def _weights(self, phi: Values) -> tuple[Int[Tensor, "copies terms 4"], Float[Tensor, "copies terms 4"]]:
         """Indices and values of the four B-splines that are not zero at φ."""
         n = self.spline.shape[1]
         x = (phi / (2.0 * math.pi) + 0.5) * n

@@ -150,11 +150,14 @@ class MolecularMechanics(TopologyPotential):
         helix = np.hstack([np.cos(1.7 * k), np.sin(1.7 * k), 0.45 * k]) * [0.8, 0.8, 1.0]
         symbols = [periodic_table.symbol(int(z)) for z in self.numbers]
         periodic = self.non_bonded.coulomb == "ewald" or self.non_bonded.tail
-        cell = np.array([[1.0, 0.0, 0.0], [0.1, 1.0, 0.0], [-0.1, 0.15, 1.0]]) * max(18.0, 0.5 * len(k) + 12.0)
+        cell = np.array([[1.0, 0.0, 0.0], [0.1, 1.0, 0.0], [-0.1, 0.15, 1.0]]) * max(
+            18.0, 0.5 * len(k) + 12.0
+        )
         found = []
         for copies in (1, 2):
-            places = np.concatenate([helix @ rotation + [4.0 * c, 0.5 * c, 0.0] for c, rotation in
-                                     enumerate(np.linalg.qr(rng.normal(size=(copies, 3, 3)))[0])])  # fmt: skip
+            turns = np.linalg.qr(rng.normal(size=(copies, 3, 3)))[0]
+            placed = [helix @ turn + [4.0 * c, 0.5 * c, 0.0] for c, turn in enumerate(turns)]
+            places = np.concatenate(placed)
             places += rng.uniform(-0.1, 0.1, places.shape)
             found.append(Atoms(symbols * copies, places, cell=cell if periodic else None, pbc=periodic))
         return found
@@ -199,5 +202,5 @@ class MolecularMechanics(TopologyPotential):
                 "epsilon_eV": [0.002] * 3,
             },
         }
-        periodic = {"cutoff": 8.5, "electrostatics": "ewald", "tail_correction": True}
+        periodic: dict[str, Any] = {"cutoff": 8.5, "electrostatics": "ewald", "tail_correction": True}
         return [cls(**arguments), cls(**arguments, **periodic)]

@@ -97,8 +97,8 @@ class NonBondedTerms(DoubleBuffers):
             )
         if cutoff is None and (coulomb != "all_pairs" or tail or start is not None):
             raise ValueError(
-                "Without a cutoff every pair is summed, of molecules only: reaction_field, ewald, switch_from "
-                "and tail_correction need a cutoff."
+                "Without a cutoff every pair is summed, of molecules only: reaction_field, ewald, "
+                "switch_from and tail_correction need a cutoff."
             )
         if truncation not in get_args(Truncation):
             raise ValueError(f"truncation must be {', '.join(get_args(Truncation))}; given '{truncation}'.")
@@ -120,7 +120,9 @@ class NonBondedTerms(DoubleBuffers):
         self.charged = bool((q != 0).any())
         given: Mapping[str, Any] = {"atoms": [], "weights": [], "reach": []} if sites is None else sites
         if set(given) != {"atoms", "weights", "reach"}:
-            raise TopologyError(f"charge_sites is a table of atoms, weights and reach; given {sorted(given)}.")
+            raise TopologyError(
+                f"charge_sites is a table of atoms, weights and reach; given {sorted(given)}."
+            )
         atoms, values = table_columns(
             "charge_sites", {"atoms": given["atoms"], "reach": given["reach"]}, self.n, 3, ("reach",)
         )
@@ -135,7 +137,8 @@ class NonBondedTerms(DoubleBuffers):
 
     def _set_types(self, table: Mapping[str, Any] | None, mixing: Mixing) -> None:
         """Types of atoms and tables of σ and ε of every two types."""
-        given = {"types": [0] * self.n, "sigma": [1.0], "epsilon_eV": [0.0]} if table is None else dict(table)
+        none = {"types": [0] * self.n, "sigma": [1.0], "epsilon_eV": [0.0]}
+        given: dict[str, Any] = dict(none if table is None else table)
         special = given.pop("overrides", [])
         if set(given) != {"types", "sigma", "epsilon_eV"}:
             raise TopologyError(
@@ -167,7 +170,7 @@ class NonBondedTerms(DoubleBuffers):
     def _set_pairs(self, exclusions: Sequence[Sequence[int]], special: Mapping[str, Any] | None) -> None:
         out, _ = table_columns("exclusions", {"atoms": exclusions}, self.n, 2, ())
         columns = ("charge_product_e2", "sigma", "epsilon_eV")
-        table: Mapping[str, Any] = dict.fromkeys(("atoms", *columns), []) if special is None else special
+        table: Mapping[str, Any] = {c: [] for c in ("atoms", *columns)} if special is None else special
         atoms, values = table_columns("special_pairs", table, self.n, 2, columns)
         every = torch.cat([out, atoms]).sort(1).values
         once = every.unique(dim=0) if len(every) else every
@@ -187,7 +190,7 @@ class NonBondedTerms(DoubleBuffers):
 
     def forward(self, system: System, pairs: Pairs, copies: Copies) -> dict[str, Energies]:
         """Energies per atom of each kind of term, eV; a pair's energy is shared equally."""
-        summed = self.charged and self.coulomb == "all_pairs" or self.dispersive and self.cutoff is None
+        summed = (self.charged and self.coulomb == "all_pairs") or (self.dispersive and self.cutoff is None)
         every = self._all_pairs(system) if summed else None
         near = pairs if self.cutoff is None else self._not_excluded(copies, pairs)
         found: dict[str, Energies] = {}
@@ -206,9 +209,7 @@ class NonBondedTerms(DoubleBuffers):
     def _not_excluded(self, copies: Copies, pairs: Pairs) -> Pairs:
         keep = (~self.exclusions.mask(copies, pairs)).nonzero().flatten()
         given = None if pairs.given_vectors is None else pairs.given_vectors[keep]
-        return replace(
-            pairs, i=pairs.i[keep], j=pairs.j[keep], shift=pairs.shift[keep], given_vectors=given
-        )
+        return replace(pairs, i=pairs.i[keep], j=pairs.j[keep], shift=pairs.shift[keep], given_vectors=given)
 
     def _all_pairs(self, system: System) -> Pairs:
         """Every pair of atoms of one system, in both directions, that is not excluded; of molecules only."""
@@ -226,9 +227,7 @@ class NonBondedTerms(DoubleBuffers):
         i, j = both.T
         keep = (i != j) & ~self.exclusions.named(i, j)
         i, j = i[keep], j[keep]
-        return Pairs(
-            i=i, j=j, shift=i.new_zeros((len(i), 3)), cutoff=math.inf, n_atoms=system.n_atoms
-        )
+        return Pairs(i=i, j=j, shift=i.new_zeros((len(i), 3)), cutoff=math.inf, n_atoms=system.n_atoms)
 
     def _dispersion(self, system: System, pairs: Pairs) -> Energies:
         """Lennard-Jones energies of pairs up to the cutoff."""

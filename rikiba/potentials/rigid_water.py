@@ -23,7 +23,7 @@ Model = Literal["spc", "spce", "tip3p", "tip4p", "tip4p_ew", "tip4p_2005"]
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaterModel:
-    """Geometry, charges and Lennard-Jones parameters (of oxygen alone) of a water molecule, and its source."""
+    """Geometry, charges and Lennard-Jones parameters (of oxygen alone) of a molecule, and their source."""
 
     bond: float
     """O–H, Å."""
@@ -61,9 +61,15 @@ _TIP = {"bond": 0.9572, "angle_deg": 104.52}
 MODELS: dict[Model, WaterModel] = {
     "spc": WaterModel(hydrogen_charge_e=0.41, source="10.1007/978-94-015-7658-1_21", **_SPC),
     "spce": WaterModel(hydrogen_charge_e=0.4238, source="10.1021/j100308a038", **_SPC),
-    "tip3p": WaterModel(hydrogen_charge_e=0.417, source="10.1063/1.445869", **_TIP, **_from_a_c(582e3, 595.0)),
+    "tip3p": WaterModel(
+        hydrogen_charge_e=0.417, source="10.1063/1.445869", **_TIP, **_from_a_c(582e3, 595.0)
+    ),
     "tip4p": WaterModel(
-        hydrogen_charge_e=0.52, site_distance=0.15, source="10.1063/1.445869", **_TIP, **_from_a_c(600e3, 610.0)
+        hydrogen_charge_e=0.52,
+        site_distance=0.15,
+        source="10.1063/1.445869",
+        **_TIP,
+        **_from_a_c(600e3, 610.0),
     ),
     "tip4p_ew": WaterModel(
         hydrogen_charge_e=0.52422,
@@ -173,7 +179,9 @@ class RigidWater(TopologyPotential):
         cell = np.array([[9.0, 0.0, 0.0], [0.7, 9.5, 0.0], [-0.8, 1.0, 10.0]])
         found = []
         for n in (2, 3):
-            turned = [one @ np.linalg.qr(rng.normal(size=(3, 3)))[0] + [2.9 * k, 0.3 * k, 0] for k in range(n)]
+            turned = [
+                one @ np.linalg.qr(rng.normal(size=(3, 3)))[0] + [2.9 * k, 0.3 * k, 0] for k in range(n)
+            ]
             places = np.concatenate(turned) + rng.uniform(-0.02, 0.02, (3 * n, 3))
             found.append(Atoms("OHH" * n, places, cell=cell if periodic else None, pbc=periodic))
         return found

@@ -121,7 +121,8 @@ def table_columns(
         value = torch.as_tensor(table[column], dtype=torch.float64)
         if len(value) != len(atoms) or not bool(value.isfinite().all()):
             raise TopologyError(
-                f"{name}.{column} needs one finite number for each of {len(atoms)} terms; it has {len(value)}."
+                f"{name}.{column} needs one finite number for each of {len(atoms)} terms; it has "
+                f"{len(value)}."
             )
         values[column] = value
     return atoms, values

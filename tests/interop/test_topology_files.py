@@ -22,7 +22,9 @@ FILES = Path(__file__).resolve().parents[1] / "peers" / "openmm" / "files"
 PRMTOP = FILES / "alanine_dipeptide.prmtop"
 
 
-def energy(potential: MolecularMechanics, crd: Path = FILES / "alanine_dipeptide.crd", top: Path = PRMTOP) -> float:
+def energy(
+    potential: MolecularMechanics, crd: Path = FILES / "alanine_dipeptide.crd", top: Path = PRMTOP
+) -> float:
     system = System.from_ase(read_coordinates(crd, top))
     return float(PotentialCalculator(potential)(system).need("energy"))
 
@@ -136,9 +138,9 @@ def test_changed_pairs_of_types(tmp_path: Path) -> None:
         p = MolecularMechanics(**read_topology(FILES / "ala5.psf", parameters=[prm]).arguments)
         both.append({k: float(v.sum()) for k, v in p.energy_terms(system, find_pairs(system, 0.0)).items()})
         overrides = p.arguments["lennard_jones"]["overrides"]
-        assert [(round(o["sigma"], 4), round(o["epsilon_eV"] / units.kilocalorie_per_mole, 4)) for o in overrides] == (
-            [] if prm != fixed else [(round(2.9 * 2 ** (-1 / 6), 4), 0.3)]
-        )
+        assert [
+            (round(o["sigma"], 4), round(o["epsilon_eV"] / units.kilocalorie_per_mole, 4)) for o in overrides
+        ] == ([] if prm != fixed else [(round(2.9 * 2 ** (-1 / 6), 4), 0.3)])
     assert abs(both[1]["lennard_jones"] - both[0]["lennard_jones"]) > 1e-3
     assert both[1]["bonds"] == both[0]["bonds"] and both[1]["coulomb"] == both[0]["coulomb"]
     head, flag, rest = PRMTOP.read_text().partition("%FLAG LENNARD_JONES_ACOEF")

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from ase import Atoms
 
 from rikiba.calculators.autograd import evaluate
@@ -58,7 +57,9 @@ def read(name: str, **changes: Any) -> tuple[MolecularMechanics, Atoms, dict[str
     weights = read_topology(folder / file, parameters=[folder / p for p in parameters], **settings)
     symbols, places = found["symbols"], np.array(found["positions_A"])
     real = [k for k, s in enumerate(symbols) if s != "X"]
-    atoms = Atoms([symbols[k] for k in real], places[real], cell=found["cell_A"], pbc=found["cell_A"] is not None)
+    atoms = Atoms(
+        [symbols[k] for k in real], places[real], cell=found["cell_A"], pbc=found["cell_A"] is not None
+    )
     return MolecularMechanics(**weights.arguments | changes), atoms, found
 
 
@@ -95,7 +96,9 @@ def test_terms_and_their_forces(name: str) -> None:
     for kind, expected in found["terms"].items():
         tight = found["ewald_cutoff_A"] is None or kind not in OURS
         value = of_openmm(ours, kind)
-        assert value == pytest.approx(expected["energy_kJ_per_mol"], rel=1e-8 if tight else 1e-6, abs=1e-7), kind
+        assert value == pytest.approx(expected["energy_kJ_per_mol"], rel=1e-8 if tight else 1e-6, abs=1e-7), (
+            kind
+        )
         theirs = np.array(expected["forces_kJ_per_mol_A"])[[s != "X" for s in found["symbols"]]]
         error = np.abs(forces_of(potential, atoms, kind) - theirs).max()
         assert error <= (1e-7 if tight else 1e-5) * max(np.abs(theirs).max(), 1.0), kind
@@ -105,7 +108,10 @@ def rigid_water(name: str, **settings: Any) -> tuple[RigidWater, Atoms, dict[str
     found = reference(f"water_{name.replace('_', '')}")
     real = [k for k, s in enumerate(found["symbols"]) if s != "X"]
     atoms = Atoms(
-        [found["symbols"][k] for k in real], np.array(found["positions_A"])[real], cell=found["cell_A"], pbc=True
+        [found["symbols"][k] for k in real],
+        np.array(found["positions_A"])[real],
+        cell=found["cell_A"],
+        pbc=True,
     )
     cutoff = found["ewald_cutoff_A"]
     return RigidWater(model=name, cutoff=cutoff, ewald_tolerance=1e-9, **settings), atoms, found
@@ -126,7 +132,9 @@ def test_rigid_water(name: str) -> None:
         assert error <= tolerance * np.abs(theirs).max(), kind
     wrong = "spc" if name == "spce" else "tip3p" if name != "tip3p" else "spce"
     other = kj_terms(RigidWater(model=wrong, cutoff=5.5, ewald_tolerance=1e-9), atoms)
-    assert of_openmm(other, "coulomb") != pytest.approx(found["terms"]["coulomb"]["energy_kJ_per_mol"], rel=1e-3)
+    assert of_openmm(other, "coulomb") != pytest.approx(
+        found["terms"]["coulomb"]["energy_kJ_per_mol"], rel=1e-3
+    )
 
 
 def test_mistakes_are_noticed() -> None:
@@ -138,12 +146,21 @@ def test_mistakes_are_noticed() -> None:
         return abs(of_openmm(kj_terms(potential, atoms), kind) / expected - 1.0)
 
     plain = read("amber_dipeptide")[0].arguments
-    halved = plain["bonds"] | {"force_constant_eV_per_A2": [k / 2 for k in plain["bonds"]["force_constant_eV_per_A2"]]}
+    halved = plain["bonds"] | {
+        "force_constant_eV_per_A2": [k / 2 for k in plain["bonds"]["force_constant_eV_per_A2"]]
+    }
     assert off("amber_dipeptide", "bonds", bonds=halved) > 0.4
     q, pairs = plain["charges_e"], plain["special_pairs"]
     unscaled = pairs | {"charge_product_e2": [q[i] * q[j] for i, j in pairs["atoms"]]}
     assert off("amber_dipeptide", "coulomb", special_pairs=unscaled) > 0.1
-    assert off("amber_dipeptide", "lennard_jones", special_pairs=pairs | {"epsilon_eV": [2 * e for e in pairs["epsilon_eV"]]}) > 0.1
+    assert (
+        off(
+            "amber_dipeptide",
+            "lennard_jones",
+            special_pairs=pairs | {"epsilon_eV": [2 * e for e in pairs["epsilon_eV"]]},
+        )
+        > 0.1
+    )
     assert off("amber_dipeptide", "lennard_jones", mixing="geometric") > 1e-5
     assert off("amber_dipeptide_periodic", "coulomb", exclusions=[]) > 0.1
     maps = read("charmm_ala5")[0].arguments["cmaps"]

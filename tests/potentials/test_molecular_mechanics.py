@@ -99,7 +99,11 @@ def test_maps_go_through_their_points_and_follow_a_smooth_surface() -> None:
     n = 24
     wave = -math.pi + 2.0 * math.pi * np.arange(n) / n
     surface = lambda a, b: 0.3 * np.sin(a + 0.4) * np.cos(2 * b) + 0.1 * np.cos(a - b)  # noqa: E731
-    table = {"atoms": [[0, 1, 2, 3, 4]], "map": [0], "grids_eV": [surface(wave[:, None], wave[None]).tolist()]}
+    table = {
+        "atoms": [[0, 1, 2, 3, 4]],
+        "map": [0],
+        "grids_eV": [surface(wave[:, None], wave[None]).tolist()],
+    }
     potential = MolecularMechanics(symbols=["C"] * 5, cmaps=table)
     swapped = np.array(table["grids_eV"][0]).T[None].tolist()
     other = MolecularMechanics(symbols=["C"] * 5, cmaps=dict(table, grids_eV=swapped))
@@ -129,12 +133,12 @@ def test_collinear_atoms() -> None:
     assert slope == pytest.approx(-5.0 * 4.0 * 1e-6 / 1.2**2, rel=1e-6)
     bent = MolecularMechanics(symbols=["C", "O", "O"], angles=dict(table, angle_deg=[120.0]))
     assert energy(bent, line) == pytest.approx(2.5 * math.radians(60.0) ** 2, rel=1e-12)
-    with pytest.raises(ValueError, match="Atoms 1-0-2 of copy 0 .* collinear"):
+    with pytest.raises(ValueError, match=r"Atoms 1-0-2 of copy 0 .* collinear"):
         results(bent, line)
     assert results(bent, almost).need("forces").isfinite().all()
     torsion = {"atoms": [[0, 1, 2, 3]], "amplitude_eV": [0.1], "periodicity": [2], "phase_deg": [0.0]}
     row = Atoms("C4", [[0, 0, 0], [0, 0, 1], [0, 0, 2], [1, 0, 3]])
-    with pytest.raises(ValueError, match="0-1-2-3 .* collinear"):
+    with pytest.raises(ValueError, match=r"0-1-2-3 .* collinear"):
         results(four(torsions=torsion), row)
     idle = dict(torsion, amplitude_eV=[0.0])
     assert float(results(four(torsions=idle), row).need("forces").abs().max()) == 0.0
@@ -162,7 +166,7 @@ def butane(**changes: Any) -> MolecularMechanics:
 def chain_atoms(n: int = 1, seed: int = 0) -> Atoms:
     rng = np.random.default_rng(seed)
     one = np.array([[0, 0, 0], [1.5, 0, 0], [2.0, 1.4, 0], [3.4, 1.6, 0.5]])
-    places = np.concatenate([one + [0.4 * k, 0.3, 4.2 * k] for k in range(n)])
+    places = np.concatenate([one + np.array([0.4 * k, 0.3, 4.2 * k]) for k in range(n)])
     return Atoms("C4" * n, places + rng.normal(0.0, 0.05, places.shape))
 
 
@@ -254,7 +258,7 @@ def test_wrapped_molecules_copies_batches_and_supercells() -> None:
     wrapped = atoms.copy()
     wrapped.positions += [7.5, 8.0, 9.0]
     wrapped.wrap()
-    assert not np.allclose(wrapped.positions, atoms.positions + [7.5, 8.0, 9.0])
+    assert not np.allclose(wrapped.positions, atoms.positions + np.array([7.5, 8.0, 9.0]))
     other = results(potential, wrapped, stress=True)
     for name in ("energy", "forces", "stress"):
         torch.testing.assert_close(other.need(name), whole.need(name), rtol=0, atol=1e-9)
@@ -271,7 +275,9 @@ def test_only_the_nearest_image_of_a_pair_is_excluded() -> None:
     p = MolecularMechanics(
         symbols=["Ar", "Ar"], lennard_jones=types, exclusions=[[0, 1]], cutoff=6.0, truncation="cut"
     )
-    everything = MolecularMechanics(symbols=["Ar"], lennard_jones=types | {"types": [0]}, cutoff=6.0, truncation="cut")
+    everything = MolecularMechanics(
+        symbols=["Ar"], lennard_jones=types | {"types": [0]}, cutoff=6.0, truncation="cut"
+    )
     bond = lj(atoms.get_distance(0, 1), 3.0, 0.01)
     assert energy(p, atoms) == pytest.approx(energy(everything, atoms) - bond, rel=1e-9)
     far = atoms.copy()
@@ -281,7 +287,11 @@ def test_only_the_nearest_image_of_a_pair_is_excluded() -> None:
 
 def test_a_reaction_field_vanishes_at_the_cutoff() -> None:
     p = MolecularMechanics(
-        symbols=["Na", "Cl"], charges_e=[1.0, -1.0], cutoff=6.0, electrostatics="reaction_field", dielectric=1e12
+        symbols=["Na", "Cl"],
+        charges_e=[1.0, -1.0],
+        cutoff=6.0,
+        electrostatics="reaction_field",
+        dielectric=1e12,
     )
     near, far = (results(p, Atoms("NaCl", [[0, 0, 0], [0, 0, r]])) for r in (3.0, 6.0 - 1e-9))
     assert float(near.need("energy")) == pytest.approx(
@@ -298,8 +308,8 @@ def test_bonds_of_a_fixed_topology_never_break() -> None:
     morse = {"atoms": [[0, 1]], "depth_eV": [depth], "alpha_per_A": [steepness], "length": [rest]}
     spring = MolecularMechanics(symbols=["N", "N"], bonds=harmonic)
     bond = MolecularMechanics(symbols=["N", "N"], morse_bonds=morse)
-    reference = Morse(depth_eV={"N-N": depth}, alpha_per_A={"N-N": steepness}, distance={"N-N": rest}, cutoff=30.0,
-                      truncation="cut")  # fmt: skip
+    reference = Morse(depth_eV={"N-N": depth}, alpha_per_A={"N-N": steepness}, distance={"N-N": rest},
+                      cutoff=30.0, truncation="cut")  # fmt: skip
     distances = (1.15, 2.0, 4.0, 8.0)
     molecules = [Atoms("N2", [[0, 0, 0], [0, 0, r]]) for r in distances]
     pulled = [energy(spring, a) for a in molecules]
@@ -319,7 +329,10 @@ def test_bonds_of_a_fixed_topology_never_break() -> None:
     ("changes", "message"),
     [
         ({"bonds": {"atoms": [[0, 9]], "force_constant_eV_per_A2": [1.0], "length": [1.0]}}, "outside 0 … 3"),
-        ({"bonds": {"atoms": [[0, 0]], "force_constant_eV_per_A2": [1.0], "length": [1.0]}}, "one atom twice"),
+        (
+            {"bonds": {"atoms": [[0, 0]], "force_constant_eV_per_A2": [1.0], "length": [1.0]}},
+            "one atom twice",
+        ),
         ({"bonds": {"atoms": [[0, 1]], "k": [1.0], "length": [1.0]}}, "force_constant_eV_per_A2"),
         ({"bonds": {"atoms": [[0, 1]], "force_constant_eV_per_A2": [], "length": [1.0]}}, "each of 1 terms"),
         ({"charges_e": [0.1]}, "each of 4 atoms"),

@@ -56,7 +56,14 @@ def test_spce_configuration_of_nist(data_dir: Path) -> None:
 SKEWED = {
     "triclinic": (
         "spce_triclinic_sample_periodic1.xyz",
-        (30.0, 28.97777478867205, 29.51512917398008, 7.764571353075622, -2.6146722824297473, -4.692615336756641),
+        (
+            30.0,
+            28.97777478867205,
+            29.51512917398008,
+            7.764571353075622,
+            -2.6146722824297473,
+            -4.692615336756641,
+        ),
         (931.15451, -34.16569, 371.46525, -6046.43627, 95078.89447, -96297.75579),
         1e-7,
     ),
@@ -67,8 +74,8 @@ SKEWED = {
         4e-6,
     ),
 }
-"""File, (lx, ly, lz, xy, xz, yz), energies in kJ/mol (FEASST plugin/charge/test), how exactly they agree: those
-of the monoclinic cell were made with constants of fewer digits."""
+"""File, (lx, ly, lz, xy, xz, yz), energies in kJ/mol (FEASST plugin/charge/test), how exactly they agree:
+those of the monoclinic cell were made with constants of fewer digits."""
 
 
 @pytest.mark.parametrize("name", SKEWED)

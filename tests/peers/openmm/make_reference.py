@@ -99,9 +99,7 @@ def named_terms(forces: list[mm.Force], ewald: float | None) -> dict[str, list[m
 
 def evaluated(system: mm.System, positions: Any, group: int) -> dict[str, Any]:
     """Energy in kJ/mol and forces in kJ/mol/Å of one group, with virtual sites' forces on their atoms."""
-    context = mm.Context(
-        system, mm.VerletIntegrator(0.001), mm.Platform.getPlatformByName("Reference")
-    )
+    context = mm.Context(system, mm.VerletIntegrator(0.001), mm.Platform.getPlatformByName("Reference"))
     context.setPositions(positions)
     context.computeVirtualSites()
     state = context.getState(getEnergy=True, getForces=True, groups={group})
@@ -149,7 +147,9 @@ def case(name: str, build: Callable[[], Built], ewald: float | None = None, cell
     places = context.getState(getPositions=True).getPositions(asNumpy=True).value_in_unit(unit.angstrom)
     box = None
     if ewald is not None:
-        box = [[10.0 * x for x in v.value_in_unit(unit.nanometer)] for v in system.getDefaultPeriodicBoxVectors()]
+        box = [
+            [10.0 * x for x in v.value_in_unit(unit.nanometer)] for v in system.getDefaultPeriodicBoxVectors()
+        ]
     about = {"OpenMM": mm.version.version, "command": COMMAND, "platform": "Reference (float64)"}
     elements = [a.element.symbol if a.element is not None else "X" for a in topology.atoms()]
     record = {
