@@ -5,6 +5,7 @@ become the arguments of `potentials.molecular_mechanics.MolecularMechanics`.
 """
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -135,11 +136,18 @@ def _parmed() -> Any:
 
 
 def _loaded(path: str | Path) -> Any:
+    """What ParmEd reads; each of its warnings once, and an error where exclusions would be other ones."""
     parmed = _parmed()
     try:
-        return parmed.load_file(str(path))
+        with warnings.catch_warnings(record=True) as heard:
+            found = parmed.load_file(str(path))
     except (parmed.exceptions.ParmedError, ValueError, KeyError, IndexError, TypeError) as error:
         raise TopologyFileError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+    for text in dict.fromkeys(str(w.message) for w in heard):
+        if "nrexcl" in text:
+            raise TopologyFileError(f"{path}: only nrexcl = 3 can be read ({text}).")
+        warnings.warn(f"{path}: {text}", stacklevel=3)
+    return found
 
 
 def arguments_of(structure: Any, *, rigid: Rigid = "none") -> dict[str, Any]:
@@ -323,7 +331,7 @@ def _overrides(structure: Any, kinds: list[Any], mix: Any) -> dict[tuple[int, in
     for a, first in enumerate(kinds):
         for b, second in enumerate(kinds[: a + 1]):
             fixes = getattr(first.atom_type, "nbfix", None) or {}
-            if str(second.atom_type) in fixes:
+            if fixes and str(second.atom_type) in fixes:
                 r, e, r14, e14 = fixes[str(second.atom_type)]
                 found[b, a] = (r * _RMIN, abs(e), r14 * _RMIN, abs(e14))
             elif hasattr(structure, "LJ_radius"):

@@ -1,24 +1,29 @@
 """Topology files: what is read from them, by which door, and what is refused; values are in tests/peers."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from ase import Atoms
 
 from rikiba.calculators.autograd import PotentialCalculator, evaluate
 from rikiba.cli.main import main
 from rikiba.core import units
 from rikiba.core.pairs import find_pairs
+from rikiba.core.results import Results
 from rikiba.core.system import System
 from rikiba.interop.foreign import build, read_foreign
 from rikiba.interop.potential_files import with_files
-from rikiba.interop.topology_files import TopologyFileError, read_coordinates, read_topology
+from rikiba.interop.topology_files import TopologyFileError, arguments_of, read_coordinates, read_topology
 from rikiba.potentials.molecular_mechanics import MolecularMechanics
+from rikiba.potentials.rigid_water import MODELS, RigidWater
 from rikiba.training.checkpoint import load_potential
 
 pytest.importorskip("parmed", reason="ParmEd is not installed: pip install rikiba[topology]")
 
 FILES = Path(__file__).resolve().parents[1] / "peers" / "openmm" / "files"
+KCAL = units.kilocalorie_per_mole
 PRMTOP = FILES / "alanine_dipeptide.prmtop"
 
 
@@ -151,3 +156,58 @@ def test_changed_pairs_of_types(tmp_path: Path) -> None:
     changed.write_text(head + flag + "\n".join(lines))
     plain, other = (read_topology(p).arguments["lennard_jones"] for p in (PRMTOP, changed))
     assert plain["overrides"] == [] and len(other["overrides"]) == 1
+
+
+def four_site_water(n: int, *, charge_on_oxygen: float = 0.0) -> Any:
+    """ParmEd's structure of TIP4P molecules, M bonded to O as tleap has it."""
+    import parmed
+
+    structure = parmed.Structure()
+    bond, base, site = parmed.BondType(553.0, 0.9572), parmed.BondType(553.0, 1.5139), parmed.BondType(553.0, 0.15)
+    structure.bond_types.extend([bond, base, site])
+    for k in range(n):
+        o = parmed.Atom(name="O", atomic_number=8, mass=16.0, charge=charge_on_oxygen, type="OW")
+        h = [parmed.Atom(name=f"H{x}", atomic_number=1, mass=1.0, charge=0.52, type="HW") for x in (1, 2)]
+        m = parmed.ExtraPoint(name="M", atomic_number=0, mass=0.0, charge=-1.04, type="EP")
+        o.rmin, o.epsilon = MODELS["tip4p"].sigma * 2 ** (1 / 6) / 2, MODELS["tip4p"].epsilon_eV / KCAL
+        for atom in (*h, m):
+            atom.rmin, atom.epsilon = 0.0, 0.0
+        for atom in (o, *h, m):
+            structure.add_atom(atom, "WAT", k)
+        for first, second, kind in ((o, h[0], bond), (o, h[1], bond), (*h, base), (o, m, site)):
+            structure.bonds.append(parmed.Bond(first, second, kind))
+    return structure
+
+
+def test_a_virtual_site_becomes_a_place_of_its_parents_charge() -> None:
+    arguments = arguments_of(four_site_water(3))
+    assert arguments["symbols"] == ["O", "H", "H"] * 3
+    water = RigidWater(model="tip4p", cutoff=None, electrostatics="all_pairs")
+    atoms = water.trial_structures()[1]
+    found = evaluated(MolecularMechanics(**{k: v for k, v in arguments.items() if k != "bonds"}), atoms)
+    expected = evaluated(water, atoms)
+    assert float(found.need("energy")) == pytest.approx(float(expected.need("energy")), rel=1e-6)
+    np.testing.assert_allclose(found.need("forces"), expected.need("forces"), atol=1e-6)
+    beside = evaluated(RigidWater(model="tip3p", cutoff=None, electrostatics="all_pairs"), atoms)
+    assert abs(float(beside.need("energy") - expected.need("energy"))) > 1e-3
+    with pytest.raises(TopologyFileError, match="no charge of its own"):
+        arguments_of(four_site_water(1, charge_on_oxygen=0.1))
+
+
+def evaluated(potential: Any, atoms: Atoms) -> Results:
+    system = System.from_ase(atoms)
+    return evaluate(potential, system, find_pairs(system, potential.cutoff))
+
+
+def test_forms_and_exclusions_that_parmed_does_not_know(tmp_path: Path) -> None:
+    text = (FILES / "ethanol_opls.top").read_text()
+    quartic = tmp_path / "g96.top"  # GROMOS' bonds, ¼ k (r² − r₀²)²
+    quartic.write_text(text.replace("    1     2     1 \n", "    1     2     2  0.109 1e7\n", 1))
+    with pytest.warns(UserWarning, match="unknown functional") as heard:
+        with pytest.raises(TopologyFileError, match="function type"):
+            read_topology(quartic)
+    assert len(heard) == len({str(w.message) for w in heard})
+    near = tmp_path / "near.top"
+    near.write_text(text.replace("Ethanol                    3", "Ethanol                    2"))
+    with pytest.raises(TopologyFileError, match="nrexcl"):
+        read_topology(near)
