@@ -86,8 +86,9 @@ def place(system: System, numbers: Int[Tensor, "n"]) -> Copies:
             f"order of the topology."
         )
     index = system.system_index[::n]
-    periodic = system.cell.detach() * system.pbc[:, :, None]
-    inverse = torch.linalg.pinv(periodic)
+    inverse = torch.zeros_like(system.cell)
+    if bool(system.pbc.any()):
+        inverse = torch.linalg.pinv(system.cell.detach() * system.pbc[:, :, None])
     widths = 1.0 / inverse.norm(dim=1)
     return Copies(
         positions=system.positions.reshape(-1, n, 3),
