@@ -163,7 +163,7 @@ def four_site_water(n: int, *, charge_on_oxygen: float = 0.0) -> Any:
     import parmed
 
     structure = parmed.Structure()
-    bond, base, site = parmed.BondType(553.0, 0.9572), parmed.BondType(553.0, 1.5139), parmed.BondType(553.0, 0.15)
+    bond, base, site = (parmed.BondType(553.0, length) for length in (0.9572, 1.5139, 0.15))
     structure.bond_types.extend([bond, base, site])
     for k in range(n):
         o = parmed.Atom(name="O", atomic_number=8, mass=16.0, charge=charge_on_oxygen, type="OW")
