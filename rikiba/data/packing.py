@@ -6,7 +6,7 @@ positions and rotations (the idea of Martínez, Andrade, Birgin & Martínez, doi
 Packmol minimises a penalty of the same kind). What is returned keeps every distance, or nothing is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -21,6 +21,43 @@ MARGIN = 1.02
 
 class PackingError(ValueError):
     """The bodies do not fit: a lower density, a shorter least distance or another seed is needed."""
+
+
+class PairDistances:
+    """Least distance of any two atoms, Å: a default, and a table by pair such as {"Si-O": 1.5}.
+
+    Raises ValueError for a name that is no pair of the elements present and for a distance that is not
+    positive.
+    """
+
+    def __init__(self, default: float, table: Mapping[str, float], elements: set[str]) -> None:
+        from ase.data import atomic_numbers
+
+        if not default > 0:
+            raise ValueError(f"min_distance must be positive; given {default} Å.")
+        self.table = np.full((119, 119), float(default))
+        example = "-".join((sorted(elements) * 2)[:2])
+        for pair, value in table.items():
+            names = pair.split("-")
+            if len(names) != 2 or not set(names) <= elements or not value > 0:
+                raise ValueError(
+                    f"min_distances is by pair of the elements {', '.join(sorted(elements))}, such as "
+                    f"'{example}', and positive; given {pair} = {value}."
+                )
+            a, b = (atomic_numbers[s] for s in names)
+            self.table[a, b] = self.table[b, a] = float(value)
+
+    def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Least distances of pairs of atomic numbers, Å."""
+        return np.asarray(self.table[first, second])
+
+    def kept(self, atoms: Atoms) -> bool:
+        """True where no two atoms, images included, are closer than allowed."""
+        system = System.from_ase(atoms)
+        zs = np.unique(atoms.numbers)
+        pairs = find_pairs(system, float(self.table[np.ix_(zs, zs)].max()))
+        r = np.linalg.norm(pairs.vectors(system).numpy(), axis=1)
+        return bool((r >= self(atoms.numbers[pairs.i.numpy()], atoms.numbers[pairs.j.numpy()])).all())
 
 
 def pack(

@@ -41,41 +41,13 @@ class Amorphous:
         """The packed cell. Raises PackingError where the atoms do not fit."""
         from ase.formula import Formula
 
-        from rikiba.data.packing import pack
+        from rikiba.data.packing import PairDistances, pack
 
         known_elements(self.formula)
         bodies = [Atoms(s, positions=[(0.0, 0.0, 0.0)]) for s in list(Formula(self.formula)) * self.units]
         mass = sum(float(b.get_masses()[0]) for b in bodies)
         edge = cubic_box(mass, self.density_g_cm3)
-        least = pair_distances(self.min_distance, self.min_distances, set(Formula(self.formula)))
+        least = PairDistances(self.min_distance, self.min_distances, set(Formula(self.formula)))
         atoms = pack(bodies, edge * np.eye(3), min_distance=least, seed=self.seed)
         atoms.wrap()
         return made(self, atoms)
-
-
-class pair_distances:
-    """Least distance of two arrays of atomic numbers, from a default and a table by 'A-B'.
-
-    Raises ValueError for a name that is no pair of the elements present and for a distance that is not
-    positive.
-    """
-
-    def __init__(self, default: float, table: Mapping[str, float], elements: set[str]) -> None:
-        from ase.data import atomic_numbers
-
-        self.largest = 119
-        self.table = np.full((self.largest, self.largest), float(default))
-        if not default > 0:
-            raise ValueError(f"min_distance must be positive; given {default} Å.")
-        for pair, value in table.items():
-            names = pair.split("-")
-            if len(names) != 2 or not set(names) <= elements or not value > 0:
-                raise ValueError(
-                    f"min_distances is by pair of the elements {', '.join(sorted(elements))}, such as "
-                    f"'{'-'.join((sorted(elements) * 2)[:2])}', and positive; given {pair} = {value}."
-                )
-            a, b = (atomic_numbers[s] for s in names)
-            self.table[a, b] = self.table[b, a] = float(value)
-
-    def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        return np.asarray(self.table[first, second])

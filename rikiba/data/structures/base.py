@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -31,6 +31,17 @@ def specification(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [specification(v) for v in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def anchored(value: Any, folder: Path) -> Any:
+    """A builder (and those inside it) with its relative paths taken from `folder`."""
+    if isinstance(value, Path):
+        return folder / value
+    if isinstance(value, Mapping):
+        return {k: anchored(v, folder) for k, v in value.items()}
+    if is_dataclass(value) and isinstance(value, Builder) and not isinstance(value, type):
+        return replace(value, **{f.name: anchored(getattr(value, f.name), folder) for f in fields(value)})
+    return value
 
 
 def made(builder: Builder, atoms: Atoms, **facts: Any) -> Atoms:
