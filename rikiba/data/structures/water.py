@@ -21,6 +21,9 @@ doi:10.1063/1.1742731), TIP3P (doi:10.1063/1.445869), SPC/E (doi:10.1021/j100308
 RING_OXYGEN_DISTANCE = 2.8
 """Å between hydrogen-bonded oxygens of a ring."""
 
+RING_TILT = {3: 0.45, 4: 0.2}
+"""Small rings bend their hydrogen bonds outwards: what is added to a donor's direction, in bond lengths."""
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +117,9 @@ def ring(n: int, model: Model) -> Atoms:
     parts = []
     for k in range(n):
         away = np.array([0, 0, 1.0 if k % 2 == 0 else -1.0]) + 0.5 * oxygen[k] / radius
-        parts.append(oriented_donor(model, oxygen[k], oxygen[(k + 1) % n] - oxygen[k], away))
+        bond = oxygen[(k + 1) % n] - oxygen[k]
+        outwards = RING_TILT.get(n, 0.0) * np.linalg.norm(bond) * oxygen[k] / radius
+        parts.append(oriented_donor(model, oxygen[k], bond + outwards, away))
     return Atoms("OHH" * n, positions=np.concatenate(parts))
 
 
