@@ -1,4 +1,4 @@
-"""Build a structure of a kind (crystal, slab, liquid, ice, dislocation …) and write it with its provenance."""
+"""Build a structure of a kind (crystal, slab, liquid, ice …) and write it with its provenance."""
 
 import argparse
 from pathlib import Path

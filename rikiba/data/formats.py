@@ -223,7 +223,8 @@ def _raw(atoms: Atoms, where: str) -> RawFrame:
 def read_structures(path: str | Path, format: str | None = None) -> list[Atoms]:
     """Structures without labels from any format ASE reads (POSCAR, CIF, PDB, SDF, LAMMPS data and dump …).
 
-    Of an extended XYZ's metadata `charge`, `spin` and the provenance `structure` are kept. Raises FormatError, with ASE's reason, for a file that cannot be read.
+    Of an extended XYZ's metadata `charge`, `spin` and the provenance `structure` are kept. Raises
+    FormatError, with ASE's reason, for a file that cannot be read.
     """
     from ase.io import read as ase_read
 

@@ -59,11 +59,8 @@ def recast(crystal: Atoms, vectors: np.ndarray) -> Atoms:
 
 
 def standing(atoms: Atoms) -> Atoms:
-    """The structure turned so that its first vector lies along x and its second in the plane xy.
-
-    The third keeps its place along the normal: a left-handed cell becomes right-handed by turning it round.
-    """
-    a, b, c = atoms.cell.array
+    """The structure turned so that its first vector lies along x and its second in the plane xy."""
+    a, b, _ = atoms.cell.array
     x = unit(a)
     z = unit(np.cross(a, b))
     axes = np.array([x, np.cross(z, x), z])

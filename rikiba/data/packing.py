@@ -100,8 +100,8 @@ def pack(
             return found
         worst = min(worst, overlap)
     raise PackingError(
-        f"{len(bodies)} bodies do not fit into {abs(np.linalg.det(cell)):.0f} Å³: after {tries} starts a pair "
-        f"is still {worst:.2f} Å closer than the least distance. Lower the density or min_distance."
+        f"{len(bodies)} bodies do not fit into {abs(np.linalg.det(cell)):.0f} Å³: after {tries} starts a "
+        f"pair is still {worst:.2f} Å closer than the least distance. Lower the density or min_distance."
     )
 
 

@@ -137,7 +137,7 @@ def _apart(orbit: np.ndarray, places: Sequence[np.ndarray], cell: np.ndarray, me
 def _orbit(
     point: np.ndarray, cell: np.ndarray, rotations: np.ndarray, translations: np.ndarray, merge: float
 ) -> np.ndarray | None:
-    """The different images of a point, after images closer than `merge` were made one; None if they never are."""
+    """The different images of a point once images closer than `merge` are one; None if they never are."""
     for _ in range(20):
         images = rotations @ point + translations
         away = images - point

@@ -95,7 +95,9 @@ class MonteCarlo:
         self.calculator, self.moves, self.observers = calculator, tuple(moves), tuple(observers)
         self.system, self.step = system, 0
         self.beta = 1.0 / (units.boltzmann * temperature)
-        self.pressure = per_system(0.0 if pressure_GPa is None else pressure_GPa, n, device) * units.gigapascal
+        self.pressure = (
+            per_system(0.0 if pressure_GPa is None else pressure_GPa, n, device) * units.gigapascal
+        )
         self.seeds = per_system_seeds(seed, n, device)
         self.equilibration_steps, self.acceptance, self.interval = equilibration_steps, acceptance, interval
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
@@ -109,7 +111,7 @@ class MonteCarlo:
         zero = torch.zeros((len(moves), n), dtype=torch.int64, device=device)
         self._tried, self._accepted = zero.clone(), zero.clone()
         self._window_tried, self._window_accepted = zero.clone(), zero.clone()
-        self.energy: Float[Tensor, "systems"] = self._energy(system)
+        self.energy: Float[Tensor, systems] = self._energy(system)
         self._samples: list[tuple[int, Tensor, Tensor]] = []
         self._seen = -1
         self._none = torch.full((n,), PER_SYSTEM, dtype=torch.int64, device=device)
@@ -195,21 +197,20 @@ class MonteCarlo:
     @property
     def sampled_steps(self) -> Int[np.ndarray, "samples"]:
         """Steps after equilibration at which samples were kept."""
-        return np.array([s for s, _, _ in self._samples], dtype=np.int64)
+        return np.array([step for step, _, _ in self._samples], dtype=np.int64)
 
     @property
     def energies(self) -> Float[np.ndarray, "samples systems"]:
         """Potential energy of the samples, eV."""
-        return self._sampled(1)
+        return self._stacked([energy for _, energy, _ in self._samples])
 
     @property
     def volumes(self) -> Float[np.ndarray, "samples systems"]:
         """Volume of the samples, Å³; 0 where a system has none."""
-        return self._sampled(2)
+        return self._stacked([volume for _, _, volume in self._samples])
 
-    def _sampled(self, which: int) -> np.ndarray:
-        rows = [s[which].cpu().numpy() for s in self._samples]
-        return np.array(rows).reshape(len(rows), self.system.n_systems)
+    def _stacked(self, rows: Sequence[Tensor]) -> np.ndarray:
+        return np.array([r.cpu().numpy() for r in rows]).reshape(len(rows), self.system.n_systems)
 
     @property
     def acceptance_ratios(self) -> dict[str, Float[np.ndarray, "systems"]]:
@@ -234,9 +235,7 @@ class MonteCarlo:
             "beta": self.beta,
             "pressure": self.pressure,
             "sizes": self.sizes,
-            "counts": torch.stack(
-                [self._tried, self._accepted, self._window_tried, self._window_accepted]
-            ),
+            "counts": torch.stack([self._tried, self._accepted, self._window_tried, self._window_accepted]),
             "samples/steps": self.sampled_steps,
             "samples/energies": self.energies,
             "samples/volumes": self.volumes,

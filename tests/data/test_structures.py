@@ -50,7 +50,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "amorphous": {"formula": "SiO2", "units": 8, "density_g_cm3": 2.2},
     "point_defect": {"host": SI, "defect": "vacancy"},
     "alloy": {"host": {**CU, "repeat": [2, 2, 2]}, "composition": {"Cu": 0.5, "Au": 0.5}},
-    "dislocation": {"crystal": CU, "character": "edge", "burgers": [0.5, 0.5, 0], "line": [1, -1, 2], "radius": 14},
+    "dislocation": {
+        "crystal": CU, "character": "edge", "burgers": [0.5, 0.5, 0], "line": [1, -1, 2], "radius": 14,
+    },
     "grain_boundary": {"crystal": CU, "character": "tilt", "plane": [3, 1, 0], "axis": [0, 0, 1]},
     "interface": {
         "substrate": {"kind": "slab", "element": "Cu", "facet": "fcc111", "size": [1, 1, 2]},
@@ -77,7 +79,9 @@ def test_every_kind_is_built_twice_alike_and_says_how(kind: str, tmp_path: Path)
 
     written(tmp_path / "one.xyz", atoms)
     (back,) = read_structures(tmp_path / "one.xyz")
-    assert np.array_equal(back.positions, atoms.positions) and back.info["structure"] == atoms.info["structure"]
+    assert (
+        np.array_equal(back.positions, atoms.positions) and back.info["structure"] == atoms.info["structure"]
+    )
 
 
 CRYSTALS = [
@@ -95,7 +99,9 @@ CRYSTALS = [
 
 
 @pytest.mark.parametrize(("formula", "lattice", "constants", "n", "neighbours", "distance"), CRYSTALS)
-def test_crystals(formula: str, lattice: str, constants: dict, n: int, neighbours: int, distance: float) -> None:
+def test_crystals(
+    formula: str, lattice: str, constants: dict, n: int, neighbours: int, distance: float
+) -> None:
     atoms = build("crystal", formula=formula, lattice=lattice, **constants)
     assert len(atoms) == n and (coordination(atoms, distance * 1.02) == neighbours).all()
     assert not coordination(atoms, distance * 0.98).any()
@@ -164,9 +170,13 @@ def test_liquids_have_their_density_and_no_overlaps() -> None:
     for k in (0, 17):  # rigid and whole
         own = atoms[3 * k : 3 * k + 3]
         own.pbc = False
-        assert np.allclose(np.sort(own.get_all_distances().ravel()), np.sort(water.get_all_distances().ravel()))
+        assert np.allclose(
+            np.sort(own.get_all_distances().ravel()), np.sort(water.get_all_distances().ravel())
+        )
     random = atoms.copy()  # negative control: without packing, random places overlap
-    random.positions += np.repeat(np.random.default_rng(0).uniform(0, 12, (40, 3)), np.bincount(molecule), axis=0)
+    random.positions += np.repeat(
+        np.random.default_rng(0).uniform(0, 12, (40, 3)), np.bincount(molecule), axis=0
+    )
     assert intermolecular(random, molecule) < 1.5
     with pytest.raises(ValueError, match="do not fit"):
         from rikiba.data.packing import pack
@@ -319,7 +329,11 @@ def perfect_away_from(atoms: Atoms, core: float, rim: float) -> float:
 )
 def test_dislocations(keys: dict) -> None:
     atoms = build("dislocation", crystal=CU, radius=22.0, **keys)
-    assert atoms.info["burgers_A"] == pytest.approx(3.61 / 2**0.5) and atoms.pbc.tolist() == [False, False, True]
+    assert atoms.info["burgers_A"] == pytest.approx(3.61 / 2**0.5) and atoms.pbc.tolist() == [
+        False,
+        False,
+        True,
+    ]
     assert perfect_away_from(atoms, 8.0, 17.0) == 1.0  # also across the cut: b is a lattice vector
     assert 0.2 < atoms.get_tags().mean() < 0.8
     # negative control: half a Burgers vector leaves a fault where the cut was
@@ -398,30 +412,33 @@ def test_interfaces_are_strained_as_little_as_they_say() -> None:
         build("interface", substrate=cu, film=au, max_strain=1e-4, max_area=60.0)
 
 
+PT = {"element": "Pt", "facet": "fcc111"}
+LINE = {"crystal": CU, "burgers": [0.5, 0.5, 0], "line": [1, 1, 0]}
+WATER = {"kind": "molecule", "name": "H2O"}
 WRONG = [
     ("crystal", {"formula": "Xx", "lattice": "fcc"}, "no chemical formula|no element"),
     ("crystal", {"formula": "SrTiO3", "lattice": "perovskite"}, "Give it as a"),
     ("crystal", {"formula": "Sr2TiO4", "lattice": "perovskite", "a": 4.0}, "ABX3"),
     ("crystal", {"formula": "Cu", "lattice": "fcc", "c": 5.0}, "hexagonal"),
     ("slab", {"element": "Cu", "facet": "fcc112"}, "Did you mean"),
-    ("adsorbate", {"slab": {"element": "Pt", "facet": "fcc111"}, "adsorbate": "O", "site": "fold"}, "it has bridge"),
-    ("adsorbate", {"slab": {"element": "Pt", "facet": "fcc111"}, "adsorbate": "O", "cells": [[5, 0]]}, "cells are"),
-    ("adsorbate", {"slab": {"element": "Pt", "facet": "fcc111"}, "adsorbate": "CO", "height": 0.3}, "raise height"),
+    ("adsorbate", {"slab": PT, "adsorbate": "O", "site": "fold"}, "it has bridge"),
+    ("adsorbate", {"slab": PT, "adsorbate": "O", "cells": [[5, 0]]}, "cells are"),
+    ("adsorbate", {"slab": PT, "adsorbate": "CO", "height": 0.3}, "raise height"),
     ("liquid", {"molecules": {"H2O": 3}}, "density_g_cm3 or a box"),
     ("liquid", {"molecules": {"XY9": 3}, "density_g_cm3": 1.0}, "no molecule"),
     ("water", {"number": 9, "shape": "ring"}, "2 to 6"),
-    ("amorphous", {"formula": "Si", "units": 4, "density_g_cm3": 2.0, "min_distances": {"Si-O": 1.0}}, "by pair"),
+    ("amorphous", {"formula": "Si", "units": 4, "density_g_cm3": 2, "min_distances": {"Si-O": 1}}, "by pair"),
     ("point_defect", {"host": SI, "defect": "interstitial"}, "needs 'new'"),
     ("point_defect", {"host": SI, "defect": "vacancy", "new": "O"}, "no element 'new'"),
     ("point_defect", {"host": SI, "defect": "vacancy", "element": "O"}, "0 atoms of O"),
     ("point_defect", {"host": SI, "defect": "vacancy", "sites": [99]}, "sites must be"),
     ("alloy", {"host": CU, "composition": {"Cu": 0.5, "Au": 0.4}}, "add up to 0.9"),
-    ("dislocation", {"crystal": CU, "character": "edge", "burgers": [0.5, 0.5, 0], "line": [1, 1, 0]}, "normal to"),
-    ("dislocation", {"crystal": CU, "character": "screw", "burgers": [0.5, 0.5, 0], "line": [1, 1, 0]}, "plane"),
-    ("grain_boundary", {"crystal": CU, "character": "tilt", "plane": [3, 1, 0], "axis": [1, 0, 0]}, "must lie"),
+    ("dislocation", {**LINE, "character": "edge"}, "normal to"),
+    ("dislocation", {**LINE, "character": "screw"}, "plane"),
+    ("grain_boundary", {"crystal": CU, "character": "tilt", "plane": [3, 1, 0], "axis": [1, 0, 0]}, "lie in"),
     ("grain_boundary", {"crystal": CU, "character": "twist", "plane": [3, 1, 0]}, "has a turn"),
-    ("surface", {"crystal": {"kind": "molecule", "name": "H2O"}, "miller": [1, 0, 0]}, "periodic along three"),
-    ("interface", {"substrate": CU, "film": {"kind": "molecule", "name": "H2O"}}, "must be periodic"),
+    ("surface", {"crystal": WATER, "miller": [1, 0, 0]}, "periodic along three"),
+    ("interface", {"substrate": CU, "film": WATER}, "must be periodic"),
 ]  # fmt: skip
 
 

@@ -60,10 +60,10 @@ def spring(system: System) -> torch.Tensor:
 
 
 def oscillators(kind: type[MonteCarlo] = MonteCarlo) -> np.ndarray:
-    """Coordinates of 1,500 oscillators at ten nearly independent moments each."""
+    """Coordinates of 1,000 oscillators at ten nearly independent moments each."""
     run = kind(
         Energy(spring),
-        copies(Atoms("H", positions=[(0, 0, 0)]), 1500),
+        copies(Atoms("H", positions=[(0, 0, 0)]), 1000),
         [Displacement(step=0.3)],
         temperature_K=T,
         equilibration_steps=200,
@@ -152,7 +152,9 @@ class OneLess(Volume):
 def gas_volumes(move: Volume, molecules: int | None = None, pressure: float = 0.01) -> np.ndarray:
     n_atoms = 4 * (molecules or 1)
     volume = 5.0 * KT / (pressure * units.gigapascal)
-    atoms = Atoms(f"H{n_atoms}", positions=np.zeros((n_atoms, 3)), cell=np.eye(3) * volume ** (1 / 3), pbc=True)
+    atoms = Atoms(
+        f"H{n_atoms}", positions=np.zeros((n_atoms, 3)), cell=np.eye(3) * volume ** (1 / 3), pbc=True
+    )
     system = copies(atoms, 1500)
     run = MonteCarlo(
         Energy(lambda s: s.volume * 0.0),
@@ -242,12 +244,14 @@ def test_turning_and_moving_molecules() -> None:
     still = MonteCarlo(
         Energy(energy), system, moves[1:], temperature_K=T, molecules=consecutive_molecules(system, 2)
     ).run(50)  # negative control: without turns the field cannot act
-    assert float((still.system.positions[1::2, 2] - still.system.positions[::2, 2]).mean()) == pytest.approx(1)
+    assert float((still.system.positions[1::2, 2] - still.system.positions[::2, 2]).mean()) == pytest.approx(
+        1
+    )
 
 
 def argon(n: int = 12) -> tuple[PotentialCalculator, System]:
     potential = LennardJones(epsilon_eV={"Ar": 0.0104}, sigma={"Ar": 3.4}, cutoff=7.0)
-    return PotentialCalculator(potential), copies(bulk("Ar", "fcc", a=5.3, cubic=True), n)
+    return PotentialCalculator(potential, skin=2.5), copies(bulk("Ar", "fcc", a=5.3, cubic=True), n)
 
 
 def test_energy_of_argon_equals_that_of_molecular_dynamics() -> None:
@@ -255,13 +259,22 @@ def test_energy_of_argon_equals_that_of_molecular_dynamics() -> None:
     n = 32
     calculator, system = argon(n)
     mc = MonteCarlo(
-        calculator, system, [Displacement(step=0.3)], temperature_K=60.0, equilibration_steps=200, interval=20
+        calculator,
+        system,
+        [Displacement(step=0.3, largest=0.6)],
+        temperature_K=60.0,
+        equilibration_steps=200,
+        interval=20,
     ).run(1000)
     kept = InMemory(interval=10, positions=False)
     # the momentum of the centre of mass is conserved by neither: all 3N degrees of freedom on both sides
     start = maxwell_boltzmann(system, 60.0, seed=7, remove_momentum=False)
     Simulation(
-        calculator, Langevin(temperature_K=60.0, friction_per_ps=2.0), start, timestep_fs=8.0, reporters=[kept]
+        calculator,
+        Langevin(temperature_K=60.0, friction_per_ps=2.0),
+        start,
+        timestep_fs=8.0,
+        reporters=[kept],
     ).run(700)
     dynamics = kept.potential_energy.numpy()[20:].mean(0)
     sampled = mc.energies.mean(0)
@@ -294,7 +307,9 @@ def test_lennard_jones_gas_of_nist() -> None:
 
 
 def mixture(folder: Path, seed: int = 3, n: int = 3) -> MonteCarlo:
-    potential = LennardJones(epsilon_eV={"Ar": 0.0104, "Kr": 0.014}, sigma={"Ar": 3.4, "Kr": 3.65}, cutoff=7.0)
+    potential = LennardJones(
+        epsilon_eV={"Ar": 0.0104, "Kr": 0.014}, sigma={"Ar": 3.4, "Kr": 3.65}, cutoff=7.0
+    )
     atoms = bulk("Ar", "fcc", a=5.5, cubic=True)
     atoms.symbols = "Ar2Kr2"
     return MonteCarlo(

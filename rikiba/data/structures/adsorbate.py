@@ -39,7 +39,9 @@ class Adsorbate:
         n, m, _ = self.slab.size
         wrong = [c for c in self.cells if not (0 <= c[0] < n and 0 <= c[1] < m)]
         if wrong or len(set(self.cells)) < len(self.cells) or not self.cells:
-            raise ValueError(f"cells are different pairs (i, j) with i < {n} and j < {m}; given {self.cells}.")
+            raise ValueError(
+                f"cells are different pairs (i, j) with i < {n} and j < {m}; given {self.cells}."
+            )
         if not self.height > 0:
             raise ValueError(f"height must be positive; given {self.height} Å.")
 
@@ -65,6 +67,8 @@ class Adsorbate:
             add_adsorbate(atoms, one, self.height, self.site, offset=cell, mol_index=anchor)
         closest = closest_distance(atoms, 0.6)
         if closest < 0.6:
-            raise ValueError(f"Atoms come as close as {closest:.2f} Å; raise height or change cells or anchor.")
+            raise ValueError(
+                f"Atoms come as close as {closest:.2f} Å; raise height or change cells or anchor."
+            )
         coverage = len(self.cells) / (self.slab.size[0] * self.slab.size[1])
         return made(self, atoms, site=self.site, coverage=coverage)

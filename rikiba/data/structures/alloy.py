@@ -39,11 +39,11 @@ class Alloy:
 
     def __post_init__(self) -> None:
         if len(self.composition) < 2 or min(self.composition.values()) <= 0:
-            raise ValueError(
-                f"composition has at least two positive shares; given {dict(self.composition)}."
-            )
+            raise ValueError(f"composition has at least two positive shares; given {dict(self.composition)}.")
         if abs(sum(self.composition.values()) - 1.0) > 1e-6:
-            raise ValueError(f"The shares of composition add up to {sum(self.composition.values()):g}, not 1.")
+            raise ValueError(
+                f"The shares of composition add up to {sum(self.composition.values()):g}, not 1."
+            )
         if self.shells < 1 or self.swaps < 0:
             raise ValueError(f"shells ≥ 1 and swaps ≥ 0 are needed; given {self.shells}, {self.swaps}.")
 

@@ -1,7 +1,7 @@
 """A bulk crystal by its structure type."""
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import numpy as np
 from ase import Atoms
@@ -74,7 +74,7 @@ class Crystal:
         from ase.build import bulk
 
         cubic = self.cubic and self.lattice not in _HEXAGONAL
-        options = {"c": self.c, "covera": self.c_over_a, "u": self.u}
+        options: dict[str, Any] = {"c": self.c, "covera": self.c_over_a, "u": self.u}
         given = {k: v for k, v in options.items() if v is not None}
         try:
             return bulk(self.formula, self.lattice, a=self.a, cubic=cubic, **given)

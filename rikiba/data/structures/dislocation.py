@@ -64,9 +64,7 @@ class Dislocation:
         cell = crystal.cell.array
         b, line = np.asarray(self.burgers) @ cell, np.asarray(self.line) @ cell
         if not is_translation(crystal, b):
-            raise ValueError(
-                f"burgers = {self.burgers} is no lattice vector of the crystal: a stacking fault would remain."
-            )
+            raise ValueError(f"burgers = {self.burgers} is no lattice vector: a stacking fault would remain.")
         axes, magnitude = self._axes(b, line, cell)
         size = self.radius + 2.0 * np.abs(cell).sum()
         turned = cell @ axes.T
@@ -90,7 +88,7 @@ class Dislocation:
         return made(self, atoms, burgers_A=magnitude, line_length_A=height)
 
     def _axes(self, b: np.ndarray, line: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, float]:
-        """Rows x, y, z of the dislocation's frame in the crystal's, and the signed Burgers vector's length."""
+        """Rows x, y, z of the dislocation's frame in the crystal's, and the signed length of b."""
         from rikiba.data.lattices import unit
 
         z = unit(line)

@@ -181,13 +181,14 @@ def coincidence_cell(
     grid, back = grid[whole], np.round(back[whole]).astype(int)
     kept = [k for k in range(len(grid)) if {tuple(grid[k] % 2), tuple(back[k] % 2)} <= allowed]
     found = grid[kept][np.argsort((grid[kept] ** 2).sum(1), kind="stable")]
-    first = found[0] if len(found) else None
     for second in found[1:]:
-        turned = np.cross(first, second) @ normal
+        turned = float(np.cross(found[0], second) @ normal)
         if turned != 0:
             b = second if turned > 0 else -second
-            return 0.5 * a * first, 0.5 * a * b
-    raise ValueError(f"The coincidence cell is larger than {reach / 2:g} lattice constants; use smaller m, n.")
+            return 0.5 * a * found[0], 0.5 * a * b
+    raise ValueError(
+        f"The coincidence cell is larger than {reach / 2:g} lattice constants; use smaller m, n."
+    )
 
 
 def without_overlaps(atoms: Atoms, distance: float) -> Atoms:

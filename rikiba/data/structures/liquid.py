@@ -57,6 +57,4 @@ def molecules_of(counts: Mapping[str, int], species: Mapping[str, Builder]) -> l
     """The given number of each molecule, in the order of `counts`."""
     from .molecule import element_or_molecule
 
-    return [
-        body for name, n in counts.items() for body in [element_or_molecule(species.get(name, name))] * n
-    ]
+    return [body for name, n in counts.items() for body in [element_or_molecule(species.get(name, name))] * n]

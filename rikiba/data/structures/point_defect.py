@@ -42,7 +42,9 @@ class PointDefect:
 
     def __post_init__(self) -> None:
         if self.number < 1 or (self.sites is not None and len(self.sites) != self.number):
-            raise ValueError(f"number is at least 1 and that of the sites; given {self.number}, {self.sites}.")
+            raise ValueError(
+                f"number is at least 1 and that of the sites; given {self.number}, {self.sites}."
+            )
         if (self.new is None) != (self.defect == "vacancy"):
             raise ValueError(
                 f"{self.defect} {'needs' if self.new is None else 'has'} no element 'new'."

@@ -77,6 +77,8 @@ class Slab:
         try:
             atoms: Atoms = getattr(build, self.facet)(self.element, self.size, **options)
         except (ValueError, KeyError, NotImplementedError, TypeError) as error:
-            raise ValueError(f"No {self.facet} slab of {self.element} of size {self.size}: {error}") from error
+            raise ValueError(
+                f"No {self.facet} slab of {self.element} of size {self.size}: {error}"
+            ) from error
         atoms.pbc = (True, True, self.periodic_normal)
         return atoms

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 from rikiba.calculators.base import Calculator
 from rikiba.core.system import System
 
-from ..minima import Minima
+from ..ranking import Minima
 
 
 @runtime_checkable

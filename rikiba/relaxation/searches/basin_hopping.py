@@ -16,7 +16,7 @@ from rikiba.kernels.random import PER_SYSTEM, normals, uniforms
 
 from ..base import Minimiser
 from ..lbfgs import Lbfgs
-from ..minima import Minima, from_plain, plain, read_state, write_state
+from ..ranking import Minima, from_plain, plain, read_state, write_state
 
 _MOVE, _ACCEPT, _SCATTER, _RADIUS = 0, 1, 2, 3
 """Streams of random numbers."""
@@ -174,9 +174,7 @@ class BasinHopping:
         direction = normals(seeds, index, 0, _SCATTER, 3)
         reach = radius * uniforms(seeds, index, 0, _RADIUS, 1) ** (1.0 / 3.0)
         centre = (system.total(system.positions) / system.counts[:, None])[which]
-        return system.replace(
-            positions=centre + reach * direction / direction.norm(dim=1, keepdim=True)
-        )
+        return system.replace(positions=centre + reach * direction / direction.norm(dim=1, keepdim=True))
 
     def _inside(self, system: System) -> Tensor:
         if self.container is None:

@@ -14,8 +14,8 @@ from rikiba.data.structures.base import known_elements
 
 from ..base import Minimiser
 from ..lbfgs import Lbfgs
-from ..minima import Minima, read_state, write_state
 from ..random_structures import random_crystal
+from ..ranking import Minima, read_state, write_state
 
 
 @final

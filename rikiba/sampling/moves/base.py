@@ -69,7 +69,7 @@ class Move(Protocol):
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Choices:
-    """Things (atoms, molecules) grouped by the system they are in, from which one is drawn for each system."""
+    """Things (atoms, molecules) grouped by system, from which one is drawn for each."""
 
     items: Int[Tensor, "items"]
     start: Int[Tensor, "systems"]

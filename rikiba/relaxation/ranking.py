@@ -85,9 +85,7 @@ class Minima:
                 found = (*self.found[:k], kept, *self.found[k + 1 :])
                 return replace(self, found=_ranked(found), trials=number, best=best)
         new = Minimum(system=system, energy=energy, found=1, first=number, shape=shape)
-        return replace(
-            self, found=_ranked((*self.found, new))[: self.keep], trials=number, best=best
-        )
+        return replace(self, found=_ranked((*self.found, new))[: self.keep], trials=number, best=best)
 
     def _same(self, old: Minimum, system: System, energy: float, shape: np.ndarray) -> bool:
         if not torch.equal(old.system.numbers.sort().values, system.numbers.sort().values):
@@ -108,7 +106,9 @@ class Minima:
     def record(self) -> Record:
         """The ranking, and how the lowest energy fell from trial to trial."""
         if not self.found:
-            raise ValueError(f"None of {self.trials} trials ended in a minimum; raise the minimiser's max_steps.")
+            raise ValueError(
+                f"None of {self.trials} trials ended in a minimum; raise the minimiser's max_steps."
+            )
         lowest = self.found[0]
         rows = tuple(
             (
@@ -184,9 +184,7 @@ class Minima:
                 )
             )
         best = tuple((int(t), float(e)) for t, e in data["best"])
-        return replace(
-            self, found=tuple(found), trials=data["trials"], failed=data["failed"], best=best
-        )
+        return replace(self, found=tuple(found), trials=data["trials"], failed=data["failed"], best=best)
 
 
 def _ranked(found: Sequence[Minimum]) -> tuple[Minimum, ...]:
@@ -244,7 +242,7 @@ def read_state(path: str | Path, kind: str, settings: Mapping[str, Any]) -> dict
     if (made_by, there) != (kind, now):
         changed = sorted(k for k in {*there, *now} if there.get(k) != now.get(k)) or [kind]
         raise ValueError(
-            f"{path} belongs to a search with other settings ({', '.join(changed)}); go on with the same ones."
+            f"{path} belongs to a search with other settings ({', '.join(changed)}); use the same ones."
         )
     found: dict[str, Any] = state
     return found
