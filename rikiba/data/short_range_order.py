@@ -36,7 +36,7 @@ def warren_cowley(numbers: np.ndarray, shell: np.ndarray) -> dict[tuple[int, int
     """α_ab = 1 − P(b | neighbour of a)/c_b for each pair of elements (Z_a ≤ Z_b) in one shell of pairs.
 
     0 for a random alloy, negative where a prefers b. With a = b it measures clustering likewise. (Cowley,
-    doi:10.1103/PhysRev.77.669, eq. 2, for a ≠ b.)
+    doi:10.1103/PhysRev.77.669, for a ≠ b.)
     """
     zs, counts = np.unique(numbers, return_counts=True)
     share = dict(zip(zs.tolist(), (counts / len(numbers)).tolist(), strict=True))

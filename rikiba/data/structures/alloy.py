@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 from ase import Atoms
@@ -28,6 +28,8 @@ class Alloy:
         swaps: exchanges tried for a quasi-random structure.
         seed: of the arrangement.
     """
+
+    references: ClassVar[tuple[str, ...]] = ("10.1103/PhysRevLett.65.353",)
 
     host: Builder
     composition: Mapping[str, float]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 from ase import Atoms
@@ -25,6 +25,8 @@ class Amorphous:
         min_distances: by pair of elements, e.g. {"Si-O" = 1.5, "Si-Si" = 2.6, "O-O" = 2.2}, Å.
         seed: of the places.
     """
+
+    references: ClassVar[tuple[str, ...]] = ("10.1002/jcc.21224",)
 
     formula: str
     units: int

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import permutations, product
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 from ase import Atoms
@@ -32,6 +32,8 @@ class GrainBoundary:
         gap: extra space at each boundary, Å.
         min_distance: of two atoms closer than this one is taken away, Å.
     """
+
+    references: ClassVar[tuple[str, ...]] = ("10.1107/S056773947400043X",)
 
     crystal: Builder
     character: Literal["tilt", "twist"]

@@ -1,7 +1,7 @@
 """Hexagonal ice with disordered protons."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 from ase import Atoms
@@ -20,7 +20,7 @@ class Ice:
 
     Every molecule donates two hydrogen bonds and accepts two (Bernal & Fowler, doi:10.1063/1.1749327). The
     orientation of the bonds is randomised by reversing closed directed loops, which keeps the rules (Rahman
-    & Stillinger, doi:10.1063/1.1678874); then only loops that shorten the cell's dipole are reversed.
+    & Stillinger, J. Chem. Phys. 57, 4009 (1972)); then only loops that shorten the dipole are.
 
     Args:
         repeat: repetitions of the cell of about 4.5 × 7.8 × 7.4 Å.
@@ -28,6 +28,8 @@ class Ice:
         model: geometry of the molecule.
         seed: of the protons.
     """
+
+    references: ClassVar[tuple[str, ...]] = ("10.1063/1.1749327",)
 
     repeat: tuple[int, int, int] = (3, 2, 2)
     oxygen_distance: float = OXYGEN_DISTANCE

@@ -1,7 +1,7 @@
 """Two slabs on top of each other in a common cell."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 from ase import Atoms
@@ -27,6 +27,8 @@ class Interface:
             periodic along the normal with a second interface of the same gap.
         shift: displacement of the film along the two axes, fractions of the common cell.
     """
+
+    references: ClassVar[tuple[str, ...]] = ("10.1063/1.333084",)
 
     substrate: Builder
     film: Builder

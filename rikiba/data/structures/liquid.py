@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 from ase import Atoms
@@ -23,6 +23,8 @@ class Liquid:
         min_distance: least distance between atoms of different molecules, Å.
         seed: of places and orientations.
     """
+
+    references: ClassVar[tuple[str, ...]] = ("10.1002/jcc.21224",)
 
     molecules: Mapping[str, int]
     density_g_cm3: float | None = None

@@ -1,7 +1,7 @@
 """A molecule in a box of solvent."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 from ase import Atoms
@@ -23,6 +23,8 @@ class Solvated:
         min_distance: least distance between atoms of different molecules, Å.
         seed: of places and orientations.
     """
+
+    references: ClassVar[tuple[str, ...]] = ("10.1002/jcc.21224",)
 
     solute: str | Builder
     solvent: str | Builder = "H2O"

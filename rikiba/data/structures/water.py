@@ -1,7 +1,7 @@
 """Water: rigid molecules of the usual models, as a liquid, a ring or a drop."""
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 from ase import Atoms
@@ -40,6 +40,8 @@ class Water:
         min_distance: least distance between atoms of different molecules in a box or drop, Å.
         seed: of places and orientations.
     """
+
+    references: ClassVar[tuple[str, ...]] = ("10.1002/jcc.21224",)
 
     number: int
     shape: Literal["box", "ring", "drop"] = "box"
