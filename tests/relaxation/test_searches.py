@@ -32,15 +32,16 @@ def lennard_jones() -> PotentialCalculator:
 
 
 def hopping(
-    n: int, *, hops: int, walkers: int, seed: int, scatter: float | None, kt: float = 0.8
+    n: int, *, hops: int, walkers: int, seed: int, scatter: float | None, stop: float | None = None
 ) -> BasinHopping:
     return BasinHopping(
-        temperature_K=kt / units.boltzmann,
+        temperature_K=0.8 / units.boltzmann,
         hops=hops,
         walkers=walkers,
         displacement=0.4,
         scatter=scatter,
         container=2.5 * n ** (1 / 3),
+        stop_below_eV=stop,
         minimiser=Lbfgs(fmax_eV_per_A=1e-3, max_steps=400, first_curvature=100.0),
         seed=seed,
     )
@@ -53,6 +54,10 @@ def point(n: int) -> System:
 def test_thirteen_atoms_from_random_places() -> None:
     """The icosahedron, and below it nothing; one relaxation of random places does not find it."""
     minima = hopping(13, hops=8, walkers=6, seed=1, scatter=1.8).search(lennard_jones(), point(13))
+    early = hopping(13, hops=8, walkers=6, seed=1, scatter=1.8, stop=LJ13 + 0.1).search(
+        lennard_jones(), point(13)
+    )
+    assert early.trials < minima.trials and early[0].energy == minima[0].energy
     assert minima[0].energy == pytest.approx(LJ13, abs=2e-6)
     assert minima.trials == 6 * 9 and len(minima) > 5 and minima.best[0][1] * 13 > LJ13 + 1.0
     energies = [m.energy for m in minima.found]
@@ -67,14 +72,18 @@ def test_thirteen_atoms_from_random_places() -> None:
 @pytest.mark.slow
 def test_fifty_five_atoms() -> None:
     """The Mackay icosahedron from random places."""
-    minima = hopping(55, hops=150, walkers=8, seed=0, scatter=2.7).search(lennard_jones(), point(55))
+    minima = hopping(55, hops=400, walkers=8, seed=0, scatter=2.7, stop=LJ55 + 1e-3).search(
+        lennard_jones(), point(55)
+    )
     assert minima[0].energy == pytest.approx(LJ55, abs=1e-4)
 
 
 @pytest.mark.slow
 def test_thirty_eight_atoms() -> None:
     """The truncated octahedron, whose funnel is narrow."""
-    minima = hopping(38, hops=1000, walkers=16, seed=0, scatter=2.4).search(lennard_jones(), point(38))
+    minima = hopping(38, hops=1500, walkers=16, seed=0, scatter=2.4, stop=LJ38 + 1e-3).search(
+        lennard_jones(), point(38)
+    )
     assert minima[0].energy == pytest.approx(LJ38, abs=1e-4)
 
 

@@ -66,14 +66,12 @@ class Slab:
         from ase import build
 
         known_elements(self.element)
-        facets = {"fcc100", "diamond100", "diamond111", "hcp10m10", "fcc110", "fcc211", "bcc100"}
+        rectangular = {"fcc100", "fcc110", "fcc211", "bcc100", "hcp10m10", "diamond100"}
         options: dict[str, object] = {"a": self.a, "vacuum": self.vacuum}
         if self.facet.startswith("hcp"):
             options["c"] = self.c
-        if self.facet not in facets:
+        if self.facet not in rectangular:
             options["orthogonal"] = self.orthogonal
-        elif self.facet == "fcc211" and not self.orthogonal:
-            raise ValueError("The cell of fcc211 is rectangular; set orthogonal = true.")
         try:
             atoms: Atoms = getattr(build, self.facet)(self.element, self.size, **options)
         except (ValueError, KeyError, NotImplementedError, TypeError) as error:

@@ -1,5 +1,6 @@
 """Basin hopping."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ class BasinHopping:
         scatter: walkers start from atoms at random in a sphere of this radius, Å, about the centre of the
             given structure, instead of its positions.
         container: a hop that leaves an atom farther than this from the centre, Å, is refused.
+        stop_below_eV: end the search once a minimum lower than this was met, eV.
         minimiser: of each hop; L-BFGS with its defaults if not given.
         keep: lowest minima that are kept.
         energy_tolerance_eV: minima closer in energy, whole structure, may be the same.
@@ -60,6 +62,7 @@ class BasinHopping:
         displacement: float = 0.8,
         scatter: float | None = None,
         container: float | None = None,
+        stop_below_eV: float | None = None,
         minimiser: Minimiser | None = None,
         keep: int = 100,
         energy_tolerance_eV: float = 1e-3,
@@ -78,6 +81,7 @@ class BasinHopping:
         self.minimiser = minimiser or Lbfgs()
         self.temperature_K, self.hops, self.walkers, self.seed = temperature_K, hops, walkers, seed
         self.displacement, self.scatter, self.container = displacement, scatter, container
+        self.stop_below_eV = -math.inf if stop_below_eV is None else stop_below_eV
         self._empty = Minima(
             energy_tolerance_eV=energy_tolerance_eV,
             distance_tolerance=distance_tolerance,
@@ -115,13 +119,16 @@ class BasinHopping:
             walk = self._read(file, start)
         else:
             walk = self._first(calculator, start)
-        while walk.hop < self.hops:
+        while walk.hop < self.hops and not self._low_enough(walk.minima):
             walk = self._hopped(calculator, walk)
             if file is not None:
                 self._write(file, walk)
             if progress is not None:
                 progress(walk.hop, self.hops)
         return walk.minima
+
+    def _low_enough(self, minima: Minima) -> bool:
+        return len(minima) > 0 and minima[0].energy < self.stop_below_eV
 
     def _first(self, calculator: Calculator, start: System) -> "_Walk":
         begin = start if self.scatter is None else self._scattered(start, self.scatter)
