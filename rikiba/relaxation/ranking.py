@@ -229,8 +229,10 @@ def write_state(path: str | Path, kind: str, settings: Mapping[str, Any], state:
     return path
 
 
-def read_state(path: str | Path, kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Where a search stood. Raises ValueError for the file of another search."""
+def read_state(path: str | Path | None, kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a search stood. Raises ValueError for no file and for that of another search."""
+    if path is None or not Path(path).is_file():
+        raise ValueError(f"There is no file {path} to go on from; leave resume out.")
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
         made_by, there, state = data["kind"], data["settings"], data["state"]

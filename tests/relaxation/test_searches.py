@@ -218,6 +218,8 @@ def test_composition_and_distances_of_random_crystals() -> None:
         assert 80.0 <= atoms.get_volume() <= 96.0 and search.least.kept(atoms)
         assert np.array_equal(atoms.positions, search.generate(k).positions)
     assert not np.allclose(search.generate(0).cell.array, search.generate(1).cell.array)
+    odd = RandomSearch(formula="Si", volume_per_atom=(20.0, 20.0), min_distance=1.8, space_groups=(227, 225))
+    assert {odd.generate(k).info["space_group"] for k in range(4)} == {225}  # 227 has no single site
 
 
 def test_minima_tell_structures_apart() -> None:

@@ -113,12 +113,7 @@ class BasinHopping:
                 f"{'none' if system is None else system.n_systems}."
             )
         start = system if system.n_systems == self.walkers else System.cat([system] * self.walkers)
-        if resume:
-            if file is None or not Path(file).is_file():
-                raise ValueError(f"There is no file {file} to go on from; leave resume out.")
-            walk = self._read(file, start)
-        else:
-            walk = self._first(calculator, start)
+        walk = self._read(file, start) if resume else self._first(calculator, start)
         while walk.hop < self.hops and not self._low_enough(walk.minima):
             walk = self._hopped(calculator, walk)
             if file is not None:
@@ -223,7 +218,7 @@ class BasinHopping:
         }
         write_state(file, "basin_hopping", self._settings(), state)
 
-    def _read(self, file: str | Path, start: System) -> "_Walk":
+    def _read(self, file: str | Path | None, start: System) -> "_Walk":
         state = read_state(file, "basin_hopping", self._settings())
         device = start.positions.device
         walkers = System.cat([from_plain(w) for w in state["walkers"]]).to(device)

@@ -87,14 +87,25 @@ class RandomSearch:
         return [cls(formula="Si2", volume_per_atom=(15.0, 25.0))]
 
     def generate(self, k: int) -> Atoms:
-        """The k-th random crystal; `info['space_group']` is what it was made with."""
+        """The k-th random crystal; `info['space_group']` is what it was made with.
+
+        A group whose orbits do not hold the composition gives way to another. Raises ValueError where none
+        does.
+        """
         rng = np.random.default_rng([self.seed, k])
-        group = int(rng.choice(self.space_groups))
         n = sum(self.composition.values())
         volume = n * float(rng.uniform(*self.volume_per_atom))
-        atoms = random_crystal(self.composition, volume, self.least, rng, space_group=group)
-        atoms.info["space_group"] = group
-        return atoms
+        reason: ValueError | None = None
+        for group in rng.permutation(self.space_groups).tolist():
+            try:
+                atoms = random_crystal(self.composition, volume, self.least, rng, space_group=group)
+            except ValueError as error:
+                reason = error
+                continue
+            atoms.info["space_group"] = group
+            return atoms
+        assert reason is not None
+        raise reason
 
     def search(
         self,
@@ -110,8 +121,6 @@ class RandomSearch:
             raise ValueError("A random search makes its own structures; leave the structure out.")
         minima, done = self._empty, 0
         if resume:
-            if file is None or not Path(file).is_file():
-                raise ValueError(f"There is no file {file} to go on from; leave resume out.")
             state = read_state(file, "random_search", self._settings())
             minima, done = self._empty.from_plain(state["minima"]), int(state["done"])
         while done < self.structures:
