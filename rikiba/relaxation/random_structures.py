@@ -7,8 +7,10 @@ from ase import Atoms
 
 from rikiba.data.packing import PairDistances
 
-_POINTS = 60
+_POINTS = 40
 """Random points tried for an orbit before a new cell is drawn."""
+_EMPTY_CELLS = 12
+"""Cells whose orbits never added up, one after another from the start, before a group is given up."""
 
 
 def random_crystal(
@@ -36,17 +38,22 @@ def random_crystal(
     Raises ValueError where no cell keeps the distances, or the group has no orbits of the right sizes.
     """
     rotations, translations, system, centring = _operations(space_group)
-    for _ in range(tries):
+    filled = False
+    for attempt in range(tries):
+        if attempt == _EMPTY_CELLS and not filled:
+            break
         cell = random_cell(system, volume * len(centring), rng)
         found = _filled(cell, composition, least, rotations, translations, len(centring), rng)
         if found is None:
             continue
+        filled = True
         atoms = found if len(centring) == 1 else _primitive(found, centring)
         if least.kept(atoms):
             return atoms
     raise ValueError(
-        f"No cell of {volume:.1f} Å³ with {dict(composition)} and space group {space_group} keeps the least "
-        f"distances after {tries} tries; use a larger volume, shorter distances or another group."
+        f"No cell of {volume:.1f} Å³ with {dict(composition)} and space group {space_group} "
+        + (f"keeps the least distances after {tries} tries" if filled else "has orbits of these sizes")
+        + "; use a larger volume, shorter distances or another group."
     )
 
 
