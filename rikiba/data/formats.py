@@ -223,7 +223,8 @@ def _raw(atoms: Atoms, where: str) -> RawFrame:
 def read_structures(path: str | Path, format: str | None = None) -> list[Atoms]:
     """Structures without labels from any format ASE reads (POSCAR, CIF, PDB, SDF, LAMMPS data and dump …).
 
-    Raises FormatError, with ASE's reason, for a file that cannot be read.
+    Of an extended XYZ's metadata `charge`, `spin` and the provenance `structure` are kept. Raises
+    FormatError, with ASE's reason, for a file that cannot be read.
     """
     from ase.io import read as ase_read
 
@@ -231,7 +232,7 @@ def read_structures(path: str | Path, format: str | None = None) -> list[Atoms]:
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
     if (format or path.suffix.lstrip(".")) in ("xyz", "extxyz"):
-        return [frame.atoms for frame in extxyz.iterate(path)]
+        return [_described(frame) for frame in extxyz.iterate(path)]
     try:
         images = ase_read(path, index=":", format=format)
     except Exception as error:
@@ -241,6 +242,12 @@ def read_structures(path: str | Path, format: str | None = None) -> list[Atoms]:
     if not images:
         raise FormatError(f"{path.name} holds no structure.")
     return list(images)
+
+
+def _described(frame: RawFrame) -> Atoms:
+    """The structure with what belongs to it rather than to its labels: charge, spin and provenance."""
+    frame.atoms.info |= {k: frame.info[k] for k in ("charge", "spin", "structure") if k in frame.info}
+    return frame.atoms
 
 
 def write(path: str | Path, dataset: Sequence[Labelled], format: str | None = None) -> Path:

@@ -17,6 +17,7 @@ _FASTER: dict[tuple[str, str], str] = {
     ("radial_table", "cuda"): "rikiba.kernels.radial_table_triton:evaluate",
     ("segment_sum", "cuda"): "rikiba.kernels.grouping_triton:sum_rows",
     ("normals", "cpu"): "rikiba.kernels.random_cpu:normals",
+    ("uniforms", "cpu"): "rikiba.kernels.random_cpu:uniforms",
     ("ornstein_uhlenbeck", "cpu"): "rikiba.kernels.random_cpu:ornstein_uhlenbeck",
     ("nose_hoover_chain", "cpu"): "rikiba.kernels.nose_hoover_chain_cpu:nose_hoover_chain",
     ("pair_convolution", "cpu"): "rikiba.kernels.pair_convolution_cpu:evaluate",
