@@ -17,7 +17,8 @@ from rikiba.core import units
 from rikiba.core.pairs import Pairs, find_pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
-from rikiba.electrostatics.ewald import ChargedCellWarning, Ewald, Terms, coulomb, excluded_energies
+from rikiba.electrostatics.ewald import Ewald, coulomb, excluded_energies
+from rikiba.electrostatics.splitting import ChargedCellWarning, Terms
 from rikiba.potentials.base import Potential
 
 
