@@ -107,7 +107,7 @@ class ParticleMeshEwald(EwaldSplitting):
         """G(n), eV/e², of the half of wave numbers that a real transform holds; differentiable in the cell."""
         inverse = torch.linalg.inv(cell)
         metric = 4.0 * math.pi**2 * inverse.T @ inverse
-        n = [torch.from_numpy(x).to(cell) for x in _wave_numbers(shape)]
+        n = [torch.from_numpy(x).to(cell) for x in wave_numbers(shape)]
         square = _quadratic(metric, n)
         factor = torch.from_numpy(spline_factor(self.order, shape)).to(cell)
         square = torch.where(factor > 0, square, 1.0)
@@ -152,7 +152,7 @@ def _even_product(least: int) -> int:
 
 
 @lru_cache(maxsize=64)
-def _wave_numbers(shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def wave_numbers(shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Whole wave numbers of a real transform, shaped to broadcast."""
     first, second, third = shape
     n0 = np.fft.fftfreq(first, 1.0 / first)[:, None, None]
@@ -181,7 +181,7 @@ def _alias_sums(order: int, n: np.ndarray, points: int) -> list[tuple[np.ndarray
 def spline_factor(order: int, shape: Shape) -> Float[np.ndarray, "n0 n1 n2"]:
     """Π_d b(n_d/K_d); 0 for n = 0 and in the outermost planes of even meshes."""
     axes = []
-    for n, points in zip(_wave_numbers(shape), shape, strict=True):
+    for n, points in zip(wave_numbers(shape), shape, strict=True):
         flat = n.ravel()
         own, others = _alias_sums(order, flat, points)[0]
         b = own / (own + others) ** 2
@@ -206,7 +206,7 @@ def _mean_square(cell: np.ndarray, shape: Shape, alpha: float, order: int) -> fl
     """
     inverse, volume = np.linalg.inv(cell), abs(np.linalg.det(cell))
     metric = 4.0 * math.pi**2 * inverse.T @ inverse
-    grid = _wave_numbers(shape)
+    grid = wave_numbers(shape)
     sums = []
     for d, n in enumerate(grid):
         expand = tuple(slice(None) if a == d else None for a in range(3))
