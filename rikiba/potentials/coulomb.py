@@ -150,9 +150,9 @@ class Coulomb(DoubleBuffers, Potential):
         """Compiled kernels for periodic structures on the CPU, with the mesh."""
         if not isinstance(self.summation, ParticleMeshEwald) or self.charge_table.device.type != "cpu":
             return None
-        from .coulomb_program import CoulombProgram
+        from .coulomb_program import ParticleMeshProgram
 
-        return CoulombProgram(self, self.summation)
+        return ParticleMeshProgram(self, self.summation)
 
     @classmethod
     def examples(cls) -> "list[Coulomb]":

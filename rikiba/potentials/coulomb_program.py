@@ -19,7 +19,7 @@ from .pair_sweep import Once
 Answer = tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms 3"], Float[Tensor, "systems 3 3"]]
 
 
-class CoulombProgram:
+class ParticleMeshProgram:
     """Particle-mesh Ewald of periodic structures; other structures and small terms by differentiation.
 
     Args:
