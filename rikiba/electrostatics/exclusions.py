@@ -32,7 +32,9 @@ def exclusion_energies(
         # where an axis has no vector, rounding is undone by pbc
         filled = system.cell + torch.diag_embed((system.cell.abs().sum(-1) == 0).double())
         inverse = torch.linalg.inv(torch.where(periodic[:, None, None], filled, identity).detach())
-        turns = torch.einsum("pa,pab->pb", d.detach(), inverse[index[first]]).round() * system.pbc[index[first]]
+        turns = (
+            torch.einsum("pa,pab->pb", d.detach(), inverse[index[first]]).round() * system.pbc[index[first]]
+        )
         d = d - torch.einsum("pa,pab->pb", turns, system.cell[index[first]])
         widths = torch.where(system.pbc, 1.0 / inverse.norm(dim=1), torch.inf).amin(1)
         far = d.detach().norm(dim=-1) > 0.5 * widths[index[first]]

@@ -151,6 +151,10 @@ def mesh_forces(charges, values, slopes, steps, mean_off, energies, forces):  # 
         mx, my, mz = mx / n, my / n, mz / n
     for a in range(n):
         energies[a] += 0.5 * charges[a] * values[a]
-        x, y, z = charges[a] * slopes[a, 0] - mx, charges[a] * slopes[a, 1] - my, charges[a] * slopes[a, 2] - mz
+        x, y, z = (
+            charges[a] * slopes[a, 0] - mx,
+            charges[a] * slopes[a, 1] - my,
+            charges[a] * slopes[a, 2] - mz,
+        )
         for d in range(3):
             forces[a, d] -= steps[d, 0] * x + steps[d, 1] * y + steps[d, 2] * z

@@ -157,9 +157,7 @@ def evaluate_gather(level: int, order: int, u: Tensor, mesh: Tensor) -> Tensor:
     return torch.einsum("ncxyz,nxyz->nc", weights, near)
 
 
-def evaluate_spread(
-    level: int, order: int, shape: tuple[int, int, int], u: Tensor, values: Tensor
-) -> Tensor:
+def evaluate_spread(level: int, order: int, shape: tuple[int, int, int], u: Tensor, values: Tensor) -> Tensor:
     """The plain-torch definition."""
     weights, (x, y, z) = _level_weights(u, shape, order, level)
     places = (x[:, :, None, None] * shape[1] + y[:, None, :, None]) * shape[2] + z[:, None, None, :]

@@ -161,7 +161,14 @@ class Coulomb(DoubleBuffers, Potential):
         tight = {"cutoff": 7.0, "tolerance": 1e-11, "order": 8}
         return [
             cls(charges=charges, allow_charged=True, **tight),  # type: ignore[arg-type]
-            cls(charges=charges, method="ewald", dielectric=2.0, allow_charged=True, tolerance=1e-11, cutoff=7.0),
+            cls(
+                charges=charges,
+                method="ewald",
+                dielectric=2.0,
+                allow_charged=True,
+                tolerance=1e-11,
+                cutoff=7.0,
+            ),
         ]
 
 
@@ -183,7 +190,9 @@ def _charges(
     return symbols, values
 
 
-def _exclusions(pairs: Sequence[Sequence[int]] | None, factors: Sequence[float] | None) -> tuple[Tensor, Tensor]:
+def _exclusions(
+    pairs: Sequence[Sequence[int]] | None, factors: Sequence[float] | None
+) -> tuple[Tensor, Tensor]:
     found = torch.tensor([list(p) for p in pairs or ()], dtype=torch.int64).reshape(-1, 2)
     if pairs is not None and any(len(p) != 2 or p[0] == p[1] or min(p) < 0 for p in pairs):
         raise ValueError("excluded_pairs are pairs of two different atoms, counted from 0.")
