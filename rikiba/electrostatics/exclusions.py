@@ -15,12 +15,12 @@ def exclusion_energies(
     charges: Float[Tensor, "atoms"],
     kept: Float[Tensor, "excluded"] | None = None,
 ) -> Float[Tensor, "atoms"]:
-    """−(1 − f) k_e q_i q_j/r, eV, half to each atom: takes pairs out of a Coulomb sum that counts all of them.
+    """−(1 − f) k_e q_i q_j/r, eV, half to each atom: takes pairs out of a Coulomb sum of all.
 
     r is the distance of the nearest images along periodic axes; each pair is named once; f (`kept`) is the
-    part of its interaction that stays, 0 if not given. The sum may be Ewald's, the mesh's or a molecule's: all
-    count the full 1/r of a pair. Raises ValueError for a pair farther apart than half the cell's least width,
-    whose nearest image is not certain, and for an atom paired with itself or with another system's.
+    part of its interaction that stays, 0 if not given. The sum may be Ewald's, the mesh's or a molecule's:
+    all count the full 1/r of a pair. Raises ValueError for a pair farther apart than half the cell's least
+    width, whose nearest image is not certain, and for an atom paired with itself or another system's.
     """
     index = system.system_index
     if bool((first == second).any()) or bool((index[first] != index[second]).any()):
@@ -40,10 +40,11 @@ def exclusion_energies(
         far = d.detach().norm(dim=-1) > 0.5 * widths[index[first]]
         if bool(far.any()):
             k = int(far.nonzero()[0])
+            apart, width = float(d[k].detach().norm()), float(widths[index[first[k]]])
             raise ValueError(
-                f"Excluded atoms {int(first[k])} and {int(second[k])} are {float(d[k].norm()):.3g} Å apart, more "
-                f"than half the cell's least width, {float(widths[index[first[k]]]):.3g} Å: which images are "
-                "meant is not certain. Use a larger cell."
+                f"Excluded atoms {int(first[k])} and {int(second[k])} are {apart:.3g} Å apart, more than "
+                f"half the cell's least width, {width:.3g} Å: which images are meant is not certain. Use a larger "
+                "cell."
             )
     share = -0.5 * units.coulomb_constant * charges[first] * charges[second] / d.norm(dim=-1)
     if kept is not None:

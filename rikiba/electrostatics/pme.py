@@ -1,4 +1,4 @@
-"""Smooth particle-mesh Ewald: the reciprocal sum by B-splines and fast Fourier transforms, in N log N steps."""
+"""Smooth particle-mesh Ewald: the reciprocal sum by B-splines and fast Fourier transforms, in N log N."""
 
 import math
 from dataclasses import dataclass
@@ -104,7 +104,7 @@ class ParticleMeshEwald(EwaldSplitting):
         return torch.cat(parts) if parts else torch.zeros_like(q)
 
     def influence(self, cell: Float[Tensor, "3 3"], shape: Shape) -> Float[Tensor, "n0 n1 n2"]:
-        """G(n), eV/e², of the half of wave numbers that a real transform holds; differentiable in the cell."""
+        """G(n), eV/e², of the half of all waves that a real transform holds; differentiable in the cell."""
         inverse = torch.linalg.inv(cell)
         metric = 4.0 * math.pi**2 * inverse.T @ inverse
         n = [torch.from_numpy(x).to(cell) for x in wave_numbers(shape)]

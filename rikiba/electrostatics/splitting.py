@@ -41,7 +41,7 @@ class Terms:
 
 @dataclass(frozen=True, kw_only=True)
 class EwaldSplitting(ABC):
-    """1/r = erfc(αr)/r + erf(αr)/r: the first summed over pairs, the second in reciprocal space by a subclass.
+    """1/r = erfc(αr)/r + erf(αr)/r: the first summed over pairs, the second as a subclass does.
 
     Args:
         cutoff: r_c of the pairs, Å.
@@ -205,8 +205,8 @@ class EwaldSplitting(ABC):
             if room < (self.cutoff if isolated else 0.0):
                 raise ValueError(
                     f"Slab {s} leaves {room:.3g} Å of vacuum along lattice vector {self.slab_axis}; needed "
-                    f"are {self.cutoff if isolated else 0.0} Å (and as much as the slab is wide for accuracy). "
-                    f"Make the cell longer, or unwrap a slab that crosses its boundary."
+                    f"are {self.cutoff if isolated else 0.0} Å, for accuracy as much as the cell is wide. "
+                    "Make it longer, or unwrap a slab that crosses its boundary."
                 )
 
     def _slab(self, system: System, q: Tensor) -> Tensor:

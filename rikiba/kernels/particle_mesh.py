@@ -110,7 +110,7 @@ def spline_weights(
 ) -> Float[Tensor, "atoms 3 order"]:
     """M_p^(d)(f + p − 1 − m) for m = 0 … p − 1, f in [0, 1): of the mesh points ⌊u⌋ − p + 1 + m.
 
-    M_n(x) = [x M_{n−1}(x) + (n − x) M_{n−1}(x − 1)]/(n − 1) and M_p^(d)(x) = Σ_s (−1)^s C(d, s) M_{p−d}(x − s)
+    M_n(x) = [x M_{n−1}(x) + (n − x) M_{n−1}(x − 1)]/(n − 1), M_p^(d)(x) = Σ_s (−1)^s C(d, s) M_{p−d}(x − s)
     (Essmann et al., doi:10.1063/1.470117, eqs. 4.1 and 4.2).
     """
     if derivative >= order:

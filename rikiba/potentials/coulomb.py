@@ -23,7 +23,7 @@ from .base import PositionProgram, Potential
 
 
 class Coulomb(DoubleBuffers, Potential):
-    """E = ½ k_e Σ_i Σ_j q_i q_j/r_ij over all periodic images (conditionally, see `dielectric`), fixed charges.
+    """E = ½ k_e Σ_i Σ_j q_i q_j/r_ij over all periodic images, for charges that are given.
 
     Periodic structures by smooth particle-mesh Ewald (Essmann et al., doi:10.1063/1.470117) or by Ewald's own
     sum, molecules pair by pair; a batch may hold both. Added to short-range terms it completes the potentials

@@ -14,7 +14,6 @@ from .checks import Check, Subject
 from .derivatives import energy_of
 from .smoothness import isolated
 
-
 _FAR = (100.0, 200.0, 400.0)
 """Distances, Å, tried where the reach is unknown or infinite: charges are still felt at 100 Å."""
 

@@ -31,7 +31,9 @@ def test_gives_the_numbers_of_the_library() -> None:
     np.testing.assert_allclose(found.need("forces"), forces, rtol=0, atol=1e-12)
     without = energy(DispersionD4(functional="pbe", three_body=False), atoms)
     assert abs(without - float(found.need("energy"))) > 1e-4
-    assert abs(energy(DispersionD4(functional="pbe", model="d4s"), atoms) - float(found.need("energy"))) > 1e-6
+    assert (
+        abs(energy(DispersionD4(functional="pbe", model="d4s"), atoms) - float(found.need("energy"))) > 1e-6
+    )
 
 
 def test_tail_is_that_of_c6_and_charges_count() -> None:
