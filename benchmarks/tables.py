@@ -286,8 +286,8 @@ def pme() -> list[str]:
     out = [
         "## Particle-mesh Ewald beside LAMMPS PPPM",
         "",
-        f"Coulomb forces of {found['atoms']:,} ions at the density of rock salt, root-mean-square force error "
-        f"at most {found['target']:.0e} of the force on both sides, of each the quickest setting tried; "
+        f"Coulomb forces of {found['atoms']:,} ions at the density of rock salt, root-mean-square force "
+        f"error at most {found['target']:.0e} of the force on both sides, of each the quickest setting; "
         "one thread, in turns (`python benchmarks/pme/compare.py`), at a load of "
         f"{found['load']:.1f}; least of 9 rounds, and the median of the ratios of neighbouring rounds.",
         "",

@@ -43,8 +43,8 @@ def exclusion_energies(
             apart, width = float(d[k].detach().norm()), float(widths[index[first[k]]])
             raise ValueError(
                 f"Excluded atoms {int(first[k])} and {int(second[k])} are {apart:.3g} Å apart, more than "
-                f"half the cell's least width, {width:.3g} Å: which images are meant is not certain. Use a larger "
-                "cell."
+                f"half the cell's least width, {width:.3g} Å: which images are meant is not "
+                "certain. Use a larger cell."
             )
     share = -0.5 * units.coulomb_constant * charges[first] * charges[second] / d.norm(dim=-1)
     if kept is not None:
