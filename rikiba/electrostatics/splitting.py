@@ -99,9 +99,7 @@ class EwaldSplitting(ABC):
         Raises ValueError for systems without three periodic axes (two for a slab), pairs that end before the
         cutoff, net charges without `allow_charged`, and a slab without the room it needs.
         """
-        self.check(system, charges)
-        if pairs.cutoff < self.cutoff:
-            raise ValueError(f"Ewald needs pairs up to {self.cutoff} Å; these end at {pairs.cutoff} Å.")
+        self.check(system, pairs, charges)
         q = charges.double()
         zero = torch.zeros_like(q)
         return Terms(
@@ -113,8 +111,10 @@ class EwaldSplitting(ABC):
             slab=zero if self.slab_axis is None else self._slab(system, q),
         )
 
-    def check(self, system: System, charges: Float[Tensor, "atoms"]) -> None:
+    def check(self, system: System, pairs: Pairs, charges: Float[Tensor, "atoms"]) -> None:
         """Raise ValueError for what cannot be summed."""
+        if pairs.cutoff < self.cutoff:
+            raise ValueError(f"Ewald needs pairs up to {self.cutoff} Å; these end at {pairs.cutoff} Å.")
         needed = [axis for axis in range(3) if axis != self.slab_axis]
         if not bool(system.pbc[:, needed].all()):
             raise ValueError(
@@ -133,6 +133,11 @@ class EwaldSplitting(ABC):
                 raise ValueError(
                     f"System {k} has a net charge of {float(net[k]):.6g} e, whose periodic energy is "
                     f"infinite. Set allow_charged = true for a uniform neutralising background."
+                )
+            if self.dielectric is not None:
+                raise ValueError(
+                    f"System {k} has a net charge of {float(net[k]):.6g} e: its dipole depends on the "
+                    f"origin, so a dielectric of {self.dielectric} around it means nothing. Leave dielectric out."
                 )
             warnings.warn(
                 f"System {k} has a net charge of {float(net[k]):.6g} e; its energy is that with a uniform "

@@ -38,7 +38,7 @@ class ParticleMeshProgram:
         q = self._potential.charges_of(system)
         if not bool(system.pbc.any(1).all()):
             return _differentiated(lambda s: self._potential(s, pairs).need("energies"), system)
-        self._summation.check(system, q)
+        self._summation.check(system, pairs, q)
         energies, forces, virial = self._near(system, pairs, q)
         for s in range(system.n_systems):
             self._mesh(system, s, q, energies, forces, virial)

@@ -344,6 +344,8 @@ def test_what_is_refused() -> None:
     with pytest.warns(ChargedCellWarning, match="background"):
         found = total(ParticleMeshEwald(cutoff=8.0, tolerance=1e-10, order=8, allow_charged=True), charged)
     assert found == pytest.approx(-1.4186487397403 * units.coulomb_constant / 3.0, rel=1e-8)
+    with pytest.raises(ValueError, match="depends on the origin"):
+        total(ParticleMeshEwald(allow_charged=True, dielectric=1.0), charged)
     slab = Atoms("NaCl", [[0, 0, 0], [0, 0, 2.5]], cell=[5, 5, 9], pbc=[True, True, False])
     with pytest.raises(ValueError, match="vacuum"):
         total(ParticleMeshEwald(cutoff=8.0, slab_axis=2), case(slab, [1.0, -1.0]))
