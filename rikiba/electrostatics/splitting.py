@@ -137,7 +137,7 @@ class EwaldSplitting(ABC):
             if self.dielectric is not None:
                 raise ValueError(
                     f"System {k} has a net charge of {float(net[k]):.6g} e: its dipole depends on the "
-                    f"origin, so a dielectric of {self.dielectric} around it means nothing. Leave dielectric out."
+                    f"origin, so a dielectric of {self.dielectric} around it has no meaning. Leave it out."
                 )
             warnings.warn(
                 f"System {k} has a net charge of {float(net[k]):.6g} e; its energy is that with a uniform "
