@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from .compiled import compiled
+from .compiled import compiled, inlined
 from .radial_table import hermite_coefficients
 
 _PER_UNIT = 128
@@ -22,6 +22,19 @@ def erfc_table(stop: float) -> np.ndarray:
         torch.erfc(x)[None, :, None], slope[None, :, None], (-2.0 * x * slope)[None, :, None], 1.0 / _PER_UNIT
     )
     return found[0, :, :, 0].contiguous().numpy()
+
+
+@inlined
+def _add_symmetric(a, xx, xy, xz, yy, yz, zz):  # type: ignore[no-untyped-def]
+    a[0, 0] += xx
+    a[0, 1] += xy
+    a[0, 2] += xz
+    a[1, 0] += xy
+    a[1, 1] += yy
+    a[1, 2] += yz
+    a[2, 0] += xz
+    a[2, 1] += yz
+    a[2, 2] += zz
 
 
 @compiled
@@ -82,15 +95,7 @@ def screened_pairs(  # type: ignore[no-untyped-def]
         forces[a, 0] += fx
         forces[a, 1] += fy
         forces[a, 2] += fz
-        own[0, 0] += xx
-        own[0, 1] += xy
-        own[0, 2] += xz
-        own[1, 0] += xy
-        own[1, 1] += yy
-        own[1, 2] += yz
-        own[2, 0] += xz
-        own[2, 1] += yz
-        own[2, 2] += zz
+        _add_symmetric(own, xx, xy, xz, yy, yz, zz)
 
 
 @compiled
@@ -127,15 +132,7 @@ def convolve(waves, influence, n0, n1, points, inverse, alpha, virial):  # type:
                 yy += f * ky * ky - energy
                 yz += f * ky * kz
                 zz += f * kz * kz - energy
-    virial[0, 0] += xx
-    virial[0, 1] += xy
-    virial[0, 2] += xz
-    virial[1, 0] += xy
-    virial[1, 1] += yy
-    virial[1, 2] += yz
-    virial[2, 0] += xz
-    virial[2, 1] += yz
-    virial[2, 2] += zz
+    _add_symmetric(virial, xx, xy, xz, yy, yz, zz)
 
 
 @compiled
