@@ -23,6 +23,8 @@ _FASTER: dict[tuple[str, str], str] = {
     ("pair_convolution", "cpu"): "rikiba.kernels.pair_convolution_cpu:evaluate",
     ("tabulated_convolution", "cpu"): "rikiba.kernels.tabulated_convolution_cpu:evaluate",
     ("symmetric_contraction", "cpu"): "rikiba.kernels.symmetric_contraction_cpu:evaluate",
+    ("mesh_gather", "cpu"): "rikiba.kernels.particle_mesh_cpu:gather",
+    ("mesh_spread", "cpu"): "rikiba.kernels.particle_mesh_cpu:spread",
     ("pair_convolution_second", "cpu"): "rikiba.kernels.pair_convolution_cpu:second",
 }
 """(operation, device type) → "module:function". The module is imported when it is first needed."""

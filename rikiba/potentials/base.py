@@ -37,17 +37,22 @@ class Program(Protocol):
 
 
 @runtime_checkable
-class SweepingProgram(Program, Protocol):
-    """A program that also goes from positions to forces itself, and leaves out pairs beyond its cutoff."""
+class PositionProgram(Protocol):
+    """Raw-kernel inference from positions and cell to forces, whatever the energy depends on them by."""
 
     def sweep(
         self, system: System, pairs: Pairs
     ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms 3"], Float[Tensor, "systems 3 3"]]:
-        """(energies per atom in eV, forces in eV/Å, Σ ∂E/∂r_ij ⊗ r_ij in eV), float64.
+        """(energies per atom in eV, forces in eV/Å, ∂E/∂ε before symmetrisation in eV), float64.
 
         `pairs` may be candidates: all that lie within the cutoff, and others, each in both directions.
         """
         ...
+
+
+@runtime_checkable
+class SweepingProgram(Program, PositionProgram, Protocol):
+    """A program that also goes from positions to forces itself, and leaves out pairs beyond its cutoff."""
 
 
 class EnsembleProgram(Program, Protocol):
@@ -160,6 +165,10 @@ class Potential(nn.Module, ABC):
 
     def program(self) -> Program | None:
         """Raw-kernel inference, if this potential has one; equal to `forward` to rounding."""
+        return None
+
+    def position_program(self) -> PositionProgram | None:
+        """Raw-kernel inference of a potential with `uses_positions`, if it has one; equal to `forward`."""
         return None
 
     def interpolate_radial(self, intervals: int | None) -> bool:

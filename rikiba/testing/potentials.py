@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from ase import Atoms
 
-from rikiba.calculators.autograd import PotentialCalculator, evaluate, run_program
+from rikiba.calculators.autograd import PotentialCalculator, evaluate, run_program, run_sweep
 from rikiba.core.pairs import find_pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
@@ -109,14 +109,18 @@ def _check_skin(p: Potential, atoms: Atoms) -> None:
 
 
 def _check_program(p: Potential, frames: list[Atoms]) -> None:
-    program = p.program()
-    if program is None:
+    program, from_positions = p.program(), p.position_program()
+    if program is None and from_positions is None:
         return
     system = System.from_ase([f for f in frames if f.pbc.all()] or frames[:1])
     pairs = find_pairs(system, p.cutoff)
     stress = bool(system.has_volume.all())
     a = evaluate(p, system, pairs, stress=stress)
-    b = run_program(program, system, pairs, stress=stress)
+    if program is not None:
+        b = run_program(program, system, pairs, stress=stress)
+    else:
+        assert from_positions is not None
+        b = run_sweep(from_positions, system, pairs, stress=stress)
     for key in ("energy", "forces", *(("stress",) if stress else ())):
         x, y = a.need(key), b.need(key)
         scale = max(float(x.abs().max()), 1.0)
