@@ -364,7 +364,7 @@ def training() -> list[str]:
 
 def page() -> str:
     """The whole page."""
-    parts = (peers(), training(), accuracy(), snap(), gap(), overhead(), roofline())
+    parts = (peers(), training(), accuracy(), snap(), gap(), pme(), overhead(), roofline())
     return "\n".join([INTRODUCTION, *(line for part in parts for line in (*part, ""))])
 
 
