@@ -4,7 +4,7 @@
     python benchmarks/scaling/run.py --only mace schnet    # these again
     python benchmarks/scaling/run.py --seconds 5           # no call longer than 5 s
 
-One thread, processor time. Each family is the first of its `examples()`, with the arguments of `SETTINGS`
+One thread of torch, processor time. Each family is the first of its `examples()`, with the arguments of `SETTINGS`
 changed where it has some: untrained weights of a modest size. A new file in rikiba/potentials gets its row
 without a change here. Rows are written as they come, so an interrupted run goes on where it stopped.
 """
@@ -20,9 +20,6 @@ from dataclasses import asdict
 from math import isinf
 from pathlib import Path
 from typing import Any
-
-for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")
 
 import torch
 from ase import Atoms
@@ -137,9 +134,7 @@ def additivity(subject: Subject, block: Atoms) -> dict[str, Any]:
     block = block.copy()
     block.pbc = False
     half = len(block) // 3
-    energy, force, largest = excess_of_two(
-        subject, block[:half], block[half:], GAP + subject.receptive_field
-    )
+    energy, force, largest = excess_of_two(subject, block[:half], block[half:], GAP + subject.receptive_field)
     error, t = abs(energy) / len(block), subject.tolerance
     sound = error <= t.energy and force <= t.force * max(largest, 1.0)
     return {

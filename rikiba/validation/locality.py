@@ -6,7 +6,6 @@ import numpy as np
 from ase import Atoms
 
 from rikiba.core import elements
-from rikiba.core.system import System
 
 from .checks import Check, Subject
 from .derivatives import energy_of

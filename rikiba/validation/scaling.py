@@ -125,7 +125,7 @@ def times_by_size(
     at_least: float = 0.3,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
-    """([(atoms, least s per call)], [(atoms, s expected)] of what would take longer than `limit` and is left).
+    """([(atoms, least s per call)], [(atoms, s expected)] of what would take over `limit` and is left out).
 
     What to expect follows from the growth between the last two sizes, taken as proportional at least.
     """
@@ -154,7 +154,7 @@ def _expected(done: list[tuple[int, float]], size: int) -> float:
 
 
 def near_size(crystal: Atoms, size: int, *, rattle: float = 0.05, seed: int = 0) -> Atoms:
-    """The crystal repeated to about `size` atoms in a block near a cube, displaced at random by `rattle` Å."""
+    """The crystal repeated to about `size` atoms, near a cube, displaced at random by `rattle` Å."""
     lengths = crystal.cell.lengths()
     edge = (size / len(crystal) * lengths.prod()) ** (1.0 / 3.0)
     x = max(1, round(edge / lengths[0]))
