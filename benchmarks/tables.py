@@ -326,8 +326,8 @@ def scaling() -> list[str]:
         f"holds the settings); energy and forces, one thread, processor time, load {_range(loads)}; the "
         "neighbour list is searched at every call. *N^p*: exponent p of t = t₀ + c N^p through the sizes, ± "
         "its standard error, which passes within 0.9 to 1.1. *In it*: atoms in the receptive field; *halo*: "
-        "atoms that a cubic domain of 1,000 needs from its neighbours. *Adds to*: |E(A + B) − E(A) − E(B)| of "
-        "fragments beyond reach. One atom moves: *Δε beyond* is the largest change of an atom's energy "
+        "atoms that a cubic domain of 1,000 needs from its neighbours. *Adds to*: |E(A + B) − E(A) − E(B)| "
+        "of fragments beyond reach. One atom moves: *Δε beyond* is the largest change of an atom's energy "
         "outside the receptive field, or of a force outside twice of it (a force is made of all energies "
         "that its atom enters), which must be exactly zero; *Δε within*, the largest inside, must not; "
         "*hops*: steps from neighbour to neighbour over which energies changed.",

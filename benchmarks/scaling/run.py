@@ -4,7 +4,7 @@
     python benchmarks/scaling/run.py --only mace schnet    # these again
     python benchmarks/scaling/run.py --seconds 5           # no call longer than 5 s
 
-One thread of torch, processor time. Each family is the first of its `examples()`, with the arguments of `SETTINGS`
+One thread of torch, processor time. Each family is the first of its `examples()`, arguments of `SETTINGS`
 changed where it has some: untrained weights of a modest size. A new file in rikiba/potentials gets its row
 without a change here. Rows are written as they come, so an interrupted run goes on where it stopped.
 """
