@@ -1,11 +1,12 @@
 """Who sees whom: neighbour pairs in canonical order, and the finder that keeps them current.
 
-Neighbour search itself is vesin's. What is ours: batches, canonical order, the skin and its rebuild rule,
+Neighbour search itself is vesin's or, in calculators of compiled programs, a kernel's. What is ours: batches, canonical order, the skin and its rebuild rule,
 subsets by a shorter cutoff, triplets, and the hook through which a decomposed system exchanges features.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import final
 
 import numpy as np
@@ -156,6 +157,11 @@ def pair_vectors(
     return difference + torch.einsum("pa,pab->pb", images, cell[system_index[i]])
 
 
+Search = Callable[[np.ndarray, np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""(positions, cell, pbc, radius) → (i, j, shift) of one structure in canonical order; pairs within rounding of
+the radius may be there or not. The cell's rows are independent along axes that are not periodic, too."""
+
+
 def find_pairs(system: System, cutoff: float) -> Pairs:
     """All pairs with r < cutoff of every structure in a System, in canonical order.
 
@@ -182,26 +188,28 @@ class _Candidates:
     skin: float
 
     @staticmethod
-    def build(system: System, cutoff: float, skin: float) -> "_Candidates":
+    def build(system: System, cutoff: float, skin: float, search: Search | None = None) -> "_Candidates":
         positions, cell = system.positions.detach(), system.cell.detach()
         points, cells = positions.cpu().numpy(), cell.cpu().numpy()
-        if not (np.isfinite(points).all() and np.isfinite(cells).all()):
+        if not (isfinite(points.sum() + cells.sum()) or (np.isfinite(points).all() and np.isfinite(cells).all())):
             raise ValueError("Neighbours were asked for of atoms whose positions or cell are not finite.")
-        pbc = system.pbc.cpu().numpy()
-        parts, offset = [], 0
-        for k, n in enumerate(system.counts.tolist()):
-            found = _search(points[offset : offset + n], cells[k], pbc[k], cutoff + skin + _ROUNDING)
-            parts.append((found[0] + offset, found[1] + offset, found[2]))
-            offset += n
-        empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int64))
-        i, j, shift = (np.concatenate(p) for p in zip(*(parts or [empty]), strict=True))
+        pbc, radius, search = system.pbc.cpu().numpy(), cutoff + skin + _ROUNDING, search or _by_vesin
+        if system.n_systems == 1:
+            i, j, shift = _search(points, cells[0], pbc[0], radius, search)
+        else:
+            parts, offset = [], 0
+            for k, n in enumerate(system.counts.tolist()):
+                found = _search(points[offset : offset + n], cells[k], pbc[k], radius, search)
+                parts.append((found[0] + offset, found[1] + offset, found[2]))
+                offset += n
+            i, j, shift = (np.concatenate(p) for p in zip(*(parts or [_NONE]), strict=True))
         device = positions.device
         return _Candidates(
             torch.from_numpy(i).to(device),
             torch.from_numpy(j).to(device),
             torch.from_numpy(shift).to(device),
-            positions.clone(),
-            cell.clone(),
+            positions.clone() if skin else positions,
+            cell.clone() if skin else cell,
             cutoff,
             skin,
         )
@@ -242,14 +250,24 @@ class _Candidates:
         return bool(margin <= self.skin)
 
 
+_NONE = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int64))
+
+
 def _search(
+    points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, radius: float, search: Search
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Candidates of one structure, sorted by (i, j, shift)."""
+    periodic = pbc.any()
+    if len(points) == 0 or radius <= _ROUNDING or (len(points) == 1 and not periodic):
+        return _NONE
+    return search(points, _completed(cell, pbc, points) if periodic else np.eye(3), pbc, radius)
+
+
+def _by_vesin(
     points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, radius: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Candidates of one structure from vesin, sorted by (i, j, shift)."""
-    if len(points) == 0 or radius <= _ROUNDING or (len(points) == 1 and not pbc.any()):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int64)
+    """The search of vesin; between few atoms without images all distances at once."""
     if not pbc.any() and len(points) <= 64:
-        # all pairs at once: for a small molecule quicker than any search
         d = points[None, :, :] - points[:, None, :]
         near = np.einsum("abx,abx->ab", d, d) < radius * radius
         np.fill_diagonal(near, False)
@@ -258,8 +276,7 @@ def _search(
     from vesin import NeighborList
 
     finder = NeighborList(cutoff=float(radius), full_list=True, n_threads=1)
-    box = _completed(cell, pbc, points)
-    i, j, shift = finder.compute(points, box, [bool(p) for p in pbc], "ijS")
+    i, j, shift = finder.compute(points, cell, [bool(p) for p in pbc], "ijS")
     i, j, shift = i.astype(np.int64), j.astype(np.int64), shift.astype(np.int64)
     order = np.lexsort((shift[:, 2], shift[:, 1], shift[:, 0], j, i))
     return i[order], j[order], shift[order]
@@ -283,15 +300,17 @@ class PairFinder:
     Args:
         cutoff: pairs are those with r < cutoff, Å.
         skin: extra radius searched, Å; 0 searches at every call. The result does not depend on it.
+        search: what finds candidates; vesin where none is given.
 
     Attributes `n_calls` and `n_builds` count its work.
     """
 
-    def __init__(self, cutoff: float, skin: float = 0.0) -> None:
+    def __init__(self, cutoff: float, skin: float = 0.0, search: Search | None = None) -> None:
         if not cutoff >= 0 or not skin >= 0:
             raise ValueError(f"cutoff and skin are lengths in Å, at least 0; given {cutoff} and {skin}.")
         self.cutoff = cutoff
         self.skin = skin
+        self.search = search
         self.n_calls = 0
         self.n_builds = 0
         self._candidates: _Candidates | None = None
@@ -312,8 +331,8 @@ class PairFinder:
         self.n_calls += 1
         if self.cutoff == 0.0 or not self._same_structure(system) or not self._current().still_good(system):
             self.n_builds += 1
-            self._candidates = _Candidates.build(system, self.cutoff, self.skin)
-            self._key = (system.system_index, system.pbc.clone())
+            self._candidates = _Candidates.build(system, self.cutoff, self.skin, self.search)
+            self._key = (system.system_index, system.pbc.clone()) if self.skin else None
 
     def reset(self) -> None:
         """Forget the list, so that the next call searches."""
