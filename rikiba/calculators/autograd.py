@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rikiba.core.pairs import PairFinder, Pairs
+from rikiba.core.pairs import Listed, PairFinder, Pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
 from rikiba.kernels.grouping import segment_sum
@@ -193,16 +193,16 @@ def _sums(
     from rikiba.kernels.pair_geometry_cpu import results
 
     n = system.n_systems
-    energy, moving = np.zeros(n), np.zeros((system.n_atoms if forces else 0, 3))
+    moving = np.zeros((system.n_atoms if forces else 0, 3))
     box, volume = np.zeros((n if stress else 0, 3, 3)), np.empty(n)
     if stress:
         _volumes(system, volume)
         volume[volume == 0.0] = np.nan
     finite = results(
         pairs.i.numpy(), pairs.j.numpy(), system.system_index.numpy(), vectors.contiguous().numpy(),
-        gradient.contiguous().numpy(), energies.detach().contiguous().numpy(), volume, energy, moving, box,
+        gradient.contiguous().numpy(), energies.detach().contiguous().numpy(), volume, moving, box,
     )  # fmt: skip
-    found = {"energy": torch.from_numpy(energy)}
+    found = {"energy": system.total(energies)}
     if forces:
         found["forces"] = torch.from_numpy(moving)
     if stress:
@@ -217,13 +217,12 @@ def _volumes(system: System, out: np.ndarray) -> float:
     return volumes(system.cell.detach().contiguous().numpy(), out)  # type: ignore[no-any-return]
 
 
-def _search(
-    points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, radius: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _search(points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, radius: float) -> Listed:
     """Neighbours by the compiled kernel; see `rikiba.core.pairs.Search`."""
     from rikiba.kernels.neighbour_search_cpu import neighbours
 
-    return neighbours(np.ascontiguousarray(points), np.ascontiguousarray(cell), pbc, radius)  # type: ignore[no-any-return]
+    points, cell = np.ascontiguousarray(points), np.ascontiguousarray(cell)
+    return neighbours(points, cell, pbc, radius)  # type: ignore[no-any-return]
 
 
 def run_sweep(
@@ -363,8 +362,7 @@ class PotentialCalculator:
             return self.pairs(system)
         from rikiba.kernels.pair_geometry_cpu import near_pairs
 
-        listed = self.pairs.candidates(system)
-        candidates = [x.numpy() for x in (listed.i, listed.j, listed.shift)]
+        candidates = self.pairs.listed(system)
         positions, cell = (x.detach().contiguous().numpy() for x in (system.positions, system.cell))
         found = near_pairs(*candidates, positions, cell, system.system_index.numpy(), self.pairs.cutoff)
         i, j, shift, vectors = (torch.from_numpy(x) for x in found)

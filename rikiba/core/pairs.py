@@ -157,7 +157,9 @@ def pair_vectors(
     return difference + torch.einsum("pa,pab->pb", images, cell[system_index[i]])
 
 
-Search = Callable[[np.ndarray, np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray, np.ndarray]]
+Listed = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""(i, j, shift) in the host's memory."""
+Search = Callable[[np.ndarray, np.ndarray, np.ndarray, float], Listed]
 """(positions, cell, pbc, radius) → (i, j, shift) of one structure in canonical order; pairs within rounding of
 the radius may be there or not. The cell's rows are independent along axes that are not periodic, too."""
 
@@ -175,47 +177,42 @@ _ROUNDING = 1e-8
 """Å that the search reaches farther, so that its rounding decides about no pair: `pairs` does."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _Candidates:
     """Pairs within cutoff + skin, with the configuration that they were found for."""
 
-    i: Tensor
-    j: Tensor
-    shift: Tensor
-    positions: Tensor
-    cell: Tensor
-    cutoff: float
-    skin: float
+    def __init__(self, listed: Listed, system: System, cutoff: float, skin: float) -> None:
+        positions, cell = system.positions.detach(), system.cell.detach()
+        self.listed, self.cutoff, self.skin = listed, cutoff, skin
+        self.positions, self.cell = (positions.clone(), cell.clone()) if skin else (positions, cell)
+        self._tensors: tuple[Tensor, ...] | None = None
 
     @staticmethod
     def build(system: System, cutoff: float, skin: float, search: Search | None = None) -> "_Candidates":
-        positions, cell = system.positions.detach(), system.cell.detach()
-        points, cells = positions.cpu().numpy(), cell.cpu().numpy()
-        if not (isfinite(points.sum() + cells.sum()) or (np.isfinite(points).all() and np.isfinite(cells).all())):
+        points, cells, pbc = (x.detach().cpu().numpy() for x in (system.positions, system.cell, system.pbc))
+        # a sum is finite or tells too much; then every number is looked at
+        if not (isfinite(points.sum()) and isfinite(cells.sum())) and not (
+            np.isfinite(points).all() and np.isfinite(cells).all()
+        ):
             raise ValueError("Neighbours were asked for of atoms whose positions or cell are not finite.")
-        pbc, radius, search = system.pbc.cpu().numpy(), cutoff + skin + _ROUNDING, search or _by_vesin
+        radius, search = cutoff + skin + _ROUNDING, search or _by_vesin
         if system.n_systems == 1:
-            i, j, shift = _search(points, cells[0], pbc[0], radius, search)
-        else:
-            parts, offset = [], 0
-            for k, n in enumerate(system.counts.tolist()):
-                found = _search(points[offset : offset + n], cells[k], pbc[k], radius, search)
-                parts.append((found[0] + offset, found[1] + offset, found[2]))
-                offset += n
-            i, j, shift = (np.concatenate(p) for p in zip(*(parts or [_NONE]), strict=True))
-        device = positions.device
-        return _Candidates(
-            torch.from_numpy(i).to(device),
-            torch.from_numpy(j).to(device),
-            torch.from_numpy(shift).to(device),
-            positions.clone() if skin else positions,
-            cell.clone() if skin else cell,
-            cutoff,
-            skin,
-        )
+            return _Candidates(_search(points, cells[0], pbc[0], radius, search), system, cutoff, skin)
+        parts, offset = [], 0
+        for k, n in enumerate(system.counts.tolist()):
+            i, j, shift = _search(points[offset : offset + n], cells[k], pbc[k], radius, search)
+            parts.append((i + offset, j + offset, shift))
+            offset += n
+        i, j, shift = (np.concatenate(p) for p in zip(*(parts or [_NONE]), strict=True))
+        return _Candidates((i, j, shift), system, cutoff, skin)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """(i, j, shift) where the structure is."""
+        if self._tensors is None:
+            self._tensors = tuple(torch.from_numpy(x).to(self.positions.device) for x in self.listed)
+        return self._tensors
 
     def pairs(self, system: System) -> Pairs:
-        i, j, shift = self.i, self.j, self.shift
+        i, j, shift = self.tensors()
         with torch.no_grad():
             r = pair_vectors(system.positions, system.cell, system.system_index, i, j, shift)
             near = (r * r).sum(-1) < self.cutoff**2
@@ -225,8 +222,9 @@ class _Candidates:
         return Pairs(i=i, j=j, shift=shift, cutoff=self.cutoff, n_atoms=system.n_atoms)
 
     def all(self) -> Pairs:
+        i, j, shift = self.tensors()
         reach = self.cutoff + self.skin
-        return Pairs(i=self.i, j=self.j, shift=self.shift, cutoff=reach, n_atoms=len(self.positions))
+        return Pairs(i=i, j=j, shift=shift, cutoff=reach, n_atoms=len(self.positions))
 
     def still_good(self, system: System) -> bool:
         """True while no pair can have come within the cutoff unseen.
@@ -250,22 +248,21 @@ class _Candidates:
         return bool(margin <= self.skin)
 
 
+_CUBE = np.eye(3)
 _NONE = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int64))
 
 
 def _search(
     points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, radius: float, search: Search
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> Listed:
     """Candidates of one structure, sorted by (i, j, shift)."""
     periodic = pbc.any()
     if len(points) == 0 or radius <= _ROUNDING or (len(points) == 1 and not periodic):
         return _NONE
-    return search(points, _completed(cell, pbc, points) if periodic else np.eye(3), pbc, radius)
+    return search(points, _completed(cell, pbc, points) if periodic else _CUBE, pbc, radius)
 
 
-def _by_vesin(
-    points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, radius: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _by_vesin(points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, radius: float) -> Listed:
     """The search of vesin; between few atoms without images all distances at once."""
     if not pbc.any() and len(points) <= 64:
         d = points[None, :, :] - points[:, None, :]
@@ -325,6 +322,11 @@ class PairFinder:
         """Pairs among which all with r < cutoff are, in canonical order: the list as it was last searched."""
         self._follow(system)
         return self._current().all()
+
+    def listed(self, system: System) -> Listed:
+        """(i, j, shift) of the same candidates in the host's memory."""
+        self._follow(system)
+        return self._current().listed
 
     def _follow(self, system: System) -> None:
         """Search again where pairs may have been missed."""

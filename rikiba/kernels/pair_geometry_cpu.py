@@ -233,21 +233,16 @@ def volumes(cell, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def results(i, j, system, vectors, gradient, energies, volume, energy, forces, stress):  # type: ignore[no-untyped-def]
-    """Sums of a whole evaluation into arrays of zeros; whether all numbers are finite.
+def results(i, j, system, vectors, gradient, energies, volume, forces, stress):  # type: ignore[no-untyped-def]
+    """Whether all numbers of an evaluation are finite; from g = ∂E/∂r_ij forces and stress into arrays of zeros.
 
-    `energy` [systems] of `energies` [atoms]; from g = ∂E/∂r_ij, where they are not empty, `forces`, and
-    `stress` [systems, 3, 3] = Σ (g ⊗ r + r ⊗ g)/(2V) with V from `volume`.
+    Where they are not empty: `forces`, and `stress` [systems, 3, 3] = Σ (g ⊗ r + r ⊗ g)/(2V), V from `volume`.
     """
-    for a in range(len(energies)):
-        energy[system[a]] += energies[a]
     pair_sums(i, j, system, vectors, gradient, forces, stress)
     check = 0.0
     for k in range(len(stress)):
         stress[k] /= volume[k]
         check += 0.0 * np.sum(stress[k])
-    for k in range(len(energy)):
-        check += 0.0 * energy[k]
     for a in range(len(energies)):
         check += 0.0 * energies[a]
     for a in range(len(forces)):

@@ -1,7 +1,6 @@
 """NequIP inference as two compiled functions, a forward and a reverse sweep; see `rikiba.kernels.nequip_cpu`."""
 
 import copy
-from itertools import pairwise
 from math import exp
 from typing import TYPE_CHECKING, Union
 
@@ -76,11 +75,12 @@ class CompiledNequIP(CompiledNetwork):
         self.flat_at = np.cumsum([0, 0, *map(len, parts)])[: self.model.n_layers]
         self.flat = at_cache_line(np.concatenate([self.flat, *parts]))
 
-    def first_table(self, spans: tuple[int, ...]) -> np.ndarray:
-        """The first layer's table, a part for each element that has atoms; sets their slots."""
+    def first_table(self, spans: np.ndarray) -> np.ndarray:
+        """The first layer's table, a part for each element that has had atoms; sets their slots."""
         assert self.tables is not None
-        for k, (a, b) in enumerate(pairwise(spans)):
-            if b > a and self._slots[k] < 0:
+        present = np.flatnonzero(np.diff(spans))
+        if (self._slots[present] < 0).any():
+            for k in present[self._slots[present] < 0]:
                 self._slots[k] = self._slots.max() + 1
                 part = self._double.arranged(self.tables.coefficients[0], int(k)).to(self.dtype)
                 self._first = at_cache_line(np.concatenate([self._first, part.flatten().numpy()]))
@@ -96,7 +96,7 @@ class CompiledNequIP(CompiledNetwork):
     def evaluate_sorted(
         self, spans: tuple[int, ...], pairs: Grouped, energies: np.ndarray, threads: int
     ) -> None:
-        _Run(self, spans, pairs).sweep(energies)
+        _Run(self, np.array(spans), pairs).sweep(energies)
         if self.model.zbl:
             repel(self.model, pairs, energies)
 
@@ -114,15 +114,15 @@ def repel(m: Union["NequIP", "Allegro"], p: Grouped, energies: np.ndarray) -> No
 class _Run:
     """One evaluation."""
 
-    def __init__(self, program: CompiledNequIP, spans: tuple[int, ...], p: Grouped) -> None:
+    def __init__(self, program: CompiledNequIP, spans: np.ndarray, p: Grouped) -> None:
         self.program, self.p, n = program, p, len(p.r)
         self.row = self.first_row = np.zeros(0, np.int64)
         self.pairs = NequIPPairs(
-            np.array(spans), p.start, p.sender, np.zeros_like(p.sender), self._weights(n, spans),
+            spans, p.start, p.sender, np.zeros_like(p.sender), self._weights(n, spans),
             p.harmonics.view(-1).numpy(), p.slope, p.harmonics_slope.view(-1).numpy(), program._n_lm,
         )  # fmt: skip
 
-    def _weights(self, n: int, spans: tuple[int, ...]) -> np.ndarray:
+    def _weights(self, n: int, spans: np.ndarray) -> np.ndarray:
         """Spline weights of the pairs; sets their rows."""
         program, p = self.program, self.p
         tables = program.tables
