@@ -164,7 +164,9 @@ def _run_program(
     else:
         energies, gradient = program(system, pairs, vectors)
     further = cast(TellingProgram, program).further() if hasattr(program, "further") else {}
-    plain = gradient.device.type == "cpu" and gradient.dtype == vectors.dtype == energies.dtype == torch.float64
+    plain = (
+        gradient.device.type == "cpu" and gradient.dtype == vectors.dtype == energies.dtype == torch.float64
+    )
     if plain and system.owned is None:
         found, finite = _sums(energies, gradient, vectors, pairs, system, forces, stress)
     else:
@@ -174,7 +176,13 @@ def _run_program(
 
 
 def _plain_sums(
-    energies: Tensor, gradient: Tensor, vectors: Tensor, pairs: Pairs, system: System, forces: bool, stress: bool
+    energies: Tensor,
+    gradient: Tensor,
+    vectors: Tensor,
+    pairs: Pairs,
+    system: System,
+    forces: bool,
+    stress: bool,
 ) -> dict[str, Tensor]:
     """Energy, forces and stress by torch."""
     found = {"energy": system.total(energies)}
@@ -187,7 +195,13 @@ def _plain_sums(
 
 
 def _sums(
-    energies: Tensor, gradient: Tensor, vectors: Tensor, pairs: Pairs, system: System, forces: bool, stress: bool
+    energies: Tensor,
+    gradient: Tensor,
+    vectors: Tensor,
+    pairs: Pairs,
+    system: System,
+    forces: bool,
+    stress: bool,
 ) -> tuple[dict[str, Tensor], bool]:
     """The same by one kernel; also whether all numbers are finite."""
     from rikiba.kernels.pair_geometry_cpu import results

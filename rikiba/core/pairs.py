@@ -1,6 +1,7 @@
 """Who sees whom: neighbour pairs in canonical order, and the finder that keeps them current.
 
-Neighbour search itself is vesin's or, in calculators of compiled programs, a kernel's. What is ours: batches, canonical order, the skin and its rebuild rule,
+Neighbour search itself is vesin's or, in calculators of compiled programs, a kernel's.
+What is ours: batches, canonical order, the skin and its rebuild rule,
 subsets by a shorter cutoff, triplets, and the hook through which a decomposed system exchanges features.
 """
 
@@ -160,8 +161,8 @@ def pair_vectors(
 Listed = tuple[np.ndarray, np.ndarray, np.ndarray]
 """(i, j, shift) in the host's memory."""
 Search = Callable[[np.ndarray, np.ndarray, np.ndarray, float], Listed]
-"""(positions, cell, pbc, radius) → (i, j, shift) of one structure in canonical order; pairs within rounding of
-the radius may be there or not. The cell's rows are independent along axes that are not periodic, too."""
+"""(positions, cell, pbc, radius) → (i, j, shift) of one structure in canonical order; pairs within rounding
+of the radius may be there or not. The cell's rows are independent along axes that are not periodic, too."""
 
 
 def find_pairs(system: System, cutoff: float) -> Pairs:
@@ -252,9 +253,7 @@ _CUBE = np.eye(3)
 _NONE = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int64))
 
 
-def _search(
-    points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, radius: float, search: Search
-) -> Listed:
+def _search(points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, radius: float, search: Search) -> Listed:
     """Candidates of one structure, sorted by (i, j, shift)."""
     periodic = pbc.any()
     if len(points) == 0 or radius <= _ROUNDING or (len(points) == 1 and not periodic):

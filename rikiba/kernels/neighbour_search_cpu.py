@@ -25,8 +25,8 @@ def _inverse(box, out):  # type: ignore[no-untyped-def]
 def _in_bins(points, box, pbc, radius, share, turns, place):  # type: ignore[no-untyped-def]
     """(bins along each axis, how many of them apart two atoms of a pair may be).
 
-    Fills `share` [atoms, 3] with fractional coordinates, along periodic axes in [0, 1] after `turns` whole ones
-    were taken off, and `place` with the bin along each axis.
+    Fills `share` [atoms, 3] with fractional coordinates, along periodic axes in [0, 1] after `turns` whole
+    ones were taken off, and `place` with the bin along each axis.
     """
     n = len(points)
     inverse = np.empty((3, 3))
@@ -34,27 +34,27 @@ def _in_bins(points, box, pbc, radius, share, turns, place):  # type: ignore[no-
     bins, reach = np.ones(3, np.int64), np.empty(3, np.int64)
     low, extent, height = np.zeros(3), np.ones(3), np.empty(3)
     for k in range(3):
-        least, most = math.inf, -math.inf
+        least, largest = math.inf, -math.inf
         for a in range(n):
             x = points[a, 0] * inverse[0, k] + points[a, 1] * inverse[1, k] + points[a, 2] * inverse[2, k]
             whole = math.floor(x) if pbc[k] else 0.0
             turns[a, k] = int(whole)
             share[a, k] = x - whole
-            least, most = min(least, share[a, k]), max(most, share[a, k])
+            least, largest = min(least, share[a, k]), max(largest, share[a, k])
         if not pbc[k]:
-            low[k], extent[k] = least, max(most - least, 1e-12)
+            low[k], extent[k] = least, max(largest - least, 1e-12)
         square = inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2
         height[k] = extent[k] / math.sqrt(square)
         bins[k] = max(1, int(min(height[k] / radius, 1024.0)))
     while bins[0] * bins[1] * bins[2] > max(8, 2 * n):
-        k = np.argmax(bins)
-        bins[k] = (bins[k] + 1) // 2
+        most = np.argmax(bins)
+        bins[most] = (bins[most] + 1) // 2
     for k in range(3):
         most_apart = radius * bins[k] / height[k] + 1e-9
         if pbc[k]:
-            reach[k] = int(math.ceil(most_apart))
+            reach[k] = math.ceil(most_apart)
         else:
-            reach[k] = int(math.ceil(min(most_apart, bins[k] - 1.0)))
+            reach[k] = math.ceil(min(most_apart, bins[k] - 1.0))
         for a in range(n):
             x = (share[a, k] - low[k]) / extent[k] * bins[k]
             place[a, k] = max(0, min(bins[k] - 1, int(x)))

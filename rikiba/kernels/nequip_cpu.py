@@ -1,8 +1,8 @@
 """A whole NequIP as two compiled functions, forward and reverse; see `rikiba.potentials.nequip`.
 
-Every layer: messages (`irrep_message_cpu`), their mixture, the self-connection, the gate (`gate_cpu`), and the
-linear map to the features that the next layer reads. Arrays of one layer are packed blocks [atoms, components,
-channels], one for each representation; atoms are sorted by type.
+Every layer: messages (`irrep_message_cpu`), their mixture, the self-connection, the gate (`gate_cpu`), and
+the linear map to the features that the next layer reads. Arrays of one layer are packed blocks [atoms,
+components, channels], one for each representation; atoms are sorted by type.
 """
 
 from typing import NamedTuple
@@ -18,8 +18,8 @@ from .lanes import LANES, add, load, splat, store
 CHUNK_BYTES = 2**19
 """Messages of a chunk of atoms stay in cache."""
 COUPLINGS, PLACES, GATES, MIX, UP, SKIP, SIZES = 0, 9, 14, 21, 22, 23, 24
-"""Sections of whole numbers of a layer: the arrays of `Couplings` without `matrix` and `coefficient`, those of
-`Places`, those of `Gates` without `factor`, products, sizes."""
+"""Sections of whole numbers of a layer: the arrays of `Couplings` without `matrix` and `coefficient`, those
+of `Places`, those of `Gates` without `factor`, products, sizes."""
 MATRIX, COEFFICIENT, FACTOR, WEIGHTS, ROW, BIAS = 0, 1, 2, 3, 4, 5
 """Sections of real numbers: of `Couplings`, of `Gates`, panels of matrices, what is added to scalars behind
 the mixture and to those that neighbours read, type after type."""
@@ -213,7 +213,8 @@ def nequip_forward(  # type: ignore[no-untyped-def]
 ):
     """Layers t_from … t_to − 1 of atoms first … last − 1, which are all atoms or, of one layer, a chunk.
 
-    The first layer reads rows `row_of_first` of `first_table`; layer t rows `row` of `table` from table_at[t] on.
+    The first layer reads rows `row_of_first` of `first_table`; layer t rows `row` of `table` from table_at[t]
+    on.
     """
     n = pairs.spans[-1]
     n_layers, n_lm = len(net.whole_at), pairs.n_lm

@@ -234,9 +234,9 @@ def volumes(cell, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def results(i, j, system, vectors, gradient, energies, volume, forces, stress):  # type: ignore[no-untyped-def]
-    """Whether all numbers of an evaluation are finite; from g = ∂E/∂r_ij forces and stress into arrays of zeros.
+    """Forces and stress from g = ∂E/∂r_ij into arrays of zeros; whether they and `energies` are finite.
 
-    Where they are not empty: `forces`, and `stress` [systems, 3, 3] = Σ (g ⊗ r + r ⊗ g)/(2V), V from `volume`.
+    `stress` [systems, 3, 3] = Σ (g ⊗ r + r ⊗ g)/(2V), V from `volume`. An empty array stays empty.
     """
     pair_sums(i, j, system, vectors, gradient, forces, stress)
     check = 0.0

@@ -1,4 +1,4 @@
-"""NequIP inference as two compiled functions, a forward and a reverse sweep; see `rikiba.kernels.nequip_cpu`."""
+"""NequIP inference as two compiled functions, forward and reverse; see `rikiba.kernels.nequip_cpu`."""
 
 import copy
 from math import exp
@@ -49,12 +49,14 @@ class CompiledNequIP(CompiledNetwork):
         self.energies = (model.atomic_energies.values + model.shift.values).double().numpy()
         self.shortest = _CLOSE
         self.tables: Tables | None = None
-        self.flat, self.flat_at = np.zeros(0, self._real), np.zeros(model.n_layers, np.int64)
+        self.flat: np.ndarray = np.zeros(0, self._real)
+        self.flat_at = np.zeros(model.n_layers, np.int64)
         """Tables of the layers behind the first, and where each begins."""
         self._first: np.ndarray = np.zeros(0, self._real)
         """Tables of the first layer for the elements met so far."""
         self._slots = np.full(len(model.elements), -1)
-        self._space, self._most_atoms = np.zeros(0, self._real), -1
+        self._space: np.ndarray = np.zeros(0, self._real)
+        self._most_atoms = -1
         if tabulate:
             self._tabulate(0.5 * tolerance)
 
@@ -130,11 +132,16 @@ class _Run:
             return np.tile(np.array(EXACT, program._real), n)
         program.first_table(spans)
         self.row, self.first_row = np.empty(n, np.int64), np.empty(n, np.int64)
-        weights = np.empty((n, 12), program._real)
+        weights: np.ndarray = np.empty((n, 12), program._real)
         kind, n_rows = np.zeros(n, np.int64), sum(tables.pieces) + 5
         geometry.spline_rows(p.r, kind, tables.start, tables.spacing, OFFSET, n_rows, self.row, weights)
         further_rows(
-            self.row, tables.pieces[0], p.sender_type, program._slots, len(tables.coefficients[0]), self.first_row
+            self.row,
+            tables.pieces[0],
+            p.sender_type,
+            program._slots,
+            len(tables.coefficients[0]),
+            self.first_row,
         )
         return weights.reshape(-1)
 
