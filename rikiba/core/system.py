@@ -1,7 +1,7 @@
 """What exists: one or many atomic structures, concatenated along the atom axis."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -208,7 +208,7 @@ class System:
 
     def replace(self, **changes: Any) -> "System":
         """A copy with the named fields changed."""
-        return replace(self, **changes)
+        return System(**{name: getattr(self, name) for name in _FIELDS if name not in changes}, **changes)
 
     def to(self, device: torch.device | str) -> "System":
         """Move every tensor to a device; float64 stays float64."""
@@ -242,6 +242,9 @@ class System:
             else:
                 new[f.name] = torch.cat(values)
         return System(**new)
+
+
+_FIELDS = tuple(f.name for f in fields(System))
 
 
 def _check_frames(frames: Sequence[Atoms]) -> None:
