@@ -19,6 +19,7 @@ ROOMS: Mapping[str, Any] = {
     "relaxation": "relaxation",
     "property.*": "properties",
     "reporter": "md.reporters",
+    "protocol": "campaigns.protocols",
 }
 """Role of a table → room of its kinds."""
 
