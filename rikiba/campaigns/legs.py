@@ -83,8 +83,8 @@ class Legs:
         return simulation
 
 
-def thermal(atoms: Atoms, temperature_K: float, seed: int) -> State:
-    """One structure with velocities of a temperature; what FixAtoms names stands still.
+def thermal(atoms: Atoms, temperature_K: float, seed: int, replicas: int = 1) -> State:
+    """Copies of a structure, each with its own velocities of a temperature; what FixAtoms names stands still.
 
     Raises ValueError for other constraints.
     """
@@ -94,9 +94,9 @@ def thermal(atoms: Atoms, temperature_K: float, seed: int) -> State:
             raise ValueError(f"{type(constraint).__name__} is not supported here; only FixAtoms is.")
         still[constraint.get_indices()] = True
     return maxwell_boltzmann(
-        System.from_ase([atoms]),
+        System.from_ase([atoms] * replicas),
         temperature_K,
         seed=seed,
-        masses=torch.from_numpy(atoms.get_masses().copy()),
-        fixed=torch.from_numpy(still) if still.any() else None,
+        masses=torch.from_numpy(atoms.get_masses().copy()).repeat(replicas),
+        fixed=torch.from_numpy(still).repeat(replicas) if still.any() else None,
     )
