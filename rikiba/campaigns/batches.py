@@ -166,7 +166,7 @@ def _leave(batch: Batch, simulation: Simulation, k: int, reason: str = "") -> No
     """Write the outcome of one condition: its samples and last state."""
     samples: Samples = simulation.reporters[0]  # type: ignore[assignment]
     state = simulation.state[torch.tensor([k])]
-    arrays = {f"samples/{name}": values for name, values in samples.of(k).items()}
+    arrays: dict[str, Any] = {f"samples/{name}": values for name, values in samples.of(k).items()}
     arrays |= {"positions": state.system.positions, "velocities": state.velocities}
     arrays |= {"cell": state.system.cell[0], "numbers": state.system.numbers}
     meta: Mapping[str, Any] = {
@@ -180,5 +180,8 @@ def _leave(batch: Batch, simulation: Simulation, k: int, reason: str = "") -> No
 
 def _forget(batch: Batch) -> None:
     """Remove the batch's checkpoints."""
-    for file in (batch.checkpoint, batch.checkpoint.with_name(batch.checkpoint.stem + ".last_finite.checkpoint")):
+    for file in (
+        batch.checkpoint,
+        batch.checkpoint.with_name(batch.checkpoint.stem + ".last_finite.checkpoint"),
+    ):
         file.unlink(missing_ok=True)

@@ -30,7 +30,9 @@ def neighbourhood(path: Trajectory, *, cutoff: float | None = None, bin_width: f
     """g(r) of all atoms alike and the mean number of neighbours within `cutoff`.
 
     Without a cutoff it is the least g between the first peak, at r₁, and 1.6 r₁ (the first of several equal
-    ones); the first peak is the first to reach half the height of the highest. Raises ValueError where the cell is too small to see that far, or no two atoms are near.
+    ones); the first peak is the first to reach half the height of the highest.
+
+    Raises ValueError where the cell is too small to see that far, or no two atoms are near.
     """
     alike = replace(path, numbers=np.ones_like(path.numbers))
     record = Rdf(bin_width=bin_width).analyse(alike)

@@ -26,9 +26,7 @@ class Samples(Reporter):
         structures: of each system; the pressure is kept where all are periodic along three axes.
     """
 
-    def __init__(
-        self, *, grid: Grid, keys: Sequence[str], folder: Path, structures: Sequence[Atoms]
-    ) -> None:
+    def __init__(self, *, grid: Grid, keys: Sequence[str], folder: Path, structures: Sequence[Atoms]) -> None:
         self.interval = _common_interval(grid)
         self.grid, self.keys, self.folder, self.structures = grid, tuple(keys), folder, tuple(structures)
         self.needs_stress = all(a.pbc.all() for a in structures)

@@ -105,9 +105,7 @@ def _run_all(
     waiting = divided(everything, missing)
     while waiting:
         jobs = [Job(run_batch, (everything.part(places),)) for places in waiting]
-        answers = try_jobs(
-            jobs, workers=everything.grid.processes, progress=progress, executor=executor
-        )
+        answers = try_jobs(jobs, workers=everything.grid.processes, progress=progress, executor=executor)
         again = []
         for places, answer in zip(waiting, answers, strict=True):
             if not isinstance(answer, JobError):

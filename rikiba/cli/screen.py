@@ -36,11 +36,11 @@ def execute(arguments: argparse.Namespace) -> None:
     make = partial(sources.calculator, tables, folder.absolute())
     make()
     with progress() as show:
-        record = screen(
-            make, frames, bath, grid, out=out, energies=_identity(tables, folder), progress=show
-        )
+        record = screen(make, frames, bath, grid, out=out, energies=_identity(tables, folder), progress=show)
     rooms = {"grid": Grid, "ensemble": None}  # the ensemble's temperature is not in its table
-    write_run(arguments, {**tables, "ensemble": ensemble}, [record], out, rooms=rooms, seeds={"grid": grid.seed})
+    write_run(
+        arguments, {**tables, "ensemble": ensemble}, [record], out, rooms=rooms, seeds={"grid": grid.seed}
+    )
 
 
 def _identity(tables: Mapping[str, Any], folder: Path) -> str:

@@ -38,7 +38,8 @@ def constants() -> dict[str, float]:
 def pulled(folder: Path, **more: Any) -> Record:
     settings: dict[str, Any] = {
         "axis": "z", "strain": 0.02, "rate_per_ps": 0.002, "temperature_K": 0.05, "timestep_fs": 6.0,
-        "equilibration_ps": 3.0, "fit_strain": 0.02, "pressure_time_constant_fs": 100.0, "compressibility_per_GPa": 0.35, "replicas": 2, "seed": 4,
+        "equilibration_ps": 3.0, "fit_strain": 0.02,
+        "pressure_time_constant_fs": 100.0, "compressibility_per_GPa": 0.35, "replicas": 2, "seed": 4,
     }  # fmt: skip
     (record,) = Deformation(**{**settings, **more}).run(calculator(), argon(2), out=folder)
     return record
@@ -90,7 +91,13 @@ def test_it_goes_on_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
-    base: dict[str, Any] = {"axis": "z", "strain": 0.1, "rate_per_ps": 0.01, "temperature_K": 1.0, "timestep_fs": 2.0}
+    base: dict[str, Any] = {
+        "axis": "z",
+        "strain": 0.1,
+        "rate_per_ps": 0.01,
+        "temperature_K": 1.0,
+        "timestep_fs": 2.0,
+    }
     for wrong, message in (
         ({"axis": "zx"}, "axis must be one of"),
         ({"rate_per_ps": 0.0}, "rate_per_ps not 0"),

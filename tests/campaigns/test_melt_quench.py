@@ -32,7 +32,7 @@ def row(record: Record, name: str) -> dict[str, Any]:
 
 
 def test_silicon_melts_and_a_cool_crystal_does_not(tmp_path: Path) -> None:
-    """Liquid silicon is denser than the crystal with more than four neighbours; at 800 K the crystal stays."""
+    """Liquid silicon is denser than the crystal and has more than four neighbours; at 800 K it stays one."""
     calculator = PotentialCalculator(StillingerWeber())
     hot = [
         Stage(name="melt", temperature_K=4500.0, duration_ps=1.0),
@@ -107,7 +107,9 @@ def test_it_goes_on_in_the_middle_of_a_stage_bit_for_bit(tmp_path: Path) -> None
         mine, theirs = (files.read(f / "03_press.checkpoint")[0] for f in (folder, tmp_path / "whole"))
         assert np.array_equal(mine["state/positions"], theirs["state/positions"])
     # a run that is not resumed begins anew, whatever the folder holds
-    schedule = MeltQuench(stages=[Stage(name="hold", temperature_K=30.0, duration_ps=0.16)], timestep_fs=4.0, interval=5, seed=9)  # fmt: skip
+    schedule = MeltQuench(
+        stages=[Stage(name="hold", temperature_K=30.0, duration_ps=0.16)], timestep_fs=4.0, interval=5, seed=9
+    )
     calculator = PotentialCalculator(LennardJones(epsilon_eV={"Ar": 0.0104}, sigma={"Ar": 3.4}, cutoff=6.5))
     (other,) = schedule.run(calculator, ARGON, out=tmp_path / "whole")
     assert other["hold_density_g_per_cm3"] == whole["hold_density_g_per_cm3"]
@@ -139,7 +141,11 @@ def test_ramps_follow_the_clock() -> None:
 
 
 def test_neighbours_of_perfect_crystals() -> None:
-    for atoms, expected in ((ARGON, 12.0), (bulk("Fe", "bcc", 2.87, cubic=True).repeat(4), 14.0), (SILICON, 4.0)):
+    for atoms, expected in (
+        (ARGON, 12.0),
+        (bulk("Fe", "bcc", 2.87, cubic=True).repeat(4), 14.0),
+        (SILICON, 4.0),
+    ):
         path = Trajectory.from_ase([atoms], timestep_fs=1.0)
         cutoff = 1.2 * 2.87 if expected == 14.0 else None
         assert neighbourhood(path, cutoff=cutoff).coordination == pytest.approx(expected, abs=1e-9)

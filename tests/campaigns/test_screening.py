@@ -112,7 +112,9 @@ def test_an_interrupted_batch_goes_on(serial: Path, tmp_path: Path, monkeypatch:
     expected = {k: v for k, v in outcomes(serial).items() if k in whole.keys[:4]}
     assert same(outcomes(tmp_path), expected)
     for k in whole.keys[:4]:
-        assert (tmp_path / "frames" / f"{k}.xyz").read_bytes() == (serial / "frames" / f"{k}.xyz").read_bytes()
+        assert (tmp_path / "frames" / f"{k}.xyz").read_bytes() == (
+            serial / "frames" / f"{k}.xyz"
+        ).read_bytes()
 
 
 class Poisoned:
@@ -219,7 +221,11 @@ def test_averages_follow_the_conditions(tmp_path: Path) -> None:
 
 def test_groups_fit_the_atoms_and_use_the_processes() -> None:
     whole = prepared(Path("."))
-    assert [len(g) for g in divided(replace(whole, grid=replace(GRID, batch_atoms=100)), range(8))] == [3, 3, 2]
+    assert [len(g) for g in divided(replace(whole, grid=replace(GRID, batch_atoms=100)), range(8))] == [
+        3,
+        3,
+        2,
+    ]
     assert [len(g) for g in divided(replace(whole, grid=replace(GRID, processes=2)), range(8))] == [4, 4]
     assert [len(g) for g in divided(replace(whole, grid=replace(GRID, batch_atoms=8)), range(3))] == [1, 1, 1]
 

@@ -19,7 +19,9 @@ from rikiba.md.thermostats.langevin import Langevin
 
 
 def test_the_strain_is_what_was_asked_for() -> None:
-    state = maxwell_boltzmann(System.from_ase([bulk("Ar", "fcc", 5.3, cubic=True).repeat(2)] * 2), 5.0, seed=1)
+    state = maxwell_boltzmann(
+        System.from_ase([bulk("Ar", "fcc", 5.3, cubic=True).repeat(2)] * 2), 5.0, seed=1
+    )
     for axis, rate in (("y", -0.05), ("xz", 0.05)):
         word = {"B": Kick(), "A": Drift(), "D": Strain(axis=axis, rate_per_ps=rate, interval=5)}  # type: ignore[arg-type]
         end = Simulation(LennardJones(), Splitting("BABD", word), state, timestep_fs=(2.0, 4.0)).run(50).state

@@ -154,7 +154,9 @@ def test_words_have_their_exact_covariances(h: float) -> None:
     for word, (q2, p2) in exact.items():
         found = stationary(word, h)
         np.testing.assert_allclose(found, [[q2, 0.0], [0.0, p2]], atol=1e-11, err_msg=word)
-    assert abs(stationary("BAO", h)[0, 1]) > 0.05  # a word that reads differently backwards correlates q and p
+    assert (
+        abs(stationary("BAO", h)[0, 1]) > 0.05
+    )  # a word that reads differently backwards correlates q and p
 
 
 @pytest.mark.parametrize("order", ["OBABO", "ABOBA"])

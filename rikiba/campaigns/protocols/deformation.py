@@ -26,8 +26,9 @@ class Deformation:
     """Strain at a constant rate and temperature, lateral stress held at a pressure, or lateral lengths kept.
 
     The cell is deformed in small moves that carry the atoms along. With a lateral pressure the lengths
-    across a pulled axis follow it, each by itself, so that the first slope is Young's modulus along the axis; without one their lengths stay, and the slope is C_ii. A sheared cell
-    keeps its other lengths, and the slope is C_44 in a cubic crystal along its axes. Before, the cell is
+    across a pulled axis follow it, each by itself, so that the first slope is Young's modulus along the
+    axis; without one their lengths stay, and the slope is C_ii. A sheared cell keeps its other lengths, and
+    the slope is C_44 in a cubic crystal along its axes. Before, the cell is
     equilibrated at the lateral pressure. Strain rates of simulations are many orders of magnitude above
     those of experiments: repeat with a slower one and compare.
 
@@ -74,8 +75,8 @@ class Deformation:
     ) -> None:
         if not strain > 0 or not fit_strain > 0 or rate_per_ps == 0 or not temperature_K > 0:
             raise ValueError(
-                f"strain, fit_strain and temperature_K must be positive and rate_per_ps not 0; given {strain}, "
-                f"{fit_strain}, {temperature_K}, {rate_per_ps}."
+                "strain, fit_strain and temperature_K must be positive and rate_per_ps not 0; given "
+                f"{strain}, {fit_strain}, {temperature_K}, {rate_per_ps}."
             )
         if rate_per_ps < 0 and len(axis) == 1 and strain >= 1:
             raise ValueError(f"A compression leaves nothing at a strain of 1; given {strain}.")
@@ -95,8 +96,8 @@ class Deformation:
         inside = self.n_steps * min(1.0, fit_strain / strain) / interval
         if inside < 8:
             raise ValueError(
-                f"Only {int(inside)} samples lie within fit_strain = {fit_strain:g}; at least 8 are needed: take "
-                f"a slower rate or a shorter interval."
+                f"Only {int(inside)} samples lie within fit_strain = {fit_strain:g}; at least 8 are needed: "
+                f"take a slower rate or a shorter interval."
             )
 
     def equilibrating(self) -> Splitting:
@@ -191,8 +192,8 @@ class Deformation:
             figures=(_figure(strain, pull, self.axis),),
             notes=(
                 f"The slope at zero strain is that of a parabola through strains up to {self.fit_strain:g}.",
-                "Errors are the scatter of the replicas; of one replica, those of the fit to samples taken as "
-                "independent, which is a lower bound.",
+                "Errors are the scatter of the replicas; of one replica, those of the fit to samples taken "
+                "as independent, which is a lower bound.",
             ),
             references=self.references,
         )
@@ -206,7 +207,9 @@ class Deformation:
             return "elastic constant at fixed lateral lengths"
         return "Young's modulus"
 
-    def _slope(self, strain: Float[np.ndarray, "frames"], y: Float[np.ndarray, "frames"]) -> tuple[float, float]:
+    def _slope(
+        self, strain: Float[np.ndarray, "frames"], y: Float[np.ndarray, "frames"]
+    ) -> tuple[float, float]:
         """dy/de at e = 0 and its error, from y = a + b e + c e²."""
         inside = np.abs(strain) <= self.fit_strain * (1 + 1e-9)
         fit, covariance = np.polyfit(strain[inside], y[inside], 2, cov=True)

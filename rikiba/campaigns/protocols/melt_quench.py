@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from ase import Atoms
@@ -47,7 +47,9 @@ class Stage:
         if not self.name or not self.name.replace("-", "").replace("_", "").isalnum():
             raise ValueError(f"A stage's name is of letters, digits, - and _; given '{self.name}'.")
         if not self.temperature_K > 0:
-            raise ValueError(f"Stage '{self.name}': temperature_K must be positive; given {self.temperature_K}.")
+            raise ValueError(
+                f"Stage '{self.name}': temperature_K must be positive; given {self.temperature_K}."
+            )
         if (self.duration_ps is None) == (self.rate_K_per_ps is None):
             raise ValueError(f"Stage '{self.name}': give either duration_ps or rate_K_per_ps.")
         if not (self.duration_ps or self.rate_K_per_ps or 0.0) > 0:
@@ -208,7 +210,8 @@ class MeltQuench:
 
     def describe(self, samples: Sequence[tuple[Leg, InMemory, Trajectory]]) -> Record:
         """A row for each stage, g(r) of the second halves, energy against temperature."""
-        rows, rdfs, energies, values = [], [], [], {}
+        rows, rdfs, energies = [], [], []
+        values: dict[str, Any] = {}
         for leg, kept, path in samples:
             half = len(kept) // 2
             late = path[half:]
@@ -265,7 +268,9 @@ def _row(
     leg: Leg, density: float, kelvin: float, energy: float, near: Neighbourhood
 ) -> tuple[str | float, ...]:
     s = leg.stage
-    course = f"{s.temperature_K:g}" if leg.from_K == s.temperature_K else f"{leg.from_K:g} → {s.temperature_K:g}"
+    course = (
+        f"{s.temperature_K:g}" if leg.from_K == s.temperature_K else f"{leg.from_K:g} → {s.temperature_K:g}"
+    )
     ensemble, pressure = ("NVT", "—") if s.pressure_GPa is None else ("NPT", f"{s.pressure_GPa:g}")
     return (
         s.name,
