@@ -63,7 +63,7 @@ def thermal_pressure(a: float) -> float:
     return units.boltzmann * KELVIN * (1.0 / volume - slope) / units.gigapascal
 
 
-@pytest.mark.parametrize("a", [3.75, 3.45])
+@pytest.mark.parametrize("a", [3.45, pytest.param(3.75, marks=pytest.mark.slow)])
 def test_pressure_is_static_plus_thermal(a: float) -> None:
     cold, warm = static_pressure(a), thermal_pressure(a)
     assert cold > 100.0
