@@ -1,4 +1,4 @@
-"""Hundreds of GPa: pressures of hot crystals are the static ones plus the thermal pressure of their phonons."""
+"""Hundreds of GPa: the pressure of a hot crystal is the static one plus that of its phonons."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def log_frequencies(a: float) -> float:
 
 
 def thermal_pressure(a: float) -> float:
-    """−k_B T Σ d ln ω/dV of classical harmonic vibrations, and of three free translations k_B T/V each 1/3."""
+    """−k_B T Σ d ln ω/dV of classical vibrations, and k_B T/V of the free centre of mass, GPa."""
     da = 0.005
     volumes = [(2 * (a + s * da)) ** 3 for s in (-1, 1)]
     slope = (log_frequencies(a + da) - log_frequencies(a - da)) / (volumes[1] - volumes[0])
