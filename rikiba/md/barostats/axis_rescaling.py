@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rikiba.core import units
 
-from ..cell import check_cell, check_interval, internal_pressure
+from ..cell import check_cell, check_interval, compressibility, internal_pressure, total_energy
 from ..operators import Memory, Operator, Step
 from ..state import State
 from ..target import Value, pressure, temperature, time_constant
@@ -49,9 +49,7 @@ class AxisRescaling(Operator):
             raise ValueError(f"axes are letters of 'xyz', each once; given '{axes}'.")
         self.pressure, self.bath = pressure(pressure_GPa), temperature(temperature_K)
         self.tau = time_constant(time_constant_fs, "time_constant_fs")
-        if not 0.0 < compressibility_per_GPa < float("inf"):
-            raise ValueError(f"compressibility_per_GPa must be positive; given {compressibility_per_GPa}.")
-        self.compressibility = compressibility_per_GPa / units.gigapascal
+        self.compressibility = compressibility(compressibility_per_GPa)
         self.axes, self.interval = "".join(sorted(axes)), check_interval(interval)
 
     def init(self, state: State, step: Step) -> Memory:
@@ -78,7 +76,7 @@ class AxisRescaling(Operator):
             )
         moved = _stretched(state, torch.exp(change))
         after = self._drift(moved, thermal, target, rate, step)
-        energy, new_energy = (_energy(s, step) for s in (state, moved))
+        energy, new_energy = (total_energy(s, step) for s in (state, moved))
         # −k_B T ln of the ratio of backward to forward probabilities, each with the density exp(−H/k_B T) ΠL
         backward, forward = ((moving * x) ** 2 for x in (change + after, change - before))
         width = torch.where(rate > 0, 4.0 * rate, 1.0)
@@ -116,7 +114,3 @@ def _stretched(state: State, factor: Float[Tensor, "systems 3"]) -> State:
         positions=state.system.positions * each, cell=state.system.cell * factor[:, None, :]
     )
     return state.replace(system=system, velocities=state.velocities / each)
-
-
-def _energy(state: State, step: Step) -> Float[Tensor, "systems"]:
-    return step.results(state, stress=True).need("energy").double() + state.kinetic_energy
