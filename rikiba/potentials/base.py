@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
+from ase import Atoms
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -124,6 +125,8 @@ class Potential(nn.Module, ABC):
     """False where energies of parts far apart do not add up (charge flows between them)."""
     learned: ClassVar[bool] = True
     """False for classical forms, whose parameters come from literature rather than from data."""
+    fixed_topology: ClassVar[bool] = False
+    """True where atoms have places in a topology: structures are copies of it, and no other arrangement."""
 
     radial_spline: RadialSpline | None = None
     """Set while radial networks are interpolated, see `interpolate_radial`."""
@@ -146,6 +149,10 @@ class Potential(nn.Module, ABC):
 
     def prepare(self, structures: Iterable[tuple[System, Pairs]]) -> None:
         """Set what depends on the training structures alone (feature scaling), once, before training."""
+
+    def trial_structures(self) -> list[Atoms] | None:
+        """Structures to try it on; None where any arrangement of its elements will do."""
+        return None
 
     def decayed_parameters(self) -> Iterable[str]:
         """Names of the parameters that weight decay applies to; none unless an architecture says so."""

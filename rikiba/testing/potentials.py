@@ -14,8 +14,8 @@ from rikiba.core.pairs import find_pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
 from rikiba.potentials.base import Potential
-from rikiba.validation.battery import DEFAULT, run_checks
-from rikiba.validation.checks import Subject, default_structures, named
+from rikiba.validation.battery import DEFAULT, run_checks, structures_for
+from rikiba.validation.checks import Subject, named
 
 from .building import check_constructor
 
@@ -31,9 +31,7 @@ def check_potential(
     Runs the physics battery in float64, and again in float32 where there are parameters. Raises
     AssertionError that says what is wrong.
     """
-    found = (
-        default_structures(potential.elements, potential.cutoff) if structures is None else named(structures)
-    )
+    found = structures_for(Subject.of(potential)) if structures is None else named(structures)
     double = copy.deepcopy(potential).to(torch.float64)
     check_constructor(type(potential))
     _check_declarations(potential)
