@@ -45,21 +45,26 @@ def pulled(folder: Path, **more: Any) -> Record:
     return record
 
 
-def test_first_slopes_are_the_moduli(constants: dict[str, float], tmp_path: Path) -> None:
-    """Young's modulus with free sides, C_11 with fixed ones, C_44 in shear: all of the static tensor."""
-    c11, c12, c44 = (constants[n] for n in ("C11", "C12", "C44"))
+@pytest.mark.slow
+def test_free_sides_give_youngs_modulus(constants: dict[str, float], tmp_path: Path) -> None:
+    """And Poisson's ratio, of the static tensor; pulled and pushed, so that what is even drops out."""
+    c11, c12 = constants["C11"], constants["C12"]
     young, poisson = (c11 - c12) * (c11 + 2 * c12) / (c11 + c12), c12 / (c11 + c12)
     free = [pulled(tmp_path / f"{rate}", rate_per_ps=rate) for rate in (0.002, -0.002)]
     assert free[0]["slope_is"] == "Young's modulus"
-    # pulled and pushed: what is even in the strain drops out
     assert np.mean([r["slope_GPa"] for r in free]) == pytest.approx(young, rel=0.03)
     assert np.mean([r["poisson_ratio"] for r in free]) == pytest.approx(poisson, abs=0.02)
+    assert abs(c11 - young) > 0.2 * young  # far more than the tolerance: not the modulus of fixed sides
+
+
+def test_kept_lengths_give_the_elastic_constants(constants: dict[str, float], tmp_path: Path) -> None:
+    """C_11 pulled with fixed sides, C_44 sheared: of the static tensor."""
+    c11, c44 = constants["C11"], constants["C44"]
     kept = pulled(tmp_path / "kept", lateral_pressure_GPa=None, replicas=1)
     assert kept["slope_GPa"] == pytest.approx(c11, rel=0.02)
     sheared = pulled(tmp_path / "sheared", axis="xy", lateral_pressure_GPa=None, replicas=1)
     assert sheared["slope_GPa"] == pytest.approx(c44, rel=0.02)
-    # the three differ by far more than the tolerances: each number belongs to its own question
-    assert abs(c11 - young) > 0.2 * young and abs(c44 - young) > 0.08 * young
+    assert abs(c11 - c44) > 0.2 * c11
 
 
 def test_it_goes_on_bit_for_bit(tmp_path: Path) -> None:
