@@ -53,6 +53,7 @@ def simulate(
     *,
     out: Path,
     resume: bool = False,
+    level_of_theory: str | None = None,
     show: Progress = silent,
 ) -> Record:
     """Run, and leave trajectory.xyz, thermo.csv and md.checkpoint in the folder.
@@ -70,7 +71,7 @@ def simulate(
     system = System.from_ase([atoms for atoms in frames for _ in range(settings.replicas)])
     kept = InMemory(interval=settings.interval, positions=False)
     files = (
-        Extxyz(path=out / "trajectory.xyz", interval=settings.interval),
+        Extxyz(path=out / "trajectory.xyz", interval=settings.interval, level_of_theory=level_of_theory),
         Thermo(path=out / "thermo.csv", interval=settings.interval),
     )
     simulation = Simulation(

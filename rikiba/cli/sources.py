@@ -101,6 +101,25 @@ def calculator(tables: Mapping[str, Any], folder: Path) -> Calculator:
     return calculators(tables, folder)[0]
 
 
+def calculator_or_reference(tables: Mapping[str, Any], folder: Path) -> tuple[Calculator, str | None]:
+    """As `calculator`, or the engine of [reference] with its level of theory: Born–Oppenheimer dynamics.
+
+    The engine keeps its last electronic solution between steps and starts from it, where it can.
+    """
+    if "reference" not in tables:
+        return calculator(tables, folder), None
+    if {"potential", "calculator"} & set(tables):
+        raise ConfigError("Energies come from one of [potential], [calculator] and [reference].")
+    from rikiba.calculators.ase import FromASE
+
+    engine = config.build_kind("reference", tables["reference"], where="[reference]")
+    if not hasattr(engine, "ase_calculator"):
+        raise ConfigError(
+            f"[reference] {type(engine).__name__} labels single structures; it cannot run dynamics."
+        )
+    return FromASE(engine.ase_calculator()), engine.level_of_theory
+
+
 def structures(table: Mapping[str, Any], folder: Path) -> list[Atoms]:
     """What [structure] builds; every frame of a file where `index = "all"`."""
     if table.get("kind") == "file" and table.get("index") == "all":

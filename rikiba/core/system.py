@@ -173,12 +173,13 @@ class System:
         return self.total(charges[:, None] * self.positions)
 
     def total(self, per_atom: Num[Tensor, "atoms *rest"]) -> Float[Tensor, "systems *rest"]:
-        """Sum a per-atom quantity over the owned atoms of each system, in float64."""
+        """Sum a per-atom quantity over the owned atoms of each system, in float64.
+
+        Atom by atom, also where there is one system: a system's sum has the same bits in any batch.
+        """
         values = per_atom.double()
         if self.owned is not None:
             values = values * self.owned.reshape(-1, *([1] * (values.dim() - 1)))
-        if self.n_systems == 1:
-            return values.sum(0, keepdim=True)
         out = values.new_zeros((self.n_systems, *values.shape[1:]))
         return out.index_add(0, self.system_index, values)
 

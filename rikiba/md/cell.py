@@ -3,9 +3,10 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from rikiba.core import units
 from rikiba.core.results import Results
 
-from .operators import spread
+from .operators import Step, spread
 from .state import State
 
 
@@ -35,6 +36,18 @@ def scaled(state: State, factor: Float[Tensor, "systems"]) -> State:
         positions=state.system.positions * each, cell=state.system.cell * factor[:, None, None]
     )
     return state.replace(system=system, velocities=state.velocities / each)
+
+
+def total_energy(state: State, step: Step) -> Float[Tensor, "systems"]:
+    """Potential and kinetic energy, eV; the stress is evaluated with it."""
+    return step.results(state, stress=True).need("energy").double() + state.kinetic_energy
+
+
+def compressibility(value_per_GPa: float) -> float:
+    """Å³/eV of a compressibility in 1/GPa; raises ValueError unless it is positive."""
+    if not 0.0 < value_per_GPa < float("inf"):
+        raise ValueError(f"compressibility_per_GPa must be positive; given {value_per_GPa}.")
+    return value_per_GPa / units.gigapascal
 
 
 def check_interval(interval: int) -> int:

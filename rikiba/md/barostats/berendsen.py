@@ -6,9 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rikiba.core import units
-
-from ..cell import check_cell, check_interval, internal_pressure
+from ..cell import check_cell, check_interval, compressibility, internal_pressure
 from ..operators import Memory, Operator, Step, spread
 from ..state import State
 from ..target import Value, pressure, time_constant
@@ -48,9 +46,7 @@ class Berendsen(Operator):
         )
         self.pressure = pressure(pressure_GPa)
         self.tau = time_constant(time_constant_fs, "time_constant_fs")
-        if not 0.0 < compressibility_per_GPa < float("inf"):
-            raise ValueError(f"compressibility_per_GPa must be positive; given {compressibility_per_GPa}.")
-        self.compressibility = compressibility_per_GPa / units.gigapascal
+        self.compressibility = compressibility(compressibility_per_GPa)
         self.interval = check_interval(interval)
 
     def init(self, state: State, step: Step) -> Memory:

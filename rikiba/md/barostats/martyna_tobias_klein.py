@@ -190,7 +190,5 @@ class MartynaTobiasKlein(Operator):
 
 
 def _apply(matrix: Float[Tensor, "systems 3 3"], rows: Float[Tensor, "atoms 3"], state: State) -> Tensor:
-    """Each atom's row times its system's symmetric matrix."""
-    if state.n_systems == 1:
-        return rows @ matrix[0]
+    """Each atom's row times its system's symmetric matrix; the same bits in any batch."""
     return (matrix[state.system.system_index] * rows[:, None, :]).sum(-1)

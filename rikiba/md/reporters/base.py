@@ -14,6 +14,7 @@ from torch import Tensor
 from rikiba.core import units
 from rikiba.core.results import Results
 
+from ..cell import internal_pressure
 from ..splitting import Memories, Splitting
 from ..state import State, temperature
 
@@ -58,6 +59,11 @@ class Snapshot:
         """Kinetic + potential energy + what the operators add (minus heat), eV."""
         extra = self._splitting.conserved(self.state, self._memories)
         return self.potential_energy + self.kinetic_energy + extra
+
+    @cached_property
+    def stress_GPa(self) -> Float[Tensor, "systems 3 3"]:
+        """σ − Σ m v ⊗ v/V of the state's velocities: tension is positive."""
+        return -internal_pressure(self.state, self.results) / units.gigapascal
 
     @cached_property
     def pressure_GPa(self) -> Float[Tensor, "systems"]:
