@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Reporter, Snapshot, TextOutput, checked_interval, frames_of
+from .base import Reporter, Snapshot, ByteOutput, checked_interval, frames_of
 
 
 class Extxyz(Reporter):
@@ -22,14 +22,14 @@ class Extxyz(Reporter):
 
     def __init__(self, *, path: str | Path, interval: int = 10) -> None:
         self.interval = checked_interval(interval)
-        self._out = TextOutput(path)
+        self._out = ByteOutput(path)
 
     def report(self, snapshot: Snapshot) -> str | None:
         from ase.io.extxyz import write_extxyz
 
         text = io.StringIO()
         write_extxyz(text, frames_of(snapshot))
-        self._out.write(text.getvalue())
+        self._out.write(text.getvalue().encode())
         return None
 
     def memory(self) -> Mapping[str, Any]:
