@@ -114,6 +114,11 @@ class ByteOutput:
     def started(self) -> bool:
         return self._file is not None
 
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._length
+
     def write(self, piece: bytes) -> None:
         """Append; the first write of a fresh run replaces a file of an earlier run."""
         if self._file is None:
