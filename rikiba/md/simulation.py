@@ -48,7 +48,11 @@ class Evaluator:
         if kept is not None and (kept.stress is not None or not stress):
             return kept
         self.n_calls += 1
-        results = self.calculator(system, forces=True, stress=stress or stress_welcome)
+        try:
+            results = self.calculator(system, forces=True, stress=stress or stress_welcome)
+        except ValueError as error:
+            _require_finite_places(system, error)
+            raise
         if results.need("forces").dtype != torch.float64:
             results = results.replace(forces=results.need("forces").double())
         self.keep(system, results)
@@ -165,6 +169,28 @@ class Simulation:
             self._guarded(self._check)
             self._keep()
         return self
+
+    def only(self, systems: Sequence[int], **changes: Any) -> "Simulation":
+        """A new simulation of some of the systems that goes on from this state, e.g. without a failed one.
+
+        `changes` are constructor arguments of the new one: `reporters` and `checkpoint` (it has none unless
+        given: files hold all systems), a `calculator` or an `integrator` whose values are one for each
+        system. Where no sum over atoms of several systems is rounded differently, what the systems do has the
+        bits it would have had in company.
+        """
+        which = torch.as_tensor(list(systems), dtype=torch.int64, device=self.state.time.device)
+        given: dict[str, Any] = {
+            "calculator": self.calculator,
+            "integrator": self.splitting,
+            "timestep_fs": (self.dt[which] / units.femtosecond).tolist(),
+            "limits": self.limits,
+            "checkpoint_interval": self.checkpoint_interval,
+            **changes,
+        }
+        rest = Simulation(state=self.state[which], **given)
+        rest.dt = self.dt[which]
+        rest.memories = {k: m.select(self.state.system, which) for k, m in self.memories.items()}
+        return rest
 
     def resume(self) -> bool:
         """Restore the checkpoint if there is one; False where the run has to begin at its beginning."""
@@ -338,6 +364,18 @@ class Simulation:
                 f"{path} was written with timestep_fs {(arrays['dt'] / units.femtosecond).tolist()}; this "
                 f"simulation has {(self.dt / units.femtosecond).tolist()}."
             )
+
+
+def _require_finite_places(system: System, error: ValueError) -> None:
+    """Raise NonFiniteError where a calculator refused positions or a cell that are not finite."""
+    atoms = (~system.positions.isfinite()).any(1).nonzero().flatten()
+    cells = (~system.cell.isfinite()).any(2).any(1).nonzero().flatten()
+    owners = tuple(torch.cat([system.system_index[atoms], cells]).unique().tolist())
+    if owners:
+        what = f"atoms {atoms.tolist()[:8]}" if len(atoms) else "the cell"
+        raise NonFiniteError(
+            f"the place of {what} (system {owners[0]}) is not finite.", owners, tuple(atoms.tolist())
+        ) from error
 
 
 def _not_finite(state: State) -> NonFiniteError:
