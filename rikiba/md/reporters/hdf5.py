@@ -62,24 +62,19 @@ class Hdf5(Reporter):
         self._dtype = np.float32 if single_precision else np.float64
         self._file: Any = None
         self._frames = 0
-        self._spoilt = False
+        self._space = _Space()
 
     def report(self, snapshot: Snapshot) -> str | None:
-        if self._spoilt:
-            self._cut()
         values = self._values(snapshot)
-        try:
-            if self._file is None:
-                self._create(snapshot, values)
-            for name, value in values.items():
-                data = self._file[name]
-                data.resize(self._frames + 1, axis=0)
-                data[self._frames] = value
-            for name in values:
-                self._file[name].flush()
-        except (OSError, RuntimeError) as error:  # HDF5 reports a full disk as either
-            self._abandon()
-            raise OSError(f"{self.path}: {error}") from error
+        if self._file is None:
+            self._create(snapshot, values)
+        self._space.reserve(self._file, self._frames + 1)
+        for name, value in values.items():
+            data = self._file[name]
+            data.resize(self._frames + 1, axis=0)
+            data[self._frames] = value
+        for name in values:
+            self._file[name].flush()
         self._frames += 1
         return None
 
@@ -99,6 +94,7 @@ class Hdf5(Reporter):
         import h5py
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        _room_for(self.path, 1 << 16)
         self._file = h5py.File(self.path, "w", libver="latest")
         system = snapshot.state.system
         static = {
@@ -124,6 +120,7 @@ class Hdf5(Reporter):
                 shuffle=packed,
             )
         self._file.swmr_mode = True
+        self._space = _Space()
 
     def memory(self) -> Mapping[str, Any]:
         if self._file is not None:
@@ -149,9 +146,6 @@ class Hdf5(Reporter):
         """
         import h5py
 
-        self._spoilt = False
-        if self._frames == 0:
-            return
         scratch = self.path.with_name(f".{self.path.name}.part")
         with h5py.File(self.path, "r", libver="latest", swmr=True) as old:
             have = min(int(old[name].shape[0]) for name in old if old[name].maxshape[0] is None)
@@ -160,6 +154,7 @@ class Hdf5(Reporter):
                     f"{self.path} has {have} frames but had {self._frames} at the checkpoint; put the file "
                     f"back or start afresh."
                 )
+            _room_for(scratch, self.path.stat().st_size)
             new = h5py.File(scratch, "w", libver="latest")
             new.attrs.update(old.attrs)
             for name in old:
@@ -168,20 +163,55 @@ class Hdf5(Reporter):
         new.flush()
         os.replace(scratch, self.path)
         self._file = new
-
-    def _abandon(self) -> None:
-        """Let go of a file whose last frame could not be written; what was flushed before stays readable."""
-        file, self._file, self._spoilt = self._file, None, True
-        try:
-            if file is not None:
-                file.close()
-        except (OSError, RuntimeError):  # the frame that did not fit does not fit now
-            pass
+        self._space = _Space()
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+class _Space:
+    """Room on the disk for the frames to come: HDF5 does not survive a write that fails.
+
+    Blocks are reserved before a frame is handed over, so that a full disk is noticed while nothing has
+    happened yet. What is reserved and not used is given back when the file is closed.
+    """
+
+    def __init__(self) -> None:
+        self._reserved = 0
+        self._base = (0, 0)
+
+    def reserve(self, file: Any, frames: int) -> None:
+        """Raise OSError where so many frames do not fit."""
+        if not hasattr(os, "posix_fallocate"):
+            return
+        handle = file.id.get_vfd_handle()
+        if self._base == (0, 0):
+            self._base = (frames - 1, os.fstat(handle).st_size)
+        if self._need(file, frames) <= self._reserved:
+            return
+        size = self._need(file, frames + max(1, frames // 16))
+        os.posix_fallocate(handle, 0, size)
+        self._reserved = size
+
+    def _need(self, file: Any, frames: int) -> int:
+        """An upper bound of the file's bytes with so many frames."""
+        begun, total = self._base
+        for data in file.values():
+            if data.maxshape and data.maxshape[0] is None:
+                chunk = int(np.prod(data.chunks)) * data.dtype.itemsize
+                chunks = -(-(frames - begun) // data.chunks[0]) + 1
+                # packing may lengthen noise and leave gaps; the index takes some bytes a chunk beside its first blocks
+                total += chunks * (chunk + chunk // 8 + 512) + (1 << 14)
+        return total
+
+
+def _room_for(path: Path, size: int) -> None:
+    """Raise OSError where a new file of this size does not fit."""
+    with open(path, "wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 def _copy(data: Any, new: Any, frames: int) -> None:
