@@ -30,7 +30,7 @@ from rikiba.md.state import State, maxwell_boltzmann
 FILES = [
     name
     for name in registry.names("md.reporters")
-    if "path" in inspect.signature(registry.load("md.reporters", name)).parameters
+    if name != "health" and "path" in inspect.signature(registry.load("md.reporters", name)).parameters
 ]
 
 
