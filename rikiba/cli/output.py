@@ -18,7 +18,7 @@ ROOMS: Mapping[str, Any] = {
     "ensemble": "md.ensembles",
     "relaxation": "relaxation",
     "property.*": "properties",
-    "reporter": "md.reporters",
+    "reporter.*": "md.reporters",
 }
 """Role of a table → room of its kinds."""
 
