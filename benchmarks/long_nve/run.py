@@ -3,8 +3,8 @@
     python benchmarks/long_nve/run.py lennard_jones [--steps 1000000] [--folder runs/long_nve]
     python benchmarks/long_nve/run.py snap
 
-`lennard_jones` is argon at 40 K with 4 fs; `snap` is silicon at 300 K with 1.5 fs and a linear SNAP fitted, in
-a few seconds, to Stillinger and Weber's potential. A run that was killed goes on from its checkpoint when the
+`lennard_jones` is argon at 40 K with 4 fs; `snap` is silicon at 300 K with 1.5 fs and a linear SNAP fitted,
+in a few seconds, to Stillinger and Weber's potential. A run that was killed goes on from its checkpoint when the
 same line is given again. The drift, its interval and verdict, the alarms of the health monitor and the time
 go into results.json beside this file.
 """
@@ -25,8 +25,8 @@ from rikiba.data import formats
 from rikiba.md.drift import drift
 from rikiba.md.ensembles.nve import NVE
 from rikiba.md.limits import Limits
-from rikiba.md.reporters.health import Health
 from rikiba.md.reporters.hdf5 import Hdf5, read_hdf5
+from rikiba.md.reporters.health import Health
 from rikiba.md.simulation import Simulation
 from rikiba.md.state import maxwell_boltzmann
 from rikiba.potentials.lennard_jones import LennardJones
@@ -94,7 +94,8 @@ def run(name: str, steps: int, folder: Path) -> dict[str, Any]:
     )
     wanted = (
         "drift_meV_per_atom_per_ns", "drift_low_meV_per_atom_per_ns", "drift_high_meV_per_atom_per_ns",
-        "drift_per_kinetic_width_per_ns", "oscillation_amplitude_meV_per_atom", "length_ps", "finding", "behaviour",
+        "drift_per_kinetic_width_per_ns", "oscillation_amplitude_meV_per_atom", "length_ps", "finding",
+        "behaviour",
     )  # fmt: skip
     return {
         "steps": simulation.state.step,

@@ -35,7 +35,9 @@ class Lines:
         if before is None or tenth > before[0] or now - before[1] >= EVERY_S or ended:
             left = "" if total is None else _left(done - begun[0], total - done, now - begun[1])
             beside = ", ".join(word for word in (rate, left) if word)
-            self._line(f"{text}: {done}" + (f" of {total}" if total else "") + (f" ({beside})" if beside else ""))
+            self._line(
+                f"{text}: {done}" + (f" of {total}" if total else "") + (f" ({beside})" if beside else "")
+            )
             self._last[text] = (tenth, now)
         if ended:
             del self._last[text], self._begun[text]

@@ -44,9 +44,7 @@ def closest_contacts(system: System) -> list[Contact]:
         own = (owner == k).nonzero().flatten()
         if len(own) == 0:
             infinite = float("inf")
-            found.append(
-                Contact(ratio=infinite, distance=infinite, system=k, atoms=(0, 0), symbols=("", ""))
-            )
+            found.append(Contact(ratio=infinite, distance=infinite, system=k, atoms=(0, 0), symbols=("", "")))
             continue
         p = int(own[torch.argmin(ratio[own])])
         first = system.atom_rows(k).start

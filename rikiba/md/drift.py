@@ -214,8 +214,8 @@ def hints(
         said.append("timestep: the step is too long for the fastest motion")
     if not said and found == "drifts":
         said.append(
-            "forces: they are not quite the derivative of the energy, as in single precision, from tables, or "
-            "from a reference calculation that is loosely converged"
+            "forces: they are not quite the derivative of the energy, as in single precision, from tables, "
+            "or from a reference calculation that is loosely converged"
         )
     return said
 
@@ -295,7 +295,9 @@ def drift(
         tables=(_table(trends, each, confidence),) if len(trends) > 1 else (),
         figures=(_figure(t, per_atom, pooled),),
         notes=_notes(trends, found, tuple(suspects), tolerance_meV_per_atom_per_ns, confidence),
-        verdict={"no drift": "pass", "drifts": "fail", "diverges": "fail", "too short to tell": "undecided"}[found],  # type: ignore[arg-type]
+        verdict={"no drift": "pass", "drifts": "fail", "diverges": "fail", "too short to tell": "undecided"}[
+            found
+        ],  # type: ignore[arg-type]
         references=("10.1214/09-AOS735",),
     )
 

@@ -185,12 +185,14 @@ def likely_cause(state: State, dt: Float[Tensor, "systems"], systems: tuple[int,
 
 def _largest_face(cell: Float[Tensor, "systems 3 3"]) -> Float[Tensor, "systems"]:
     faces = torch.linalg.cross(cell[:, [1, 2, 0]], cell[:, [2, 0, 1]])
-    return faces.norm(dim=-1).amax(1).clamp(min=1e-300)
+    largest: Tensor = faces.norm(dim=-1).amax(1).clamp(min=1e-300)
+    return largest
 
 
 def _fastest(state: State, k: int) -> int:
     rows = state.system.atom_rows(k)
-    return rows.start + int((state.velocities[rows] ** 2).sum(-1).argmax())
+    first: int = rows.start
+    return first + int((state.velocities[rows] ** 2).sum(-1).argmax())
 
 
 def _name(system: System, atom: int) -> str:

@@ -38,7 +38,9 @@ class FastestVibration:
 
     @property
     def period_fs(self) -> float:
-        return 2.0 * math.pi / self.angular_frequency / units.femtosecond if self.angular_frequency else math.inf
+        return (
+            2.0 * math.pi / self.angular_frequency / units.femtosecond if self.angular_frequency else math.inf
+        )
 
     @property
     def recommended_timestep_fs(self) -> float:
@@ -113,18 +115,14 @@ def _repeats(atoms: "Atoms") -> tuple[int, ...]:
     lengths = atoms.cell.lengths()
     volume = abs(float(np.linalg.det(atoms.cell.array)))
     if volume == 0.0:
-        return tuple(
-            max(1, math.ceil(LEAST_WIDTH / lengths[k])) if atoms.pbc[k] else 1 for k in range(3)
-        )
+        return tuple(max(1, math.ceil(LEAST_WIDTH / lengths[k])) if atoms.pbc[k] else 1 for k in range(3))
     widths = volume / np.array(
         [np.linalg.norm(np.cross(atoms.cell[(k + 1) % 3], atoms.cell[(k + 2) % 3])) for k in range(3)]
     )
     return tuple(max(1, math.ceil(LEAST_WIDTH / widths[k])) if atoms.pbc[k] else 1 for k in range(3))
 
 
-def timestep_warning(
-    calculator: Calculator, structures: "Sequence[Atoms]", timestep_fs: float
-) -> str | None:
+def timestep_warning(calculator: Calculator, structures: "Sequence[Atoms]", timestep_fs: float) -> str | None:
     """What to say of a timestep that is longer than the fastest vibration allows; None where it is not."""
     found = [fastest_vibration(calculator, atoms) for atoms in structures]
     fastest = max(found, key=lambda v: v.angular_frequency)
@@ -133,8 +131,8 @@ def timestep_warning(
     who = "–".join(fastest.participation)
     text = (
         f"timestep_fs = {timestep_fs:g} is long for the fastest vibration, {fastest.wavenumber_cm1:.0f} cm⁻¹ "
-        f"({who}, period {fastest.period_fs:.1f} fs): take {_rounded(fastest.recommended_timestep_fs):g} fs or "
-        f"less, heavier hydrogen, or rigid bonds."
+        f"({who}, period {fastest.period_fs:.1f} fs): take {_rounded(fastest.recommended_timestep_fs):g} fs "
+        f"or less, heavier hydrogen, or rigid bonds."
     )
     if timestep_fs >= fastest.limit_timestep_fs:
         text += f" Above {fastest.limit_timestep_fs:.2g} fs it is unstable."

@@ -43,14 +43,19 @@ class Timestep:
         """Raises ValueError where nothing vibrates."""
         fastest = fastest_vibration(calculator, atoms)
         if fastest.angular_frequency == 0.0:
-            raise ValueError("Nothing vibrates in this structure: no force pulls its atoms back. Relax it first.")
+            raise ValueError(
+                "Nothing vibrates in this structure: no force pulls its atoms back. Relax it first."
+            )
         best = fastest.recommended_timestep_fs
         steps = [f * best for f in self.factors]
         ripples = [self._ripple(calculator, atoms, dt, fastest.period_fs) for dt in steps]
-        stable = [(dt, r) for dt, r in zip(steps, ripples, strict=True) if np.isfinite(r) and dt <= 4.01 * best]
+        stable = [
+            (dt, r) for dt, r in zip(steps, ripples, strict=True) if np.isfinite(r) and dt <= 4.01 * best
+        ]
         order = float("nan")
         if len(stable) > 1:
-            order = float(np.polyfit(*np.log(np.array(stable)).T, 1)[0])
+            logs = np.log(np.array(stable))
+            order = float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
         rows = tuple(
             (dt, dt / fastest.limit_timestep_fs * 2.0, r if np.isfinite(r) else "fails")
             for dt, r in zip(steps, ripples, strict=True)
@@ -69,9 +74,7 @@ class Timestep:
                 "scan_ripple_meV_per_atom": ripples,
                 "ripple_order": order,
             },
-            tables=(
-                Table(title="Scan", columns=("timestep (fs)", "ωΔt", "ripple (meV/atom)"), rows=rows),
-            ),
+            tables=(Table(title="Scan", columns=("timestep (fs)", "ωΔt", "ripple (meV/atom)"), rows=rows),),
             figures=(
                 Figure(
                     title="Energy ripple at constant energy",
@@ -83,8 +86,8 @@ class Timestep:
                 ),
             ),
             notes=(
-                "The ripple is the standard deviation of the total energy about its straight line; it grows as "
-                "the square of the timestep where the integrator works.",
+                "The ripple is the standard deviation of the total energy about its straight line; it grows "
+                "as the square of the timestep where the integrator works.",
                 "Rigid bonds are not known here: what a constraint removes may be the fastest vibration.",
             ),
             references=("10.1063/1.442716",),

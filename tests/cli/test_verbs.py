@@ -138,7 +138,9 @@ def test_md_with_reporters_limits_and_a_long_timestep(capsys: pytest.CaptureFixt
     assert resolved["reporter"]["watch"]["window"] == 200
     said = refused(capsys, "md", file, "--set", "limits.max_temperature_K=10", "--out", "hot")
     assert "system 0 is at" in said and "limit 10 K" in said
-    assert "max_temperature_K must be positive" in refused(capsys, "md", file, "--set", "limits.max_temperature_K=-1")
+    assert "max_temperature_K must be positive" in refused(
+        capsys, "md", file, "--set", "limits.max_temperature_K=-1"
+    )
 
 
 def test_md_with_any_ase_calculator(capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class Soft:
-    """Σ ½ε(1 − r²/r_c²)³ over pairs, differentiated by hand: a process that has run it can still be forked."""
+    """Σ ½ε(1 − r²/r_c²)³ over pairs, by hand: a process that has run it can still be forked."""
 
     def __init__(self, *, epsilon: float = 0.3, cutoff: float = 5.0) -> None:
         self.epsilon, self.cutoff, self.pairs = epsilon, cutoff, PairFinder(cutoff, 0.6)

@@ -227,5 +227,9 @@ def _watched(calculator: LennardJones, dt: float, temperature_K: float = 120.0) 
     state = maxwell_boltzmann(system, temperature_K, seed=1)
     Simulation(calculator, NVE(), state, timestep_fs=dt, reporters=[keep]).run(600)
     return drift(
-        keep.time_ps, keep.conserved, 32, kinetic_energy_eV=keep.kinetic_energy, tolerance_meV_per_atom_per_ns=2.0
+        keep.time_ps,
+        keep.conserved,
+        32,
+        kinetic_energy_eV=keep.kinetic_energy,
+        tolerance_meV_per_atom_per_ns=2.0,
     )

@@ -80,7 +80,9 @@ def test_a_full_disk_loses_nothing(name: str, how: str, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
-    run = Simulation(Soft(), NVE(), argon(), timestep_fs=4.0, checkpoint=tmp_path / "c", checkpoint_interval=5)
+    run = Simulation(
+        Soft(), NVE(), argon(), timestep_fs=4.0, checkpoint=tmp_path / "c", checkpoint_interval=5
+    )
     run.run(5)
     before = (tmp_path / "c").read_bytes()
     with full_disk(1000), pytest.raises(OutputError, match=r"checkpoint could not be written(.|\n)*step 5"):
@@ -189,8 +191,10 @@ def test_a_cell_that_collapses_or_leans(shear: float, said: str, tmp_path: Path)
         temperature_K=60.0, pressure_GPa=0.0, barostat="martyna_tobias_klein", cell="full",
         pressure_time_constant_fs=100.0,
     )  # fmt: skip
-    limits = Limits(interval=1, min_width=6.0 if shear == 0 else 1e-3, min_orthogonality=0.3, min_contact=None,
-                    max_temperature_K=None)  # fmt: skip
+    limits = Limits(
+        interval=1, min_width=6.0 if shear == 0 else 1e-3, min_orthogonality=0.3, min_contact=None,
+        max_temperature_K=None,
+    )  # fmt: skip
     run = Simulation(calculator, barostat, argon(), timestep_fs=2.0, limits=limits, checkpoint=tmp_path / "c")
     with pytest.raises(SimulationError, match=said) as e:
         run.run(400)
@@ -202,7 +206,9 @@ def test_overlapping_atoms_are_named() -> None:
     atoms.positions[7] = atoms.positions[3] + [0.0, 0.0, 0.2]
     state = maxwell_boltzmann(System.from_ase([bulk("Ar", "fcc", a=5.3, cubic=True), atoms]), 60.0)
     run = Simulation(LennardJones(), NVE(), state, timestep_fs=4.0)
-    with pytest.raises(SimulationError, match=r"atoms 3 \(Ar\) and 7 \(Ar\) of system 1 are|moves .* Å a step"):
+    with pytest.raises(
+        SimulationError, match=r"atoms 3 \(Ar\) and 7 \(Ar\) of system 1 are|moves .* Å a step"
+    ):
         run.run(50)
     soft = Simulation(Soft(), NVE(), state, timestep_fs=4.0, limits=Limits(interval=1))
     with pytest.raises(SimulationError, match=r"atoms 3 \(Ar\) and 7 \(Ar\) of system 1 are 0.(19|20)"):

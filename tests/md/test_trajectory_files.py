@@ -27,7 +27,7 @@ def turned() -> State:
     rng = np.random.default_rng(4)
     frames = [bulk("Ar", "fcc", 5.3, cubic=True).repeat((2, 2, 2)), bulk("Ar", "fcc", 5.4).repeat((3, 3, 3))]
     for atoms in frames:
-        q, r = np.linalg.qr(rng.normal(size=(3, 3)))
+        q, _ = np.linalg.qr(rng.normal(size=(3, 3)))
         turn = q * np.sign(np.linalg.det(q))
         atoms.set_cell(atoms.cell.array @ turn)
         atoms.positions = atoms.positions @ turn + 30.0

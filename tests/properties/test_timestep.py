@@ -19,9 +19,7 @@ from rikiba.properties.timestep import Timestep
 
 def hydrogen() -> tuple[PotentialCalculator, Atoms]:
     """A Morse molecule: k = 2 D α², ω = √(k/μ)."""
-    potential = Morse(
-        depth_eV={"H-H": 4.6}, alpha_per_A={"H-H": 1.95}, distance={"H-H": 0.74}, cutoff=6.0
-    )
+    potential = Morse(depth_eV={"H-H": 4.6}, alpha_per_A={"H-H": 1.95}, distance={"H-H": 0.74}, cutoff=6.0)
     return PotentialCalculator(potential), Atoms("H2", [[0, 0, 0], [0, 0, 0.74]])
 
 

@@ -135,20 +135,21 @@ def _numbered(path: Path, k: int) -> Path:
 
 def _wrapped(positions: Tensor, cell: Tensor, pbc: Tensor) -> Tensor:
     fractions = torch.linalg.solve(cell.T, positions.T).T
-    return (fractions - torch.where(pbc, fractions.floor(), 0.0)) @ cell
+    folded: Tensor = (fractions - torch.where(pbc, fractions.floor(), 0.0)) @ cell
+    return folded
 
 
 def _upright(cell: Tensor, k: int) -> tuple[Tensor, list[float], list[float]]:
     """The same cell with a along x and b in the xy plane, its edges (Å) and angles (degrees)."""
     if float(torch.linalg.det(cell)) < 0:
         raise ValueError(
-            f"The cell of system {k} is left-handed, which a DCD file cannot say; swap two lattice vectors or "
-            f"write another format."
+            f"The cell of system {k} is left-handed, which a DCD file cannot say; swap two lattice vectors "
+            f"or write another format."
         )
     edges = cell.norm(dim=-1)
     cosines = (cell @ cell.T) / (edges[:, None] * edges[None])
     angles = torch.rad2deg(torch.acos(torch.stack([cosines[1, 2], cosines[0, 2], cosines[0, 1]])))
     # cell = upright · rotation, both unique where the diagonal of upright is positive
-    q, r = torch.linalg.qr(cell.T)
+    _, r = torch.linalg.qr(cell.T)
     signs = torch.diagonal(r).sign()
     return (r * signs[:, None]).T, edges.tolist(), angles.tolist()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Reporter, Snapshot, ByteOutput, checked_interval, frames_of
+from .base import ByteOutput, Reporter, Snapshot, checked_interval, frames_of
 
 
 class Extxyz(Reporter):

@@ -203,7 +203,7 @@ class _Space:
             if data.maxshape and data.maxshape[0] is None:
                 chunk = int(np.prod(data.chunks)) * data.dtype.itemsize
                 chunks = -(-(frames - begun) // data.chunks[0]) + 1
-                # packing may lengthen noise and leave gaps; the index takes some bytes a chunk beside its first blocks
+                # packing may lengthen noise and leave gaps; the index takes some bytes a chunk
                 total += chunks * (chunk + chunk // 8 + 512) + (1 << 14)
         return total
 

@@ -181,13 +181,15 @@ class Health(Reporter):
             kt, zeroed = float(thermal[k]), int(state.dof_removed[k]) >= 3
             flies = share[k] > STILL if zeroed else float(whole[k]) > 0.5 * FLYING * kt and n > 1
             if flies and n > 1:
-                text = f"{100 * share[k]:.0f} % of the kinetic energy is motion of the whole: a flying ice cube"
+                text = (
+                    f"{100 * share[k]:.0f} % of the kinetic energy is motion of the whole: a flying ice cube"
+                )
                 yield "motion of the whole", k, text
             scale = max(kt, float(self._start["thermal"][k]))
             if not abs(departure[k]) <= self.max_departure * scale * n and scale > 0:
                 text = (
-                    f"the conserved quantity is {1e3 * departure[k] / n:.3g} meV/atom from its start: timestep "
-                    f"too long, or forces that are not the derivative of the energy"
+                    f"the conserved quantity is {1e3 * departure[k] / n:.3g} meV/atom from its start: "
+                    f"timestep too long, or forces that are not the derivative of the energy"
                 )
                 yield "conserved quantity", k, text
 
@@ -199,7 +201,7 @@ class Health(Reporter):
         dof = snapshot.state.dof.tolist()
         rows = np.full((snapshot.state.n_systems, 3, 3), np.nan)
         for k in range(snapshot.state.n_systems):
-            for s, name in enumerate(looks):
+            for name in looks:
                 w = health.Window.of(looks[name][:, k])
                 rows[k, _SERIES.index(name)] = w.mean, w.variance, w.samples
             rows[k, 2, 1] = float(snapshot.time_ps[k])
@@ -218,7 +220,7 @@ class Health(Reporter):
             how = "oscillates" if wide > 1 else "hardly fluctuates"
             yield (
                 "temperature fluctuation",
-                f"the temperature {how} about {now.mean:.0f} K: its variance is {wide:.2g} of the canonical one",
+                f"the temperature {how} about {now.mean:.0f} K: its variance is {wide:.2g} canonical ones",
             )
         if self.temperature_K is not None:
             off = health.mean_alarm(now, self.temperature_K, canonical)
@@ -282,5 +284,3 @@ class Health(Reporter):
         for out in (self._log, self._frames):
             if out is not None:
                 out.close()
-
-

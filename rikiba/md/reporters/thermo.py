@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Reporter, Snapshot, ByteOutput, checked_interval
+from .base import ByteOutput, Reporter, Snapshot, checked_interval
 
 _COLUMNS = (
     "step",
