@@ -5,7 +5,7 @@
 
 `lennard_jones` is argon at 40 K with 4 fs; `snap` is silicon at 300 K with 1.5 fs and a linear SNAP fitted,
 in a few seconds, to Stillinger and Weber's potential. A run that was killed goes on from its checkpoint when
-the same line is given again. The drift, its interval and verdict, the alarms of the health monitor and the time
+the same line is given again. Drift, interval and verdict, the alarms of the health monitor and time
 go into results.json beside this file.
 """
 
