@@ -74,7 +74,7 @@ def fastest_vibration(
 
     if len(atoms) == 0:
         raise ValueError("A structure without atoms has no vibrations.")
-    wide = atoms.repeat(_repeats(atoms)) if atoms.pbc.any() else atoms.copy()
+    wide = widened(atoms)
     n = 3 * len(wide)
     root = np.repeat(np.sqrt(wide.get_masses()), 3)
 
@@ -109,6 +109,11 @@ def fastest_vibration(
     movers = [wide[int(k)].symbol for k in np.argsort(-share)[:2]]
     omega = math.sqrt(value) if value > 1e-12 else 0.0
     return FastestVibration(angular_frequency=omega, participation=tuple(dict.fromkeys(movers)))
+
+
+def widened(atoms: "Atoms") -> "Atoms":
+    """A periodic structure repeated to at least 6 Å along each periodic axis; others as they are."""
+    return atoms.repeat(_repeats(atoms)) if atoms.pbc.any() else atoms.copy()
 
 
 def _repeats(atoms: "Atoms") -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from rikiba.md.limits import SimulationError
 from rikiba.md.reporters.in_memory import InMemory
 from rikiba.md.simulation import Simulation
 from rikiba.md.state import maxwell_boltzmann
-from rikiba.md.vibration import fastest_vibration
+from rikiba.md.vibration import fastest_vibration, widened
 
 
 @final
@@ -48,14 +48,14 @@ class Timestep:
             )
         best = fastest.recommended_timestep_fs
         steps = [f * best for f in self.factors]
-        ripples = [self._ripple(calculator, atoms, dt, fastest.period_fs) for dt in steps]
+        ripples = [self._ripple(calculator, widened(atoms), dt, fastest.period_fs) for dt in steps]
         stable = [
             (dt, r) for dt, r in zip(steps, ripples, strict=True) if np.isfinite(r) and dt <= 4.01 * best
         ]
-        order = float("nan")
-        if len(stable) > 1:
+        order = {}
+        if len(stable) > 1 and all(r > 0 for _, r in stable):
             logs = np.log(np.array(stable))
-            order = float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
+            order = {"ripple_order": float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])}
         rows = tuple(
             (dt, dt / fastest.limit_timestep_fs * 2.0, r if np.isfinite(r) else "fails")
             for dt, r in zip(steps, ripples, strict=True)
@@ -70,9 +70,12 @@ class Timestep:
                 "fastest_cm1": fastest.wavenumber_cm1,
                 "fastest_period_fs": fastest.period_fs,
                 "fastest_elements": list(fastest.participation),
-                "scan_timestep_fs": steps,
-                "scan_ripple_meV_per_atom": ripples,
-                "ripple_order": order,
+                "scan_timestep_fs": [dt for dt, r in zip(steps, ripples, strict=True) if np.isfinite(r)],
+                "scan_ripple_meV_per_atom": [r for r in ripples if np.isfinite(r)],
+                "failing_timestep_fs": [
+                    dt for dt, r in zip(steps, ripples, strict=True) if not np.isfinite(r)
+                ],
+                **order,
             },
             tables=(Table(title="Scan", columns=("timestep (fs)", "ωΔt", "ripple (meV/atom)"), rows=rows),),
             figures=(
