@@ -113,7 +113,8 @@ def fastest_vibration(
 
 def widened(atoms: "Atoms") -> "Atoms":
     """A periodic structure repeated to at least 6 Å along each periodic axis; others as they are."""
-    return atoms.repeat(_repeats(atoms)) if atoms.pbc.any() else atoms.copy()
+    wide: Atoms = atoms.repeat(_repeats(atoms)) if atoms.pbc.any() else atoms.copy()
+    return wide
 
 
 def _repeats(atoms: "Atoms") -> tuple[int, ...]:
