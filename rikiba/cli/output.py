@@ -20,6 +20,7 @@ ROOMS: Mapping[str, Any] = {
     "property.*": "properties",
     "reporter": "md.reporters",
     "protocol": "campaigns.protocols",
+    "reporter.*": "md.reporters",
 }
 """Role of a table → room of its kinds."""
 

@@ -122,6 +122,27 @@ def test_md_runs_resumes_and_repeats() -> None:
     assert len(read("whole/trajectory.xyz", ":")) == 13
 
 
+def test_md_with_reporters_limits_and_a_long_timestep(capsys: pytest.CaptureFixture[str]) -> None:
+    text = ARGON + "repeat = [2, 2, 2]\n" + LENNARD_JONES + '[ensemble]\nkind = "nve"\n'
+    text += "[md]\nsteps = 60\ntimestep_fs = 60\ntemperature_K = 40\ninterval = 5\n"
+    text += '[reporter.dcd]\npath = "view.dcd"\n[reporter.watch]\nkind = "health"\npath = "alarms"\n'
+    text += "bonds = true\n[limits]\nmax_temperature_K = 5000\n"
+    file = toml(text)
+    assert main(["md", file]) == 0
+    out, err = capsys.readouterr()
+    assert "ns/day" in err and "µs/atom/step" in err
+    assert "timestep_fs = 60 is long for the fastest vibration" in err + out and "(Ar, period" in out
+    assert Path("runs/job/view.dcd").read_bytes()[4:8] == b"CORD"
+    resolved = tomllib.loads(Path("runs/job/resolved.toml").read_text())
+    assert resolved["limits"]["max_temperature_K"] == 5000 and resolved["limits"]["min_contact"] == 0.3
+    assert resolved["reporter"]["watch"]["window"] == 200
+    said = refused(capsys, "md", file, "--set", "limits.max_temperature_K=10", "--out", "hot")
+    assert "system 0 is at" in said and "limit 10 K" in said
+    assert "max_temperature_K must be positive" in refused(
+        capsys, "md", file, "--set", "limits.max_temperature_K=-1"
+    )
+
+
 def test_md_with_any_ase_calculator(capsys: pytest.CaptureFixture[str]) -> None:
     text = '[structure]\nkind = "crystal"\nformula = "Cu"\nlattice = "fcc"\n'
     text += '[calculator]\nkind = "ase.calculators.emt:EMT"\n[ensemble]\nkind = "nve"\n'

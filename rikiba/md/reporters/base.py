@@ -104,51 +104,81 @@ def checked_interval(interval: int) -> int:
     return interval
 
 
-class TextOutput:
-    """A text file that is appended to, and cut back to a length known from a checkpoint."""
+class ByteOutput:
+    """A file that is appended to in whole pieces, and cut back to a length known from a checkpoint.
+
+    A piece that does not fit on the disk is taken back, so that the file always ends with a whole one unless
+    the process is killed while it writes.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._file: IO[bytes] | None = None
+        self._length = 0
 
     @property
     def started(self) -> bool:
         return self._file is not None
 
-    def write(self, text: str) -> None:
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._length
+
+    def write(self, piece: bytes) -> None:
         """Append; the first write of a fresh run replaces a file of an earlier run."""
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "wb")
-        self._file.write(text.encode("utf-8"))
-        self._file.flush()
+            self._file = open(self.path, "wb", buffering=0)
+        try:
+            self._file.seek(self._length)
+            _write_all(self._file, piece)
+        except OSError:
+            self._file.truncate(self._length)
+            raise
+        self._length += len(piece)
+
+    def overwrite(self, place: int, piece: bytes) -> None:
+        """Replace bytes that were written before."""
+        assert self._file is not None
+        self._file.seek(place)
+        _write_all(self._file, piece)
 
     def length(self) -> int:
         """Bytes written so far, all of them on disk."""
-        if self._file is None:
-            return 0
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self._file.tell()
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+        return self._length
 
     def cut(self, length: int) -> None:
         """Keep the first `length` bytes; raises ValueError where the file is shorter."""
         self.close()
+        self._length = length
         if length == 0:
             return
-        if not self.path.exists() or self.path.stat().st_size < length:
-            raise ValueError(
-                f"{self.path} is missing or shorter than the {length} bytes it had at the checkpoint; "
-                f"put the file back or start afresh."
-            )
-        self._file = open(self.path, "r+b")
+        check_length(self.path, length)
+        self._file = open(self.path, "r+b", buffering=0)
         self._file.truncate(length)
-        self._file.seek(length)
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _write_all(file: IO[bytes], piece: bytes) -> None:
+    left = memoryview(piece)
+    while len(left):
+        left = left[file.write(left) :]
+
+
+def check_length(path: Path, length: int) -> None:
+    """Raise ValueError where a file is missing or shorter than it was at the checkpoint."""
+    if not path.exists() or path.stat().st_size < length:
+        raise ValueError(
+            f"{path} is missing or shorter than the {length} bytes it had at the checkpoint; put the file "
+            f"back or start afresh."
+        )
 
 
 def frames_of(snapshot: Snapshot) -> "list[Atoms]":

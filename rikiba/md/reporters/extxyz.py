@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Reporter, Snapshot, TextOutput, checked_interval, frames_of
+from .base import ByteOutput, Reporter, Snapshot, checked_interval, frames_of
 
 
 class Extxyz(Reporter):
@@ -25,7 +25,7 @@ class Extxyz(Reporter):
     def __init__(self, *, path: str | Path, interval: int = 10, level_of_theory: str | None = None) -> None:
         self.interval = checked_interval(interval)
         self.level_of_theory = level_of_theory
-        self._out = TextOutput(path)
+        self._out = ByteOutput(path)
 
     def report(self, snapshot: Snapshot) -> str | None:
         from ase.io.extxyz import write_extxyz
@@ -35,7 +35,7 @@ class Extxyz(Reporter):
         for atoms in frames if self.level_of_theory is not None else ():
             atoms.info["level_of_theory"] = self.level_of_theory
         write_extxyz(text, frames)
-        self._out.write(text.getvalue())
+        self._out.write(text.getvalue().encode())
         return None
 
     def memory(self) -> Mapping[str, Any]:
