@@ -79,9 +79,7 @@ def _velocities(vel, r, inverse, projectors, pairs, lengths, starts, tolerance, 
             for k in range(starts[s], starts[s + 1]):
                 i, j = pairs[k, 0], pairs[k, 1]
                 x, y, z = r[j, 0] - r[i, 0], r[j, 1] - r[i, 1], r[j, 2] - r[i, 2]
-                rate = (
-                    x * (vel[j, 0] - vel[i, 0]) + y * (vel[j, 1] - vel[i, 1]) + z * (vel[j, 2] - vel[i, 2])
-                )
+                rate = x * (vel[j, 0] - vel[i, 0]) + y * (vel[j, 1] - vel[i, 1]) + z * (vel[j, 2] - vel[i, 2])
                 if abs(rate) <= tolerance * lengths[k] * fastest:
                     continue
                 bad = k

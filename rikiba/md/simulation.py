@@ -14,6 +14,7 @@ from rikiba.core.results import Results
 from rikiba.core.system import System
 
 from . import checkpoint as files
+from .constraints.base import ConstraintError
 from .operators import Memory, Step
 from .reporters.base import Reporter, Snapshot
 from .splitting import Ensemble, Splitting, as_splitting
@@ -23,7 +24,7 @@ _STATE_FIELDS = ("velocities", "masses", "inverse_masses", "seeds", "dof_removed
 
 
 class SimulationError(ArithmeticError):
-    """The run cannot go on: a number is not finite."""
+    """The run cannot go on: a number is not finite, or constraints cannot be met."""
 
 
 @runtime_checkable
@@ -189,7 +190,7 @@ class Simulation:
     def _guarded(self, action: Callable[[], None]) -> None:
         try:
             action()
-        except NonFiniteError as error:
+        except (NonFiniteError, ConstraintError) as error:
             raise SimulationError(self._last_words(error)) from error
 
     def _last_words(self, error: Exception) -> str:
@@ -234,6 +235,7 @@ class Simulation:
             "reported": self._reported,
             "integrator": self.splitting.settings(),
             "reporters": [type(r).__name__ for r in self.reporters],
+            "constraints": None if self.state.constraints is None else self.state.constraints.digest(),
         }
 
     def restore(self, path: str | Path) -> "Simulation":
@@ -275,10 +277,10 @@ class Simulation:
             raise ValueError(
                 f"{path} holds other atoms than this simulation; restart with the same structures."
             )
-        for what in ("integrator", "reporters"):
-            if meta[what] != now[what]:
+        for what in ("integrator", "reporters", "constraints"):
+            if meta.get(what) != now[what]:
                 raise ValueError(
-                    f"{path} was written with {what} {meta[what]}; this simulation has {now[what]}."
+                    f"{path} was written with {what} {meta.get(what)}; this simulation has {now[what]}."
                 )
         if not np.array_equal(arrays["dt"], self.dt.cpu().numpy()):
             raise ValueError(

@@ -14,6 +14,7 @@ from torch import Tensor
 from rikiba.core import units
 from rikiba.core.results import Results
 
+from ..cell import internal_pressure
 from ..splitting import Memories, Splitting
 from ..state import State, temperature
 
@@ -61,10 +62,15 @@ class Snapshot:
 
     @cached_property
     def pressure_GPa(self) -> Float[Tensor, "systems"]:
-        """P = (2K/V − tr σ)/3 with the kinetic energy that the temperature is taken from."""
-        kinetic = self._splitting.kinetic_energy(self.state, self._memories)
-        trace = torch.diagonal(self.results.need("stress").double(), dim1=1, dim2=2).sum(1)
-        return (2.0 * kinetic / self.state.system.volume - trace) / 3.0 / units.gigapascal
+        """P = (2K/V − tr σ)/3 with the kinetic energy that the temperature is taken from.
+
+        Atoms that constraints connect count as a whole (see `md.cell.internal_pressure`), which includes the
+        virial of the constraints' forces.
+        """
+        inside = internal_pressure(self.state, self.results)
+        sampled = self._splitting.kinetic_energy(self.state, self._memories) - self.state.kinetic_energy
+        trace = torch.diagonal(inside, dim1=1, dim2=2).sum(1)
+        return (trace + 2.0 * sampled / self.state.system.volume) / 3.0 / units.gigapascal
 
 
 @runtime_checkable
