@@ -7,7 +7,7 @@ from rikiba import config
 from . import arguments as common
 from .progress import progress
 
-TABLES = ("structure", "potential", "calculator", "ensemble", "md")
+TABLES = ("structure", "potential", "calculator", "ensemble", "constraint", "md")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,17 @@ def execute(arguments: argparse.Namespace) -> None:
     settings = config.build(Settings, tables.get("md", {}), where="[md]")
     ensemble = config.build_kind("md.ensembles", tables.get("ensemble", {}), where="[ensemble]")
     frames = sources.structures(tables.get("structure", {}), folder)
+    constraints = sources.constraints(tables)
     calculator = sources.calculator(tables, folder)
     with progress() as show:
-        record = simulate(calculator, frames, ensemble, settings, out=out, resume=arguments.resume, show=show)
+        record = simulate(
+            calculator,
+            frames,
+            ensemble,
+            settings,
+            constraints=constraints,
+            out=out,
+            resume=arguments.resume,
+            show=show,
+        )
     write_run(arguments, tables, [record], out, rooms={"md": Settings}, seeds={"md": settings.seed})

@@ -10,6 +10,7 @@ from ase import Atoms
 from rikiba.calculators.base import Calculator
 from rikiba.core.record import Curve, Figure, Record
 from rikiba.execution.progress import Progress, silent
+from rikiba.md.constraints.base import Constraint
 
 
 @final
@@ -51,15 +52,19 @@ def simulate(
     ensemble: Any,
     settings: Settings,
     *,
+    constraints: Sequence[Constraint] = (),
     out: Path,
     resume: bool = False,
     show: Progress = silent,
 ) -> Record:
     """Run, and leave trajectory.xyz, thermo.csv and md.checkpoint in the folder.
 
+    Constraints that the structures carry are kept beside those given.
+
     Raises ValueError where there is no checkpoint to resume from, or it belongs to another simulation.
     """
     from rikiba.core.system import System
+    from rikiba.md.ase_constraints import attached
     from rikiba.md.drift import drift
     from rikiba.md.reporters.extxyz import Extxyz
     from rikiba.md.reporters.in_memory import InMemory
@@ -67,7 +72,8 @@ def simulate(
     from rikiba.md.simulation import Simulation
     from rikiba.md.state import maxwell_boltzmann
 
-    system = System.from_ase([atoms for atoms in frames for _ in range(settings.replicas)])
+    copies = [atoms for atoms in frames for _ in range(settings.replicas)]
+    system, held = System.from_ase(copies), [*attached(copies), *constraints]
     kept = InMemory(interval=settings.interval, positions=False)
     files = (
         Extxyz(path=out / "trajectory.xyz", interval=settings.interval),
@@ -76,7 +82,7 @@ def simulate(
     simulation = Simulation(
         calculator,
         ensemble,
-        maxwell_boltzmann(system, settings.temperature_K, seed=settings.seed),
+        maxwell_boltzmann(system, settings.temperature_K, seed=settings.seed, constraints=held),
         timestep_fs=settings.timestep_fs,
         reporters=(kept, *files),
         checkpoint=out / "md.checkpoint",
@@ -91,7 +97,9 @@ def simulate(
     simulation.run(max(0, settings.steps - simulation.state.step))
     simulation.close()
     found = drift(kept.time_ps, kept.conserved, system.counts.tolist(), kinetic_energy_eV=kept.kinetic_energy)
-    return described(found, kept, simulation, tuple(getattr(ensemble, "references", ())))
+    sources = (ensemble, *constraints)
+    references = tuple(doi for x in sources for doi in getattr(x, "references", ()))
+    return described(found, kept, simulation, references)
 
 
 def described(found: Record, kept: Any, simulation: Any, references: tuple[str, ...]) -> Record:
@@ -106,6 +114,7 @@ def described(found: Record, kept: Any, simulation: Any, references: tuple[str, 
         "n_steps": simulation.state.step,
         "simulated_time_ps": float(kept.time_ps[-1].max()),
         "mean_temperature_K": float(late.mean()),
+        "degrees_of_freedom": sorted(set(simulation.state.dof.tolist())),
         "stopped": simulation.stopped or "at the end",
         **found.values,
     }

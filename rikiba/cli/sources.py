@@ -11,6 +11,7 @@ from ase.calculators.calculator import Calculator as AseCalculator
 from rikiba import config
 from rikiba.calculators.base import Calculator
 from rikiba.config import ConfigError
+from rikiba.md.constraints.base import Constraint
 from rikiba.potentials.base import Potential
 
 
@@ -99,6 +100,18 @@ def calculator(tables: Mapping[str, Any], folder: Path) -> Calculator:
 
             return Committee(members)
     return calculators(tables, folder)[0]
+
+
+def constraints(tables: Mapping[str, Any]) -> list[Constraint]:
+    """What the tables [[constraint]] hold, each by its kind; none of them is no constraint."""
+    given = tables.get("constraint", [])
+    given = [given] if isinstance(given, Mapping) else given
+    if not isinstance(given, list):
+        raise ConfigError("Constraints are tables: [[constraint]] with a kind, once for each.")
+    return [
+        config.build_kind("md.constraints", table, where=f"[[constraint]] {k + 1}")
+        for k, table in enumerate(given)
+    ]
 
 
 def structures(table: Mapping[str, Any], folder: Path) -> list[Atoms]:

@@ -43,6 +43,12 @@ class Constraints:
     max_iterations: int
 
     @property
+    def holds_nothing(self) -> bool:
+        """True where nothing but fixed atoms was asked for: their inverse masses say it all."""
+        held = len(self.pairs) + len(self.molecules) + len(self.projectors)
+        return held == 0 and not bool(self.centred.any())
+
+    @property
     def n_groups(self) -> Int[Tensor, "systems"]:
         """Groups of each system."""
         return torch.bincount(self.group_system, minlength=len(self.taken))

@@ -109,44 +109,33 @@ class State:
 
     @staticmethod
     def from_ase(frames: "Atoms | Sequence[Atoms]", *, seed: int | Sequence[int] = 0) -> "State":
-        """Positions, velocities (zero where absent), masses and FixAtoms constraints of ASE structures.
+        """Positions, velocities (zero where absent), masses and constraints of ASE structures.
 
-        Raises ValueError for any other constraint.
+        Raises ValueError for a constraint that is not known here.
         """
         from ase import Atoms
-        from ase.constraints import FixAtoms
+
+        from .ase_constraints import attached
 
         frames = [frames] if isinstance(frames, Atoms) else list(frames)
-        fixed = [torch.zeros(len(a), dtype=torch.bool) for a in frames]
-        for atoms, mask in zip(frames, fixed, strict=True):
-            for constraint in atoms.constraints:
-                if not isinstance(constraint, FixAtoms):
-                    raise ValueError(
-                        f"{type(constraint).__name__} is not supported here; only FixAtoms is read from ASE."
-                    )
-                mask[torch.as_tensor(constraint.get_indices())] = True
-        mask = torch.cat(fixed)
-        velocities = torch.cat([torch.from_numpy(a.get_velocities()) for a in frames])
-        return State.of(
+        state = State.of(
             System.from_ase(frames),
-            torch.where(mask[:, None], 0.0, velocities),
+            torch.cat([torch.from_numpy(a.get_velocities()) for a in frames]),
             masses=torch.cat([torch.from_numpy(a.get_masses().copy()) for a in frames]),
-            fixed=mask if bool(mask.any()) else None,
             seed=seed,
         )
+        return state.constrained(attached(frames))
 
     def to_ase(self) -> "list[Atoms]":
-        """One ASE structure per system, with velocities and masses; fixed atoms as FixAtoms."""
-        from ase.constraints import FixAtoms
+        """One ASE structure per system, with velocities, masses and constraints."""
+        from .ase_constraints import as_ase
 
         frames = self.system.to_ase()
         for k, atoms in enumerate(frames):
             rows = self.system.atom_rows(k)
             atoms.set_masses(self.masses[rows].cpu().numpy())
             atoms.set_velocities(self.velocities[rows].cpu().numpy())
-            still = (self.inverse_masses[rows] == 0).nonzero().flatten().tolist()
-            if still:
-                atoms.set_constraint(FixAtoms(still))
+            atoms.set_constraint(as_ase(self.constraints, self.inverse_masses, self.system, k))
         return frames
 
     def replace(self, **changes: Any) -> "State":
@@ -201,8 +190,9 @@ class State:
         held = replace(
             self,
             system=self.system.replace(positions=bound.positions),
+            velocities=torch.where(bound.inverse_masses[:, None] > 0, self.velocities, 0.0),
             inverse_masses=bound.inverse_masses,
-            constraints=bound.constraints,
+            constraints=None if bound.constraints.holds_nothing else bound.constraints,
         )
         return held.tangent().replace(dof_removed=_still_removed(held))
 
@@ -418,7 +408,7 @@ def _still_removed(state: State) -> Int[Tensor, "systems"]:
     do not keep momentum, but for planes or lines that all moving atoms share."""
     held, removed = state.constraints, state.dof_removed
     if held is None:
-        return removed
+        return torch.where(state.unrestricted, removed, 0)
     momentum = removed.clamp(max=3)
     left = torch.where(held.centred, removed - momentum, removed)
     shared = torch.where((momentum == 3) & ~held.centred, _shared_directions(state), 0)

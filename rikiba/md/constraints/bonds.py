@@ -1,7 +1,7 @@
 """Lengths of bonds."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Int
@@ -27,6 +27,8 @@ class Bonds:
         tolerance: relative error of a length, and of velocities along it.
         max_iterations: sweeps over the bonds of a connected set after which the run stops.
     """
+
+    references: ClassVar[tuple[str, ...]] = ("10.1016/0021-9991(77)90098-5", "10.1016/0021-9991(83)90014-1")
 
     def __init__(
         self,

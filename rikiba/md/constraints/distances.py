@@ -1,5 +1,7 @@
 """Distances between given atoms."""
 
+from typing import ClassVar
+
 import torch
 
 from rikiba.core.system import System
@@ -21,6 +23,8 @@ class Distances:
         tolerance: relative error of a distance, and of velocities along it.
         max_iterations: sweeps over the pairs of a connected set after which the run stops.
     """
+
+    references: ClassVar[tuple[str, ...]] = ("10.1016/0021-9991(77)90098-5", "10.1016/0021-9991(83)90014-1")
 
     def __init__(
         self,

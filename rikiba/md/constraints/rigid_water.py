@@ -1,6 +1,7 @@
 """Rigid water."""
 
 import math
+from typing import ClassVar
 
 import torch
 from jaxtyping import Int
@@ -24,6 +25,8 @@ class RigidWater:
         angle_deg: H–O–H, degrees.
         reach: how far bonds reach when molecules are found, in sums of covalent radii.
     """
+
+    references: ClassVar[tuple[str, ...]] = ("10.1002/jcc.540130805",)
 
     def __init__(self, *, bond: float = 0.9572, angle_deg: float = 104.52, reach: float = 1.25) -> None:
         if not 0.5 < bond < 2.0 or not 30.0 < angle_deg < 170.0:
