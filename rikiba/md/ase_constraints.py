@@ -61,7 +61,7 @@ def _placed(part: dict[str, Any], first: int, n_atoms: int, k: int, n_systems: i
     """A structure's part within the batch."""
     if "pairs" in part:
         return Parts(
-            pairs=torch.from_numpy(part["pairs"] + first), lengths=torch.tensor(part["lengths"]).double()
+            pairs=torch.from_numpy(part["pairs"] + first), lengths=torch.tensor(part["lengths"], dtype=torch.float64)
         )
     if "centred" in part:
         return Parts(centred=torch.arange(n_systems) == k)

@@ -70,8 +70,8 @@ class Bound:
             group=group,
             group_system=_first_of(group, system.system_index),
             taken=torch.zeros_like(first),
-            tolerance=min((p.tolerance for p in parts), default=TOLERANCE),
-            max_iterations=max((p.max_iterations for p in parts), default=MAX_ITERATIONS),
+            tolerance=min((p.tolerance for p in parts if p.pairs is not None), default=TOLERANCE),
+            max_iterations=max((p.max_iterations for p in parts if p.pairs is not None), default=MAX_ITERATIONS),
         )
         self._pull(masses)
         self.constraints = replace(self.constraints, taken=self._taken(system, masses))
@@ -116,7 +116,7 @@ class Bound:
         rows = torch.arange(len(pairs), device=r.device)
         gradient[rows, local[:, 0]], gradient[rows, local[:, 1]] = -r, r
         if len(projectors):
-            gradient = torch.einsum("kab,nab->nka", projectors[atoms].transpose(1, 2), gradient[:, :, None])
+            gradient = torch.einsum("nab,knb->kna", projectors[atoms], gradient)
         gradient = gradient * (inverse[atoms] > 0)[None, :, None]
         flat = gradient.reshape(len(pairs), -1)
         rank = int((torch.linalg.eigvalsh(flat @ flat.T) > 1e-8).sum())

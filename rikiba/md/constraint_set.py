@@ -53,6 +53,12 @@ class Constraints:
         """Groups of each system."""
         return torch.bincount(self.group_system, minlength=len(self.taken))
 
+    def first_atoms(self) -> Int[Tensor, "groups"]:
+        """First atom of each group."""
+        n = len(self.group)
+        first = self.group.new_full((len(self.group_system),), n)
+        return first.scatter_reduce(0, self.group, torch.arange(n, device=first.device), "amin")
+
     def group_sum(self, per_atom: Float[Tensor, "atoms *rest"]) -> Float[Tensor, "groups *rest"]:
         """Sums over the atoms of each group."""
         out = per_atom.new_zeros((len(self.group_system), *per_atom.shape[1:]))

@@ -210,6 +210,11 @@ class State:
             vectors, self.system.positions, self.masses, self.inverse_masses, self.system.system_index
         )
 
+    def of_group(self, rows: Float[Tensor, "atoms *rest"]) -> Float[Tensor, "atoms *rest"]:
+        """Every atom's row replaced by that of the first atom that constraints connect it with."""
+        held = self.constraints
+        return rows if held is None else rows[held.first_atoms()[held.group]]
+
     def pulled_back(self, before: "State", dt: Float[Tensor, "systems"]) -> "State":
         """Positions put onto the constraints along their gradients a time dt `before`, velocities with them.
 
@@ -372,12 +377,12 @@ def maxwell_boltzmann(
     noise = normals(state.seeds[index], own, 0, VELOCITY_STREAM, 3)
     width = torch.sqrt(units.boltzmann * kelvin[index] * state.inverse_masses)
     state = state.replace(velocities=width[:, None] * noise).constrained(constraints)
-    free = state.unrestricted
-    momentum = free if state.constraints is None else free & ~state.constraints.centred
+    turning = state.unrestricted & remove_momentum
+    momentum = turning if state.constraints is None else turning & ~state.constraints.centred
     bare = state.replace(constraints=None)
     # one system at a time: sums over atoms then have the same bits whoever else is in the batch
     parts = [
-        _without_drift(bare[k], momentum[k : k + 1] & remove_momentum, free[k : k + 1], remove_rotation)
+        _without_drift(bare[k], momentum[k : k + 1], turning[k : k + 1], remove_rotation)
         for k in range(system.n_systems)
     ]
     state = state.replace(
@@ -395,12 +400,12 @@ def _at_temperature(state: State, kelvin: Float[Tensor, "systems"]) -> State:
 
 
 def _without_drift(
-    state: State, momentum: Bool[Tensor, "1"], free: Bool[Tensor, "1"], rotation: bool | None
+    state: State, momentum: Bool[Tensor, "1"], turning: Bool[Tensor, "1"], rotation: bool | None
 ) -> State:
-    """One system without total momentum and (if isolated or told) rotation, where it is free to have them."""
+    """One system without total momentum and (if isolated or told) rotation, where it may have them."""
     turn = not bool(state.system.pbc.any()) if rotation is None else rotation
-    still = without_momentum(state, momentum)
-    return without_rotation(still, free) if turn and bool(momentum) else still
+    state = without_momentum(state, momentum)
+    return without_rotation(state, turning) if turn else state
 
 
 def _still_removed(state: State) -> Int[Tensor, "systems"]:

@@ -1,5 +1,7 @@
 """Rigid molecules whose motion and statistics are known."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from ase import Atoms
@@ -31,25 +33,28 @@ def turned(seed: int) -> np.ndarray:
     return np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
 
 
-def box(n: int = 8, edge: float = 6.2, seed: int = 0) -> Atoms:
+def box(n: int = 8, edge: float = 6.2, seed: int = 0, shear: float = 0.0) -> Atoms:
     """Water molecules on a lattice, turned at random; some are cut by the boundary."""
     side = round(n ** (1 / 3))
     sites = np.stack(np.meshgrid(*[np.arange(side)] * 3), -1).reshape(-1, 3) * edge / side
     places = np.concatenate([SHAPE @ turned(seed + k).T + site for k, site in enumerate(sites)])
-    atoms = Atoms("OHH" * n, places, cell=[edge] * 3, pbc=True)
+    atoms = Atoms("OHH" * n, places, cell=edge * (np.eye(3) + shear * np.eye(3, k=1)), pbc=True)
     atoms.wrap()
     return atoms
 
 
-def light_water(copies: int, n: int = 1, edge: float = 30.0, seed: int = 1, **more: object) -> State:
-    """Molecules of masses 4, 1, 1 in units in which k_B T is 1, at a temperature of 1, far apart."""
+def light_water(copies: int, n: int = 1, edge: float = 90.0, seed: int = 1, **more: Any) -> State:
+    """Molecules of masses 4, 1, 1 in units in which k_B T is 1, at a temperature of 1, far apart (to be found)
+    before the cell takes its edge."""
     rng = np.random.default_rng(seed)
     frames = []
     for _ in range(copies):
         q = [np.linalg.qr(rng.normal(size=(3, 3)))[0] for _ in range(n)]
         places = np.concatenate([SHAPE @ t.T + [5.0 * k, 0, 0] for k, t in enumerate(q)])
-        frames.append(Atoms("OHH" * n, places, cell=[edge] * 3, pbc=True))
+        frames.append(Atoms("OHH" * n, places, cell=[90.0] * 3, pbc=True))
     masses = torch.tensor([4.0, 1.0, 1.0]).repeat(n * copies)
-    return maxwell_boltzmann(
+    state = maxwell_boltzmann(
         System.from_ase(frames), KELVIN, seed=seed, masses=masses, constraints=[WATER], **more
-    )  # type: ignore[arg-type]
+    )
+    assert state.constraints is not None and len(state.constraints.molecules) == n * copies
+    return state.replace(system=state.system.replace(cell=state.system.cell * (edge / 90.0)))

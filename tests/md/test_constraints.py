@@ -92,7 +92,7 @@ def test_lengths_and_velocities_keep_the_constraints(name: str) -> None:
     assert int(start.dof) == 3 * 24 - 16 - 3 and int(liquid().dof) == 3 * 24 - 24 - 3
 
 
-@pytest.mark.parametrize("name", ["verlet", "nose_hoover", "gjf", "isotropic", "full"])
+@pytest.mark.parametrize("name", ["verlet", "position_verlet", "nose_hoover", "isotropic", "full"])
 def test_conserved_quantity_is_of_second_order(name: str) -> None:
     def wandering(fs: float) -> float:
         kept, _ = watched(soft(), INTEGRATORS[name], liquid(), fs / FS, round(64 / fs), 1)
@@ -133,8 +133,8 @@ def test_drift_falls_with_the_tolerance() -> None:
         return float((kept.conserved - kept.conserved[0]).abs().max())
 
     curve = [error(t) for t in (1e-2, 1e-4, 1e-7, 1e-10)]
-    assert curve[0] > 5 * curve[1] > 5 * curve[3] or curve[0] > 20 * curve[3]
-    assert curve[2] == pytest.approx(curve[3], rel=0.2)
+    assert curve[0] > 5 * curve[1] > 25 * curve[2], curve
+    assert curve[2] == pytest.approx(curve[3], rel=0.3), curve
 
 
 def test_trajectories_run_backwards() -> None:
@@ -224,10 +224,11 @@ def test_a_fixed_centre_stays_under_noise() -> None:
 
 
 def test_what_cannot_be_held_stops_the_run(tmp_path: Any) -> None:
-    held = liquid((Distances(pairs=((0, 1), (0, 2)), max_iterations=1),), kelvin=900.0)
-    run = Simulation(soft(), NVE(), held, timestep_fs=2.0, checkpoint=tmp_path / "a.checkpoint")
-    with pytest.raises(SimulationError, match=r"not reached within 1 iterations.*last finite state"):
-        run.run(5)
+    for held, message in ((LEGS, "was not reached within"), (WATER, "has left its shape")):
+        start = liquid((held,), kelvin=3000.0)
+        run = Simulation(soft(), NVE(), start, timestep_fs=50.0, checkpoint=tmp_path / "a.checkpoint")
+        with pytest.raises(SimulationError, match=rf"{message}.*last finite state"):
+            run.run(5)
 
 
 def test_hydrogen_bonds_of_a_molecule_are_found() -> None:
@@ -236,7 +237,7 @@ def test_hydrogen_bonds_of_a_molecule_are_found() -> None:
     pairs, lengths = state.constraints.all_pairs()
     z = state.system.numbers[pairs].sort(1).values
     assert z.tolist().count([1, 6]) == 5 and z.tolist().count([1, 8]) == 1 and z.tolist().count([1, 1]) == 1
-    assert torch.equal(lengths[z[:, 1] == 6], torch.full((5,), 1.1).double())
+    assert torch.equal(lengths[z[:, 1] == 6], torch.full((5,), 1.1, dtype=torch.float64))
     assert state.dof.tolist() == [27 - 6 - 6, 6 - 1 - 5]
     r = (state.system.positions[pairs[:, 1]] - state.system.positions[pairs[:, 0]]).norm(dim=1)
     torch.testing.assert_close(r, lengths, rtol=2e-10, atol=0)

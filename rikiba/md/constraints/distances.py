@@ -50,8 +50,8 @@ class Distances:
         own = numbers_of(system, tuple(a for p in self.pairs for a in p)).reshape(-1, 2)
         first = system.counts.cumsum(0) - system.counts
         pairs = (first[:, None, None] + own[None]).reshape(-1, 2)
-        each = torch.full((len(own),), torch.nan) if self.lengths is None else torch.tensor(self.lengths)
-        lengths = each.double().to(pairs.device).repeat(system.n_systems)
+        each = [float("nan")] * len(own) if self.lengths is None else self.lengths
+        lengths = torch.tensor(each, dtype=torch.float64, device=pairs.device).repeat(system.n_systems)
         return Parts(
             pairs=pairs, lengths=lengths, tolerance=self.tolerance, max_iterations=self.max_iterations
         )
