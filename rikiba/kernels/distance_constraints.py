@@ -28,7 +28,7 @@ def _coupling(
     left: Float[Tensor, "sets most 3"],
     right: Float[Tensor, "sets most 3"],
 ) -> Float[Tensor, "sets most most"]:
-    """A_kl = left_k · (what pair k's vector moves by when pair l is pushed along right_l); identity if not real."""
+    """A_kl = left_k · (what pair k moves by when pair l is pushed along right_l); identity where not real."""
     i, j = pairs[numbers].unbind(-1)
     zero = mobility.new_zeros(())
     moves = mobility.new_zeros((*numbers.shape, numbers.shape[1], 3, 3))
@@ -80,7 +80,7 @@ def distance_positions_reference(
     tolerance: float,
     max_iterations: int,
 ) -> Corrected:
-    """The definition of `distance_positions` in plain torch: Newton's method on all pairs of a set at once."""
+    """The definition of `distance_positions` in plain torch: Newton's method on all pairs of a set."""
     mobility = _mobility(inverse_masses, projectors)
     numbers, real = _padded(pairs, starts)
     i, j = pairs[numbers].unbind(-1)
@@ -145,8 +145,8 @@ def distance_positions(
     """Positions r + Σ λ_k M⁻¹ ∇σ_k(reference) for which |r_ij| = d_ij (SHAKE).
 
     Pairs stand in connected sets: set s has the pairs starts[s] … starts[s+1] − 1, and no atom is in two of
-    them. `projectors` are the directions in which each atom may move (M⁻¹ = P/m), or of length 0 where none is
-    restricted. Converged where |r² − d²| ≤ 2 · tolerance · d² for every pair of a set. Ryckaert, Ciccotti &
+    them. `projectors` are the directions in which each atom may move (M⁻¹ = P/m), or of length 0 where none
+    is restricted. Converged where |r² − d²| ≤ 2 · tolerance · d² for every pair of a set. Ryckaert, Ciccotti &
     Berendsen, doi:10.1016/0021-9991(77)90098-5.
     """
     run = choose("distance_positions", distance_positions_reference, positions)

@@ -18,17 +18,28 @@ _READ = "FixAtoms, FixBondLength(s), FixedPlane, FixedLine, FixCartesian and Fix
 def attached(frames: Atoms | Sequence[Atoms]) -> list[Constraint]:
     """What the structures' own constraints hold, for `State.constrained` of the same structures; [] for none.
 
-    Raises ValueError for a kind that is not known, so that none is left out in silence.
+    A column `move_mask` of an extended XYZ file counts as constraints. Raises ValueError for a kind that is
+    not known, so that none is left out in silence.
     """
     frames = [frames] if isinstance(frames, Atoms) else list(frames)
     n, first = sum(map(len, frames)), 0
     found: list[Constraint] = []
+    allowed: list[torch.Tensor] = []  # the k-th restriction of every structure: they touch different atoms
+    centred = torch.zeros(len(frames), dtype=torch.bool)
     for k, atoms in enumerate(frames):
-        for constraint in atoms.constraints:
-            part = _translated(constraint, atoms)
-            found.append(_placed(part, first, n, k, len(frames)))
+        parts = [*(_translated(constraint, atoms) for constraint in atoms.constraints), *_masked(atoms)]
+        for turn, part in enumerate(p for p in parts if "allowed" in p):
+            if turn == len(allowed):
+                allowed.append(torch.eye(3, dtype=torch.float64).repeat(n, 1, 1))
+            chosen = torch.as_tensor(np.asarray(part["chosen"], dtype=np.int64)) + first
+            allowed[turn][chosen] = torch.from_numpy(part["allowed"])
+        for part in (p for p in parts if "pairs" in p):
+            lengths = torch.tensor(part["lengths"], dtype=torch.float64)
+            found.append(Parts(pairs=torch.from_numpy(part["pairs"] + first), lengths=lengths))
+        centred[k] = any("centred" in p for p in parts)
         first += len(atoms)
-    return found
+    found += [Parts(allowed=a) for a in allowed]
+    return [*found, Parts(centred=centred)] if bool(centred.any()) else found
 
 
 def _translated(constraint: Any, atoms: Atoms) -> dict[str, Any]:
@@ -57,18 +68,14 @@ def _translated(constraint: Any, atoms: Atoms) -> dict[str, Any]:
     )
 
 
-def _placed(part: dict[str, Any], first: int, n_atoms: int, k: int, n_systems: int) -> Parts:
-    """A structure's part within the batch."""
-    if "pairs" in part:
-        return Parts(
-            pairs=torch.from_numpy(part["pairs"] + first), lengths=torch.tensor(part["lengths"], dtype=torch.float64)
-        )
-    if "centred" in part:
-        return Parts(centred=torch.arange(n_systems) == k)
-    allowed = torch.eye(3, dtype=torch.float64).repeat(n_atoms, 1, 1)
-    chosen = torch.as_tensor(np.asarray(part["chosen"], dtype=np.int64)) + first
-    allowed[chosen] = torch.from_numpy(part["allowed"])
-    return Parts(allowed=allowed)
+def _masked(atoms: Atoms) -> list[dict[str, Any]]:
+    """What a column `move_mask` of an extended XYZ file holds: for each atom, or each of its axes, 0 is still."""
+    mask = atoms.arrays.get("move_mask")
+    if mask is None:
+        return []
+    moves = np.asarray(mask, dtype=bool).reshape(len(atoms), -1) & np.ones(3, dtype=bool)
+    held = np.flatnonzero(~moves.all(1))
+    return [{"chosen": held, "allowed": moves[held].astype(float)[:, :, None] * np.eye(3)}]
 
 
 def as_ase(

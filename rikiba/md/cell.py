@@ -62,7 +62,7 @@ def _within(state: State, forces: Float[Tensor, "atoms 3"]) -> Float[Tensor, "sy
 
 
 def on_atoms(state: State, rows: Float[Tensor, "atoms 3"]) -> Float[Tensor, "atoms 3"]:
-    """The mass-weighted mean over connected atoms of positions, velocities or forces per mass, on each atom."""
+    """On each atom the mass-weighted mean over those connected with it of positions, velocities, forces/m."""
     held = state.constraints
     if held is None:
         return rows

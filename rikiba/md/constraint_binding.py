@@ -71,7 +71,9 @@ class Bound:
             group_system=_first_of(group, system.system_index),
             taken=torch.zeros_like(first),
             tolerance=min((p.tolerance for p in parts if p.pairs is not None), default=TOLERANCE),
-            max_iterations=max((p.max_iterations for p in parts if p.pairs is not None), default=MAX_ITERATIONS),
+            max_iterations=max(
+                (p.max_iterations for p in parts if p.pairs is not None), default=MAX_ITERATIONS
+            ),
         )
         self._pull(masses)
         self.constraints = replace(self.constraints, taken=self._taken(system, masses))
@@ -122,13 +124,13 @@ class Bound:
         rank = int((torch.linalg.eigvalsh(flat @ flat.T) > 1e-8).sum())
         if rank < len(pairs):
             raise ValueError(
-                f"The {len(pairs)} distances held between atoms {atoms.tolist()[:12]} say only {rank} different "
-                f"things: leave out {len(pairs) - rank} that follow from the others. (Three distances cannot "
+                f"The {len(pairs)} distances held between atoms {atoms.tolist()[:12]} say only {rank} "
+                f"different things: leave out {len(pairs) - rank} that follow from the others. (Three distances cannot "
                 f"hold a linear molecule; a rigid body of n > 3 atoms takes 3n − 6.)"
             )
 
     def _centre_rank(self, index: Tensor, masses: Tensor) -> Int[Tensor, "systems"]:
-        """Directions in which the centre of the moving atoms could move; raises ValueError where it cannot hold."""
+        """In how many directions the centre could move; raises ValueError where it cannot be held."""
         held = self.constraints
         free = self.inverse_masses > 0
         n = len(held.centred)
@@ -163,7 +165,9 @@ def _allowed(parts: Sequence[Parts], n_atoms: int) -> Float[Tensor, "atoms 3 3"]
     eye = torch.eye(3, dtype=torch.float64, device=common.device)
     for other in given[1:]:
         twice = (common != eye).any(2).any(1) & (other != eye).any(2).any(1)
-        common = torch.where(twice[:, None, None], _intersection(common, other), common @ other)
+        both = _intersection(common[twice], other[twice])
+        common = common @ other
+        common[twice] = both
     return common
 
 
@@ -171,7 +175,8 @@ def _intersection(a: Float[Tensor, "atoms 3 3"], b: Float[Tensor, "atoms 3 3"]) 
     """Projectors onto what two projectors have in common: eigenvalue 2 of their sum."""
     values, vectors = torch.linalg.eigh(a + b)
     both = (values > 2.0 - 1e-9).to(a)
-    return (vectors * both[:, None, :]) @ vectors.transpose(1, 2)
+    common: Tensor = (vectors * both[:, None, :]) @ vectors.transpose(1, 2)
+    return common
 
 
 def _centred(parts: Sequence[Parts], system: System) -> Bool[Tensor, "systems"]:
@@ -187,13 +192,14 @@ def _sides(molecules: Int[Tensor, "molecules 3"]) -> Int[Tensor, "sides 2"]:
 
 
 def _distance(positions: Tensor, pairs: Tensor) -> Tensor:
-    return (positions[pairs[:, 1]] - positions[pairs[:, 0]]).norm(dim=1)
+    r: Tensor = positions[pairs[:, 1]] - positions[pairs[:, 0]]
+    return r.norm(dim=1)
 
 
 def _collected(
     parts: Sequence[Parts], system: System, inverse_masses: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pairs with their lengths and molecules with their shapes, each once, without what stands still anyway."""
+    """Pairs with lengths and molecules with shapes, each once, without what stands still anyway."""
     empty = system.numbers.new_zeros
     molecules = torch.cat([empty(0, 3), *(p.molecules for p in parts if p.molecules is not None)])
     shapes = torch.cat([system.positions.new_zeros(0, 2), *(p.shapes for p in parts if p.shapes is not None)])
@@ -234,8 +240,8 @@ def _distinct(pairs: Tensor, lengths: Tensor, n_atoms: int) -> tuple[Tensor, Ten
     if bool(clash.any()):
         k = int(clash.nonzero()[0])
         raise ValueError(
-            f"Atoms {pairs[k].tolist()} are to be {float(chosen[k]):g} and {float(lengths[k]):g} Å apart; name "
-            f"the pair once."
+            f"Atoms {pairs[k].tolist()} are to be {float(chosen[k]):g} and {float(lengths[k]):g} Å apart; "
+            f"name the pair once."
         )
     return pairs[first], lengths[first]
 
@@ -291,14 +297,15 @@ def _whole(system: System, links: Int[Tensor, "links 2"], group: Int[Tensor, "at
     if bool((off > 1e-6).any()):
         pair = links[int(off.argmax())].tolist()
         raise ValueError(
-            f"The connected set of held distances around atoms {pair} closes through the periodic boundary: it "
-            f"has no end. Hold fewer of its distances (e.g. bonds to hydrogen only)."
+            f"The connected set of held distances around atoms {pair} closes through the periodic boundary: "
+            f"it has no end. Hold fewer of its distances (e.g. bonds to hydrogen only)."
         )
     # by whole lattice vectors only, so that rounding of sums along a chain does not enter
     shift = torch.linalg.solve(
         _filled(system)[system.system_index].transpose(1, 2), (placed - positions)[:, :, None]
     )[..., 0].round()
-    return positions + (shift[:, None, :] @ _filled(system)[system.system_index])[:, 0]
+    back: Tensor = (shift[:, None, :] @ _filled(system)[system.system_index])[:, 0]
+    return positions + back
 
 
 def _filled(system: System) -> Float[Tensor, "systems 3 3"]:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -174,7 +174,7 @@ class Constraints:
         """Those of some of the systems, in the given order."""
         parts = [self._alone(system, int(k)) for k in which]
         counts = [int(n) for n in system.counts[which]]
-        return joined(parts, counts) if parts else replace(self, **_nothing(self))
+        return joined(parts, counts) if parts else _nothing(self)
 
     def _alone(self, system: System, k: int) -> "Constraints":
         """Those of one system, by its own atoms' places."""
@@ -202,17 +202,15 @@ class Constraints:
 
     def to(self, device: torch.device | str) -> "Constraints":
         """Move every tensor to a device."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: t.to(device) for k, t in tensors.items() if isinstance(t, Tensor)})
+        moved: dict[str, Any] = {name: t.to(device) for name, t in _tensors(self).items()}
+        return replace(self, **moved)
 
     def digest(self) -> str:
         """A short text that differs where what is held differs: what a restarted run must share."""
         parts = hashlib.sha256(f"{self.tolerance!r} {self.max_iterations}".encode())
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if isinstance(value, Tensor):
-                parts.update(f"{f.name} {tuple(value.shape)}".encode())
-                parts.update(value.cpu().contiguous().numpy().tobytes())
+        for name, value in _tensors(self).items():
+            parts.update(f"{name} {tuple(value.shape)}".encode())
+            parts.update(value.cpu().contiguous().numpy().tobytes())
         return parts.hexdigest()[:16]
 
 
@@ -238,8 +236,12 @@ def joined(parts: Sequence[Constraints], counts: Sequence[int]) -> Constraints:
     )
 
 
-def _nothing(like: Constraints) -> dict[str, Tensor]:
-    """Fields of constraints on no system at all."""
-    tensors = {f.name: getattr(like, f.name) for f in fields(like)}
-    empty = {name: t[:0] for name, t in tensors.items() if isinstance(t, Tensor)}
-    return {**empty, "starts": like.starts[:1]}
+def _tensors(held: Constraints) -> dict[str, Tensor]:
+    values = {f.name: getattr(held, f.name) for f in fields(held)}
+    return {name: v for name, v in values.items() if isinstance(v, Tensor)}
+
+
+def _nothing(like: Constraints) -> Constraints:
+    """Constraints on no system at all."""
+    empty: dict[str, Any] = {name: t[:0] for name, t in _tensors(like).items()}
+    return replace(like, **{**empty, "starts": like.starts[:1]})

@@ -88,7 +88,7 @@ class Splitting:
 def _held(
     operator: Operator, before: State, after: State, memory: Memory, dt: Float[Tensor, "systems"]
 ) -> tuple[State, Memory]:
-    """What an operator did, put back onto the constraints: positions after every drift, velocities after every
+    """What an operator did, put back onto the constraints: positions after a drift, velocities after every
     change of either. Of BAOAB this makes g-BAOAB (Leimkuhler & Matthews, doi:10.1098/rspa.2016.0138)."""
     if after.system.cell is not before.system.cell:
         raise ValueError(

@@ -171,8 +171,8 @@ class State:
     def constrained(self, constraints: Sequence[Constraint]) -> "State":
         """The same state held by constraints, all of them named at once.
 
-        Positions are put onto them, and molecules that a cell's boundary cuts made whole. Velocities lose what
-        the constraints forbid: draw them with `maxwell_boltzmann(…, constraints=…)` for a temperature. Raises
+        Positions are put onto them, and molecules that a cell's boundary cuts made whole. Velocities lose
+        what the constraints forbid: draw them with `maxwell_boltzmann(…, constraints=…)` for a temperature. Raises
         ValueError where constraints contradict or repeat each other, or the structure is far from them.
         """
         from .constraint_binding import Bound
@@ -409,7 +409,7 @@ def _without_drift(
 
 
 def _still_removed(state: State) -> Int[Tensor, "systems"]:
-    """What of `dof_removed` constraints leave: they count a centre of mass that they hold themselves, and walls
+    """What of `dof_removed` constraints leave: they count a centre of mass that they hold, and walls
     do not keep momentum, but for planes or lines that all moving atoms share."""
     held, removed = state.constraints, state.dof_removed
     if held is None:

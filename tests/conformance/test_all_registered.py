@@ -28,7 +28,7 @@ from rikiba.testing import (
 from rikiba.testing.building import check_constructor
 
 OPERATOR_ROOMS = ("md.thermostats", "md.barostats")
-CONSTRUCTED_ROOMS = ("md.ensembles", "md.reporters", "relaxation")
+CONSTRUCTED_ROOMS = ("md.constraints", "md.ensembles", "md.reporters", "relaxation")
 
 
 @cache

@@ -67,7 +67,7 @@ def ring(n: int, seed: int, restricted: bool) -> tuple[Any, ...]:
     rng = np.random.default_rng(seed)
     angle = 2 * np.pi * np.arange(n) / n
     places = np.stack([n / 4 * np.cos(angle), n / 4 * np.sin(angle), rng.normal(0, 0.2, n)], 1)
-    places = np.concatenate([places, places[:1] + [[1.2, 0.3, 0]], [[20.0, 0, 0], [21.0, 0.1, 0]]])
+    places = np.concatenate([places, places[:1] + np.array([1.2, 0.3, 0]), [[20.0, 0, 0], [21.0, 0.1, 0]]])
     pairs = [(k, (k + 1) % n) for k in range(n)] + [(0, n), (n + 1, n + 2)]
     i, j = np.array(pairs).T
     r = torch.from_numpy(places)
@@ -92,7 +92,7 @@ def ring(n: int, seed: int, restricted: bool) -> tuple[Any, ...]:
 def test_kernels_are_their_definitions(restricted: bool, n: int, seed: int) -> None:
     """Gauss–Seidel in the kernel, Newton in the definition: the same point, and on the constraints."""
     old, new, v, held = ring(n, seed, restricted)
-    inverse, projectors, pairs, lengths, _ = held
+    inverse, _, pairs, lengths, _ = held
     found, bad = distance_positions(new, old, *held, 1e-13, 5000)
     flat, worse = distance_velocities(v, found, *held, 1e-13, 5000)
     with only_reference():

@@ -44,17 +44,18 @@ def box(n: int = 8, edge: float = 6.2, seed: int = 0, shear: float = 0.0) -> Ato
 
 
 def light_water(copies: int, n: int = 1, edge: float = 90.0, seed: int = 1, **more: Any) -> State:
-    """Molecules of masses 4, 1, 1 in units in which k_B T is 1, at a temperature of 1, far apart (to be found)
-    before the cell takes its edge."""
+    """Wide molecules of masses 4, 1, 1 in units in which k_B T is 1, at a temperature of 1, far apart
+    (to be found) before the cell takes its edge."""
     rng = np.random.default_rng(seed)
     frames = []
     for _ in range(copies):
         q = [np.linalg.qr(rng.normal(size=(3, 3)))[0] for _ in range(n)]
-        places = np.concatenate([SHAPE @ t.T + [5.0 * k, 0, 0] for k, t in enumerate(q)])
+        places = np.concatenate([1.9 * SHAPE @ t.T + [9.0 * k, 0, 0] for k, t in enumerate(q)])
         frames.append(Atoms("OHH" * n, places, cell=[90.0] * 3, pbc=True))
     masses = torch.tensor([4.0, 1.0, 1.0]).repeat(n * copies)
+    wide = RigidWater(bond=1.9, angle_deg=109.47122, reach=2.0)
     state = maxwell_boltzmann(
-        System.from_ase(frames), KELVIN, seed=seed, masses=masses, constraints=[WATER], **more
+        System.from_ase(frames), KELVIN, seed=seed, masses=masses, constraints=[wide], **more
     )
     assert state.constraints is not None and len(state.constraints.molecules) == n * copies
     return state.replace(system=state.system.replace(cell=state.system.cell * (edge / 90.0)))

@@ -116,7 +116,8 @@ def direction(vector: tuple[float, float, float], name: str) -> Float[Tensor, "3
     v = torch.as_tensor(vector, dtype=torch.float64)
     if v.shape != (3,) or not bool(v.isfinite().all()) or not float(v.norm()) > 0:
         raise ValueError(f"{name} is three numbers, not all of them 0; given {vector}.")
-    return v / v.norm()
+    unit: Tensor = v / v.norm()
+    return unit
 
 
 def checked_accuracy(tolerance: float, max_iterations: int) -> None:

@@ -41,8 +41,8 @@ class RigidWater:
         found = water_molecules(system, self.reach)
         if len(found) == 0:
             raise ValueError(
-                f"There is no water molecule: no oxygen atom with two hydrogen atoms within {self.reach} sums "
-                f"of covalent radii and no other atom."
+                f"There is no water molecule: no oxygen atom with two hydrogen atoms within {self.reach} "
+                f"sums of covalent radii and no other atom."
             )
         base = 2.0 * self.bond * math.sin(0.5 * math.radians(self.angle_deg))
         shape = torch.tensor([[self.bond, base]], dtype=torch.float64, device=found.device)

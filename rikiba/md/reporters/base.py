@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rikiba.core import units
@@ -53,6 +53,11 @@ class Snapshot:
     def temperature_K(self) -> Float[Tensor, "systems"]:
         """From the thermostat's unbiased kinetic energy where there is one, else from the velocities."""
         return temperature(self._splitting.kinetic_energy(self.state, self._memories), self.state.dof)
+
+    @cached_property
+    def dof(self) -> Int[Tensor, "systems"]:
+        """Degrees of freedom that the temperature counts."""
+        return self.state.dof
 
     @cached_property
     def conserved(self) -> Float[Tensor, "systems"]:

@@ -37,8 +37,8 @@ class Andersen(Operator):
     def init(self, state: State, step: Step) -> Memory:
         if state.constraints is not None and bool(state.constraints.centred.any()):
             raise ValueError(
-                "Andersen's collisions of single molecules are not canonical where the centre of mass is held; "
-                "leave fixed_centre out, or use langevin."
+                "Andersen's collisions of single molecules are not canonical where the centre of mass is "
+                "held; leave fixed_centre out, or use langevin."
             )
         return Memory({"heat": torch.zeros_like(state.time)})
 
