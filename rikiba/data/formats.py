@@ -231,7 +231,7 @@ def read_structures(path: str | Path, format: str | None = None) -> list[Atoms]:
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
     if (format or path.suffix.lstrip(".")) in ("xyz", "extxyz"):
-        return [frame.atoms for frame in extxyz.iterate(path)]
+        return [_held(frame) for frame in extxyz.iterate(path)]
     try:
         images = ase_read(path, index=":", format=format)
     except Exception as error:
@@ -241,6 +241,20 @@ def read_structures(path: str | Path, format: str | None = None) -> list[Atoms]:
     if not images:
         raise FormatError(f"{path.name} holds no structure.")
     return list(images)
+
+
+def _held(frame: RawFrame) -> Atoms:
+    """The structure with what its column `move_mask` holds (0: does not move) as ASE's constraints."""
+    from ase.constraints import FixAtoms, FixCartesian
+
+    mask = frame.arrays.get("move_mask")
+    if mask is not None:
+        moves = np.asarray(mask, dtype=bool).reshape(len(frame.atoms), -1)
+        still = np.flatnonzero(~moves.any(1))
+        partly = np.flatnonzero(moves.any(1) & ~moves.all(1))
+        held = [FixAtoms(still)] if len(still) else []
+        frame.atoms.set_constraint([*held, *(FixCartesian([k], mask=~moves[k]) for k in partly)])
+    return frame.atoms
 
 
 def write(path: str | Path, dataset: Sequence[Labelled], format: str | None = None) -> Path:

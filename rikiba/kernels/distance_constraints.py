@@ -146,8 +146,8 @@ def distance_positions(
 
     Pairs stand in connected sets: set s has the pairs starts[s] … starts[s+1] − 1, and no atom is in two of
     them. `projectors` are the directions in which each atom may move (M⁻¹ = P/m), or of length 0 where none
-    is restricted. Converged where |r² − d²| ≤ 2 · tolerance · d² for every pair of a set. Ryckaert, Ciccotti &
-    Berendsen, doi:10.1016/0021-9991(77)90098-5.
+    is restricted. Converged where |r² − d²| ≤ 2 · tolerance · d² for every pair of a set. Ryckaert, Ciccotti
+    & Berendsen, doi:10.1016/0021-9991(77)90098-5.
     """
     run = choose("distance_positions", distance_positions_reference, positions)
     return run(

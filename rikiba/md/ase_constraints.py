@@ -18,8 +18,7 @@ _READ = "FixAtoms, FixBondLength(s), FixedPlane, FixedLine, FixCartesian and Fix
 def attached(frames: Atoms | Sequence[Atoms]) -> list[Constraint]:
     """What the structures' own constraints hold, for `State.constrained` of the same structures; [] for none.
 
-    A column `move_mask` of an extended XYZ file counts as constraints. Raises ValueError for a kind that is
-    not known, so that none is left out in silence.
+    Raises ValueError for a kind that is not known, so that none is left out in silence.
     """
     frames = [frames] if isinstance(frames, Atoms) else list(frames)
     n, first = sum(map(len, frames)), 0
@@ -27,7 +26,7 @@ def attached(frames: Atoms | Sequence[Atoms]) -> list[Constraint]:
     allowed: list[torch.Tensor] = []  # the k-th restriction of every structure: they touch different atoms
     centred = torch.zeros(len(frames), dtype=torch.bool)
     for k, atoms in enumerate(frames):
-        parts = [*(_translated(constraint, atoms) for constraint in atoms.constraints), *_masked(atoms)]
+        parts = [_translated(constraint, atoms) for constraint in atoms.constraints]
         for turn, part in enumerate(p for p in parts if "allowed" in p):
             if turn == len(allowed):
                 allowed.append(torch.eye(3, dtype=torch.float64).repeat(n, 1, 1))
@@ -63,19 +62,9 @@ def _translated(constraint: Any, atoms: Atoms) -> dict[str, Any]:
     if type(constraint) is known.FixCartesian:
         return {"chosen": constraint.index, "allowed": np.diag((~constraint.mask).astype(float))}
     raise ValueError(
-        f"The structure carries {type(constraint).__name__}, which is not read; known are {_READ}. Remove it, "
-        f"or name what shall be held as constraints of the run."
+        f"The structure carries {type(constraint).__name__}, which is not read; known are {_READ}. "
+        f"Remove it, or name what shall be held as constraints of the run."
     )
-
-
-def _masked(atoms: Atoms) -> list[dict[str, Any]]:
-    """What a column `move_mask` of an extended XYZ file holds: for each atom, or each of its axes, 0 is still."""
-    mask = atoms.arrays.get("move_mask")
-    if mask is None:
-        return []
-    moves = np.asarray(mask, dtype=bool).reshape(len(atoms), -1) & np.ones(3, dtype=bool)
-    held = np.flatnonzero(~moves.all(1))
-    return [{"chosen": held, "allowed": moves[held].astype(float)[:, :, None] * np.eye(3)}]
 
 
 def as_ase(

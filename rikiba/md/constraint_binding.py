@@ -125,8 +125,8 @@ class Bound:
         if rank < len(pairs):
             raise ValueError(
                 f"The {len(pairs)} distances held between atoms {atoms.tolist()[:12]} say only {rank} "
-                f"different things: leave out {len(pairs) - rank} that follow from the others. (Three distances cannot "
-                f"hold a linear molecule; a rigid body of n > 3 atoms takes 3n − 6.)"
+                f"different things: leave out {len(pairs) - rank} that follow from the others. (Three "
+                f"distances cannot hold a linear molecule; a rigid body of n > 3 atoms takes 3n − 6.)"
             )
 
     def _centre_rank(self, index: Tensor, masses: Tensor) -> Int[Tensor, "systems"]:
@@ -192,8 +192,8 @@ def _sides(molecules: Int[Tensor, "molecules 3"]) -> Int[Tensor, "sides 2"]:
 
 
 def _distance(positions: Tensor, pairs: Tensor) -> Tensor:
-    r: Tensor = positions[pairs[:, 1]] - positions[pairs[:, 0]]
-    return r.norm(dim=1)
+    length: Tensor = (positions[pairs[:, 1]] - positions[pairs[:, 0]]).norm(dim=1)
+    return length
 
 
 def _collected(
@@ -257,7 +257,8 @@ def _components(links: Int[Tensor, "links 2"], n_atoms: int) -> Int[Tensor, "ato
     first = torch.full((n_atoms,), n_atoms, device=links.device).scatter_reduce(
         0, label, torch.arange(n_atoms, device=links.device), "amin"
     )
-    return torch.unique(first[label], return_inverse=True)[1]
+    group: Tensor = torch.unique(first[label], return_inverse=True)[1]
+    return group
 
 
 def _first_of(group: Tensor, system_index: Tensor) -> Int[Tensor, "groups"]:

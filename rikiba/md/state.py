@@ -172,8 +172,8 @@ class State:
         """The same state held by constraints, all of them named at once.
 
         Positions are put onto them, and molecules that a cell's boundary cuts made whole. Velocities lose
-        what the constraints forbid: draw them with `maxwell_boltzmann(…, constraints=…)` for a temperature. Raises
-        ValueError where constraints contradict or repeat each other, or the structure is far from them.
+        what the constraints forbid: draw them with `maxwell_boltzmann(…, constraints=…)` for a temperature.
+        Raises ValueError where constraints contradict or repeat each other, or the structure is far off.
         """
         from .constraint_binding import Bound
 

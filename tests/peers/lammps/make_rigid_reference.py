@@ -22,7 +22,7 @@ def start() -> tuple[np.ndarray, np.ndarray]:
     """Positions (Å) and velocities (Å/ps) of eight turned molecules that move as rigid bodies.
 
     They stand in the middle of the box: for molecules across its boundary the velocities and the pressure
-    that LAMMPS had after a run with fix rattle were seen to be wrong by orders of magnitude, its positions right.
+    that LAMMPS had after a run with fix rattle were seen to be wrong by orders of magnitude.
     """
     rng, half = np.random.default_rng(11), np.radians(ANGLE_DEG) / 2
     shape = np.array([[0, 0, 0], [np.sin(half), np.cos(half), 0], [-np.sin(half), np.cos(half), 0]]) * BOND
