@@ -13,6 +13,7 @@ from rikiba.md.constraints.rigid_water import RigidWater
 from rikiba.md.state import State, maxwell_boltzmann
 
 WATER = RigidWater(bond=1.0, angle_deg=109.47122)
+WIDE = RigidWater(bond=1.9, angle_deg=109.47122, reach=2.0)
 ANGLE = np.radians(109.47122) / 2
 SHAPE = np.array([[0, 0, 0], [np.sin(ANGLE), np.cos(ANGLE), 0], [-np.sin(ANGLE), np.cos(ANGLE), 0]])
 
@@ -53,9 +54,8 @@ def light_water(copies: int, n: int = 1, edge: float = 90.0, seed: int = 1, **mo
         places = np.concatenate([1.9 * SHAPE @ t.T + [9.0 * k, 0, 0] for k, t in enumerate(q)])
         frames.append(Atoms("OHH" * n, places, cell=[90.0] * 3, pbc=True))
     masses = torch.tensor([4.0, 1.0, 1.0]).repeat(n * copies)
-    wide = RigidWater(bond=1.9, angle_deg=109.47122, reach=2.0)
     state = maxwell_boltzmann(
-        System.from_ase(frames), KELVIN, seed=seed, masses=masses, constraints=[wide], **more
+        System.from_ase(frames), KELVIN, seed=seed, masses=masses, constraints=[WIDE], **more
     )
     assert state.constraints is not None and len(state.constraints.molecules) == n * copies
     return state.replace(system=state.system.replace(cell=state.system.cell * (edge / 90.0)))
