@@ -282,6 +282,26 @@ def roofline() -> list[str]:
     return out
 
 
+def pme() -> list[str]:
+    """Milliseconds of Coulomb forces beside LAMMPS at equal error."""
+    found = json.loads((HERE / "pme" / "results.json").read_text())
+    out = [
+        "## Particle-mesh Ewald beside LAMMPS PPPM",
+        "",
+        f"Coulomb forces of {found['atoms']:,} ions at the density of rock salt, root-mean-square force "
+        f"error at most {found['target']:.0e} of the force on both sides, of each the quickest setting; "
+        "one thread, in turns (`python benchmarks/pme/compare.py`), at a load of "
+        f"{found['load']:.1f}; least of 9 rounds, and the median of the ratios of neighbouring rounds.",
+        "",
+        "| program | cutoff (Å) | order | error | ms |",
+        "|---|---|---|---|---|",
+    ]
+    for name, side in (("rikiba", "ours"), (f"LAMMPS {found['lammps']}", "pppm")):
+        r = found[side]
+        out.append(f"| {name} | {r['cutoff']} | {r['order']} | {r['error']:.1e} | {r['least_ms']:.0f} |")
+    return [*out, "", f"Median ratio, ours to LAMMPS's: {found['median_ratio']:.2f}."]
+
+
 INTRODUCTION = """# Benchmarks
 
 Every number here stands in a results file under `benchmarks/` and was put on this page by
@@ -344,7 +364,7 @@ def training() -> list[str]:
 
 def page() -> str:
     """The whole page."""
-    parts = (peers(), training(), accuracy(), snap(), gap(), overhead(), roofline())
+    parts = (peers(), training(), accuracy(), snap(), gap(), pme(), overhead(), roofline())
     return "\n".join([INTRODUCTION, *(line for part in parts for line in (*part, ""))])
 
 

@@ -16,7 +16,7 @@ from rikiba.core.system import System
 from rikiba.kernels.grouping import segment_sum
 from rikiba.kernels.matmul_precision import MatmulPrecision, matmul_precision
 from rikiba.kernels.threads import one_torch_thread
-from rikiba.potentials.base import EnsembleProgram, Potential, Program, SweepingProgram, TellingProgram
+from rikiba.potentials.base import EnsembleProgram, PositionProgram, Potential, Program, TellingProgram
 
 from .base import require_finite, require_volume
 
@@ -188,7 +188,7 @@ def _sums(
 
 
 def run_sweep(
-    program: SweepingProgram, system: System, pairs: Pairs, *, forces: bool = True, stress: bool = False
+    program: PositionProgram, system: System, pairs: Pairs, *, forces: bool = True, stress: bool = False
 ) -> Results:
     """The same results from a program that goes from positions to forces itself; pairs may be candidates."""
     energies, found, outer = program.sweep(system, pairs)
@@ -259,7 +259,7 @@ class PotentialCalculator:
         potential: Potential,
         *,
         skin: float = 0.5,
-        use_program: bool | Program = True,
+        use_program: bool | Program | PositionProgram = True,
         precision: MatmulPrecision = "full",
     ) -> None:
         if precision not in ("full", "tf32"):
@@ -287,7 +287,8 @@ class PotentialCalculator:
             require_volume(system)
         if self._weights.changed():
             self._frozen = frozen(self.potential)
-            self._program = self.potential.program() if self._follow else self._program
+            if self._follow:
+                self._program = self.potential.program() or self.potential.position_program()
         if self._program is None:
             results = evaluate(self._frozen, system, self.pairs(system), forces=forces, stress=stress)
         else:
@@ -295,8 +296,8 @@ class PotentialCalculator:
                 results = self._run(self._program, system, forces, stress)
         return require_finite(results, system, type(self.potential).__name__)
 
-    def _run(self, program: Program, system: System, forces: bool, stress: bool) -> Results:
-        if isinstance(program, SweepingProgram):
+    def _run(self, program: Program | PositionProgram, system: System, forces: bool, stress: bool) -> Results:
+        if isinstance(program, PositionProgram):
             return run_sweep(program, system, self.pairs.candidates(system), forces=forces, stress=stress)
         return run_program(program, system, self._with_vectors(system), forces=forces, stress=stress)
 

@@ -120,9 +120,9 @@ def structures(table: Mapping[str, Any], folder: Path) -> list[Atoms]:
         from rikiba.data.formats import read_structures
 
         return read_structures(folder / str(table.get("path", "")))
-    builder = config.build_kind("data.structures", table, where="[structure]")
-    if hasattr(builder, "path"):
-        builder = type(builder)(**{**vars(builder), "path": folder / builder.path})
+    from rikiba.data.structures.base import anchored
+
+    builder = anchored(config.build_kind("data.structures", table, where="[structure]"), folder)
     built: Atoms = builder.build()
     return [built]
 

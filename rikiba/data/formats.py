@@ -223,7 +223,8 @@ def _raw(atoms: Atoms, where: str) -> RawFrame:
 def read_structures(path: str | Path, format: str | None = None) -> list[Atoms]:
     """Structures without labels from any format ASE reads (POSCAR, CIF, PDB, SDF, LAMMPS data and dump …).
 
-    Raises FormatError, with ASE's reason, for a file that cannot be read.
+    Of an extended XYZ's metadata `charge`, `spin` and the provenance `structure` are kept. Raises
+    FormatError, with ASE's reason, for a file that cannot be read.
     """
     from ase.io import read as ase_read
 
@@ -231,7 +232,7 @@ def read_structures(path: str | Path, format: str | None = None) -> list[Atoms]:
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
     if (format or path.suffix.lstrip(".")) in ("xyz", "extxyz"):
-        return [_held(frame) for frame in extxyz.iterate(path)]
+        return [_held(_described(frame), frame) for frame in extxyz.iterate(path)]
     try:
         images = ase_read(path, index=":", format=format)
     except Exception as error:
@@ -243,18 +244,24 @@ def read_structures(path: str | Path, format: str | None = None) -> list[Atoms]:
     return list(images)
 
 
-def _held(frame: RawFrame) -> Atoms:
+def _described(frame: RawFrame) -> Atoms:
+    """The structure with what belongs to it rather than to its labels: charge, spin and provenance."""
+    frame.atoms.info |= {k: frame.info[k] for k in ("charge", "spin", "structure") if k in frame.info}
+    return frame.atoms
+
+
+def _held(atoms: Atoms, frame: RawFrame) -> Atoms:
     """The structure with what its column `move_mask` holds (0: does not move) as ASE's constraints."""
     from ase.constraints import FixAtoms, FixCartesian
 
     mask = frame.arrays.get("move_mask")
     if mask is not None:
-        moves = np.asarray(mask, dtype=bool).reshape(len(frame.atoms), -1)
+        moves = np.asarray(mask, dtype=bool).reshape(len(atoms), -1)
         still = np.flatnonzero(~moves.any(1))
         partly = np.flatnonzero(moves.any(1) & ~moves.all(1))
         held = [FixAtoms(still)] if len(still) else []
-        frame.atoms.set_constraint([*held, *(FixCartesian([k], mask=~moves[k]) for k in partly)])
-    return frame.atoms
+        atoms.set_constraint([*held, *(FixCartesian([k], mask=~moves[k]) for k in partly)])
+    return atoms
 
 
 def write(path: str | Path, dataset: Sequence[Labelled], format: str | None = None) -> Path:

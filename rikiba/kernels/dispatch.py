@@ -17,6 +17,7 @@ _FASTER: dict[tuple[str, str], str] = {
     ("radial_table", "cuda"): "rikiba.kernels.radial_table_triton:evaluate",
     ("segment_sum", "cuda"): "rikiba.kernels.grouping_triton:sum_rows",
     ("normals", "cpu"): "rikiba.kernels.random_cpu:normals",
+    ("uniforms", "cpu"): "rikiba.kernels.random_cpu:uniforms",
     ("ornstein_uhlenbeck", "cpu"): "rikiba.kernels.random_cpu:ornstein_uhlenbeck",
     ("nose_hoover_chain", "cpu"): "rikiba.kernels.nose_hoover_chain_cpu:nose_hoover_chain",
     ("distance_positions", "cpu"): "rikiba.kernels.distance_constraints_cpu:positions",
@@ -26,6 +27,8 @@ _FASTER: dict[tuple[str, str], str] = {
     ("pair_convolution", "cpu"): "rikiba.kernels.pair_convolution_cpu:evaluate",
     ("tabulated_convolution", "cpu"): "rikiba.kernels.tabulated_convolution_cpu:evaluate",
     ("symmetric_contraction", "cpu"): "rikiba.kernels.symmetric_contraction_cpu:evaluate",
+    ("mesh_gather", "cpu"): "rikiba.kernels.particle_mesh_cpu:gather",
+    ("mesh_spread", "cpu"): "rikiba.kernels.particle_mesh_cpu:spread",
     ("pair_convolution_second", "cpu"): "rikiba.kernels.pair_convolution_cpu:second",
 }
 """(operation, device type) → "module:function". The module is imported when it is first needed."""

@@ -1,4 +1,4 @@
-"""Compiled CPU versions of `random.normals` and `ornstein_uhlenbeck.ornstein_uhlenbeck`."""
+"""Compiled CPU versions of `random.normals`, `random.uniforms` and `ornstein_uhlenbeck`."""
 
 import math
 
@@ -45,6 +45,26 @@ def _two_normals(seed, index, step, last):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _fill_uniforms(seeds, index, step, stream_word, out):  # type: ignore[no-untyped-def]
+    rows, n = out.shape
+    mask, half, t = np.uint64(0xFFFFFFFF), np.uint64(32), np.uint64(step)
+    for row in range(rows):
+        s = np.uint64(seeds[row])
+        for block in range((n + 1) // 2):
+            w0, w1, w2, w3 = _philox(
+                t & mask,
+                t >> half,
+                np.uint64(index[row]) & mask,
+                np.uint64(stream_word + block),
+                s & mask,
+                s >> half,
+            )
+            out[row, 2 * block] = _uniform(w0, w1)
+            if 2 * block + 1 < n:
+                out[row, 2 * block + 1] = _uniform(w2, w3)
+
+
+@compiled
 def _fill_normals(seeds, index, step, stream_word, out):  # type: ignore[no-untyped-def]
     rows, n = out.shape
     for row in range(rows):
@@ -83,6 +103,13 @@ def normals(seeds: Tensor, index: Tensor, step: int, stream: int, n: int) -> Ten
     """See `random.normals`."""
     out = np.empty((len(seeds), n))
     _fill_normals(seeds.numpy(), index.numpy(), step, stream << _BLOCK_BITS, out)
+    return torch.from_numpy(out)
+
+
+def uniforms(seeds: Tensor, index: Tensor, step: int, stream: int, n: int) -> Tensor:
+    """See `random.uniforms`."""
+    out = np.empty((len(seeds), n))
+    _fill_uniforms(seeds.numpy(), index.numpy(), step, stream << _BLOCK_BITS, out)
     return torch.from_numpy(out)
 
 

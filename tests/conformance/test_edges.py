@@ -43,7 +43,13 @@ def si_o() -> list[Atoms]:
 
 
 def frames(potential: Potential) -> list[Atoms]:
-    """The same of elements that the potential knows."""
+    """The same of elements that the potential knows; of a fixed topology, other copies of it."""
+    own = potential.trial_structures()
+    if own is not None:
+        moved = [a.copy() for a in own]
+        for atoms in moved:
+            atoms.rattle(0.02, seed=1)
+        return [own[0], Atoms(cell=own[0].cell, pbc=own[0].pbc), moved[0], own[-1], moved[-1]]
     found = si_o()
     if not {"Si", "O"} <= set(potential.elements):
         names = {"Si": potential.elements[0], "O": potential.elements[-1]}

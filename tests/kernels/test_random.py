@@ -9,7 +9,7 @@ from scipy import stats
 
 from rikiba.kernels.dispatch import only_reference
 from rikiba.kernels.ornstein_uhlenbeck import ornstein_uhlenbeck
-from rikiba.kernels.random import PER_SYSTEM, normals, philox, uniforms_reference
+from rikiba.kernels.random import PER_SYSTEM, normals, philox, uniforms, uniforms_reference
 
 # Known answers of philox4x32 with 10 rounds: file kat_vectors of the Random123 library 1.14
 # (Salmon et al., doi:10.1145/2063384.2063405): counter, key, result.
@@ -50,6 +50,19 @@ def test_compiled_equals_definition(n: int, step: int) -> None:
     with only_reference():
         assert torch.allclose(fast, draw(n, step), rtol=1e-12, atol=1e-14)
     assert fast.shape == (1000, n)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("step", [0, 2**32 + 3])
+def test_compiled_uniforms_equal_their_definition(n: int, step: int) -> None:
+    rng = np.random.default_rng(1)
+    seeds = torch.from_numpy(rng.integers(-(2**62), 2**62, 1000))
+    index = torch.from_numpy(rng.integers(0, 2**32, 1000))
+    fast = uniforms(seeds, index, step, 7, n)
+    assert torch.equal(fast, uniforms_reference(seeds, index, step, 7, n))
+    assert float(fast.min()) > 0 and float(fast.max()) <= 1
+    with pytest.raises(ValueError, match="at least 0"):
+        uniforms(seeds, index, -1, 7, n)
 
 
 def test_every_part_of_the_counter_matters() -> None:
