@@ -84,7 +84,7 @@ class Growth:
         arrays, meta = files.read(path)
         frame = Atoms(arrays["numbers"], arrays["positions"], cell=arrays["cell"], pbc=arrays["pbc"])
         names = ("velocities", "masses", "inverse_masses", "seeds", "dof_removed", "time")
-        fields = {name: torch.from_numpy(arrays[name]) for name in names}
+        fields: dict[str, Any] = {name: torch.from_numpy(arrays[name]) for name in names}
         state = State(system=System.from_ase([frame]), step=int(meta["step"]), **fields)
         grown = Growth(
             state=state,

@@ -10,7 +10,9 @@ from rikiba import config
 from . import arguments as common
 from .progress import progress
 
-TABLES = ("structure", "potential", "calculator", "reference", "ensemble", "md", "limits", "reporter")
+TABLES = (
+    "structure", "potential", "calculator", "reference", "ensemble", "constraint", "md", "limits", "reporter",
+)  # fmt: skip
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +37,7 @@ def execute(arguments: argparse.Namespace) -> None:
         for name, table in tables.get("reporter", {}).items()
     ]
     frames = sources.structures(tables.get("structure", {}), folder)
+    constraints = sources.constraints(tables)
     calculator, level = sources.calculator_or_reference(tables, folder)
     with progress() as show:
         record = simulate(
@@ -42,6 +45,7 @@ def execute(arguments: argparse.Namespace) -> None:
             frames,
             ensemble,
             settings,
+            constraints=constraints,
             out=out,
             resume=arguments.resume,
             level_of_theory=level,

@@ -16,6 +16,7 @@ ROOMS: Mapping[str, Any] = {
     "potential": "potentials",
     "reference": "reference",
     "ensemble": "md.ensembles",
+    "constraint": "md.constraints",
     "relaxation": "relaxation",
     "property.*": "properties",
     "reporter": "md.reporters",

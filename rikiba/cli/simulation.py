@@ -11,6 +11,7 @@ from ase import Atoms
 from rikiba.calculators.base import Calculator
 from rikiba.core.record import Curve, Figure, Record
 from rikiba.execution.progress import Progress, silent
+from rikiba.md.constraints.base import Constraint
 
 
 @final
@@ -55,6 +56,7 @@ def simulate(
     ensemble: Any,
     settings: Settings,
     *,
+    constraints: Sequence[Constraint] = (),
     out: Path,
     resume: bool = False,
     level_of_theory: str | None = None,
@@ -64,11 +66,13 @@ def simulate(
 ) -> Record:
     """Run, and leave trajectory.xyz, thermo.csv and md.checkpoint in the folder.
 
-    `reporters` come on top of these files; what a `health` among them notices goes into the Record's notes.
+    Constraints that the structures carry are kept beside those given. `reporters` come on top of these files;
+    what a `health` among them notices goes into the Record's notes.
 
     Raises ValueError where there is no checkpoint to resume from, or it belongs to another simulation.
     """
     from rikiba.core.system import System
+    from rikiba.md.ase_constraints import attached
     from rikiba.md.drift import drift
     from rikiba.md.limits import Limits
     from rikiba.md.reporters.extxyz import Extxyz
@@ -81,7 +85,8 @@ def simulate(
     warning = timestep_warning(calculator, frames, settings.timestep_fs) if settings.check_timestep else None
     if warning:
         show(f"Note: {warning}")
-    system = System.from_ase([atoms for atoms in frames for _ in range(settings.replicas)])
+    copies = [atoms for atoms in frames for _ in range(settings.replicas)]
+    system, held = System.from_ase(copies), [*attached(copies), *constraints]
     kept = InMemory(interval=settings.interval, positions=False)
     files = (
         Extxyz(path=out / "trajectory.xyz", interval=settings.interval, level_of_theory=level_of_theory),
@@ -90,7 +95,7 @@ def simulate(
     simulation = Simulation(
         calculator,
         ensemble,
-        maxwell_boltzmann(system, settings.temperature_K, seed=settings.seed),
+        maxwell_boltzmann(system, settings.temperature_K, seed=settings.seed, constraints=held),
         timestep_fs=settings.timestep_fs,
         reporters=(kept, *files, *reporters),
         limits=Limits() if limits is None else limits,
@@ -109,7 +114,9 @@ def simulate(
     simulation.run(max(0, settings.steps - simulation.state.step))
     simulation.close()
     found = drift(kept.time_ps, kept.conserved, system.counts.tolist(), kinetic_energy_eV=kept.kinetic_energy)
-    record = described(found, kept, simulation, tuple(getattr(ensemble, "references", ())))
+    sources = (ensemble, *constraints)
+    references = tuple(doi for x in sources for doi in getattr(x, "references", ()))
+    record = described(found, kept, simulation, references)
     alarms = [a for r in reporters for a in getattr(r, "alarms", ())]
     notes = ([warning] if warning else []) + [f"Health: {a}." for a in alarms]
     return replace(record, notes=(*notes, *record.notes))
@@ -143,6 +150,7 @@ def described(found: Record, kept: Any, simulation: Any, references: tuple[str, 
         "n_steps": simulation.state.step,
         "simulated_time_ps": float(kept.time_ps[-1].max()),
         "mean_temperature_K": float(late.mean()),
+        "degrees_of_freedom": sorted(set(simulation.state.dof.tolist())),
         "stopped": simulation.stopped or "at the end",
         **found.values,
     }

@@ -238,7 +238,7 @@ def read_structures(path: str | Path, format: str | None = None) -> list[Atoms]:
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
     if (format or path.suffix.lstrip(".")) in ("xyz", "extxyz"):
-        return [_described(frame) for frame in extxyz.iterate(path)]
+        return [_held(_described(frame), frame) for frame in extxyz.iterate(path)]
     if path.suffix in (".h5", ".hdf5") and array_formats.is_trajectory(path):
         return [frame.atoms for frame in array_formats.trajectory_h5(path)]
     try:
@@ -256,6 +256,20 @@ def _described(frame: RawFrame) -> Atoms:
     """The structure with what belongs to it rather than to its labels: charge, spin and provenance."""
     frame.atoms.info |= {k: frame.info[k] for k in ("charge", "spin", "structure") if k in frame.info}
     return frame.atoms
+
+
+def _held(atoms: Atoms, frame: RawFrame) -> Atoms:
+    """The structure with what its column `move_mask` holds (0: does not move) as ASE's constraints."""
+    from ase.constraints import FixAtoms, FixCartesian
+
+    mask = frame.arrays.get("move_mask")
+    if mask is not None:
+        moves = np.asarray(mask, dtype=bool).reshape(len(atoms), -1)
+        still = np.flatnonzero(~moves.any(1))
+        partly = np.flatnonzero(moves.any(1) & ~moves.all(1))
+        held = [FixAtoms(still)] if len(still) else []
+        atoms.set_constraint([*held, *(FixCartesian([k], mask=~moves[k]) for k in partly)])
+    return atoms
 
 
 def write(path: str | Path, dataset: Sequence[Labelled], format: str | None = None) -> Path:

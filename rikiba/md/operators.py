@@ -81,6 +81,9 @@ class Operator(Protocol):
     """Of 'forces', 'stress'."""
     conserves_momentum: ClassVar[bool] = True
     """False where zeroed total momentum does not stay zero (noise, walls)."""
+    keeps_constraints: ClassVar[bool] = False
+    """True where `apply` itself leaves positions and velocities on the state's constraints; else they are put
+    back afterwards, which is right for whatever moves positions or velocities but not the cell."""
 
     def init(self, state: State, step: Step) -> Memory:
         """Memory at the start of a run."""
@@ -91,6 +94,14 @@ class Operator(Protocol):
     ) -> tuple[State, Memory]:
         """Advance by dt (internal units, each system its own)."""
         ...
+
+    def after_constraints(self, memory: Memory, change: Float[Tensor, "systems"]) -> Memory:
+        """Memory once constraints have changed the kinetic energy that `apply` left by `change`, eV.
+
+        An operator that sums its heat under the name "heat" needs nothing else.
+        """
+        heat = memory.systems.get("heat")
+        return memory if heat is None else memory.with_systems(heat=heat + change)
 
     def conserved(self, state: State, memory: Memory) -> Float[Tensor, "systems"]:
         """What this operator adds to kinetic + potential energy to make the conserved quantity, eV."""

@@ -14,6 +14,7 @@ from rikiba.core.results import Results
 from rikiba.core.system import System
 
 from . import checkpoint as files
+from .constraints.base import ConstraintError
 from .limits import Breach, Limits, OutputError, SimulationError, likely_cause
 from .operators import Memory, Step
 from .reporters.base import Reporter, Snapshot
@@ -249,8 +250,8 @@ class Simulation:
     def _guarded(self, action: Callable[[], None]) -> None:
         try:
             action()
-        except (NonFiniteError, Breach) as error:
-            systems, atoms = error.systems, error.atoms
+        except (NonFiniteError, Breach, ConstraintError) as error:
+            systems, atoms = getattr(error, "systems", ()), getattr(error, "atoms", ())
             cause = error.cause if isinstance(error, Breach) else ""
             cause = cause or likely_cause(self.state, self.dt, systems)
             text = self._last_words(f"{error} Likely cause: {cause}.")
@@ -313,6 +314,7 @@ class Simulation:
             "reported": [self._reported.get(k, -1) for k in range(len(self.reporters))],
             "integrator": self.splitting.settings(),
             "reporters": [type(r).__name__ for r in self.reporters],
+            "constraints": None if self.state.constraints is None else self.state.constraints.digest(),
         }
 
     def restore(self, path: str | Path) -> "Simulation":
@@ -354,10 +356,10 @@ class Simulation:
             raise ValueError(
                 f"{path} holds other atoms than this simulation; restart with the same structures."
             )
-        for what in ("integrator", "reporters"):
-            if meta[what] != now[what]:
+        for what in ("integrator", "reporters", "constraints"):
+            if meta.get(what) != now[what]:
                 raise ValueError(
-                    f"{path} was written with {what} {meta[what]}; this simulation has {now[what]}."
+                    f"{path} was written with {what} {meta.get(what)}; this simulation has {now[what]}."
                 )
         if not np.array_equal(arrays["dt"], self.dt.cpu().numpy()):
             raise ValueError(

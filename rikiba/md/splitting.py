@@ -55,8 +55,10 @@ class Splitting:
         shares = self._share(dt)
         memories = dict(memories)
         for place, letter in enumerate(self.word):
-            operator = self.operators[letter]
-            state, memories[letter] = operator.apply(state, memories[letter], shares[letter], step.at(place))
+            operator, before = self.operators[letter], state
+            state, memories[letter] = operator.apply(before, memories[letter], shares[letter], step.at(place))
+            if state.constraints is not None and not operator.keeps_constraints:
+                state, memories[letter] = _held(operator, before, state, memories[letter], shares[letter])
         return state.after(dt), memories
 
     def conserved(self, state: State, memories: Memories) -> Float[Tensor, "systems"]:
@@ -81,6 +83,26 @@ class Splitting:
         if self._shares is None or self._shares[0] is not dt:
             self._shares = (dt, {letter: dt / count for letter, count in self._counts.items()})
         return self._shares[1]
+
+
+def _held(
+    operator: Operator, before: State, after: State, memory: Memory, dt: Float[Tensor, "systems"]
+) -> tuple[State, Memory]:
+    """What an operator did, put back onto the constraints: positions after a drift, velocities after every
+    change of either. Of BAOAB this makes g-BAOAB (Leimkuhler & Matthews, doi:10.1098/rspa.2016.0138)."""
+    if after.system.cell is not before.system.cell:
+        raise ValueError(
+            f"{type(operator).__name__} moves the cell and does not say how it keeps constraints "
+            f"(keeps_constraints); use one of md.barostats, or leave the constraints out."
+        )
+    if after.system.positions is not before.system.positions:
+        after = after.pulled_back(before, dt)
+    elif after.velocities is before.velocities:
+        return after, memory
+    held = after.tangent()
+    if memory.systems:
+        memory = operator.after_constraints(memory, held.kinetic_energy - after.kinetic_energy)
+    return held, memory
 
 
 @runtime_checkable

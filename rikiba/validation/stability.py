@@ -9,6 +9,7 @@ from ase import Atoms
 from rikiba.calculators.base import Calculator
 from rikiba.core.record import Curve, Figure, Record, Table, Verdict
 from rikiba.core.system import System
+from rikiba.md.ase_constraints import attached
 from rikiba.md.contacts import closest_contacts
 from rikiba.md.drift import drift
 from rikiba.md.ensembles.langevin import Langevin
@@ -60,7 +61,8 @@ def survival(
         seed: of velocities and noise.
     """
     system = System.from_ase([atoms] * replicas)
-    state = maxwell_boltzmann(system, temperature_K, seed=seed)
+    held = attached([atoms] * replicas)
+    state = maxwell_boltzmann(system, temperature_K, seed=seed, constraints=held)
     thermostat = Langevin(temperature_K=temperature_K, friction_per_ps=friction_per_ps)
     every = max(1, round(5.0 / timestep_fs))
     hot, hot_error = _run(calculator, thermostat, state, timestep_fs, nvt_ps, every)
@@ -68,7 +70,8 @@ def survival(
     cold_error = ""
     if not hot_error:
         # constant energy goes on from the thermostat's last state, without its drift
-        free = State.of(system.replace(positions=hot.positions[-1]), hot.velocities[-1], seed=seed)
+        last = system.replace(positions=hot.positions[-1])
+        free = State.of(last, hot.velocities[-1], seed=seed).constrained(held)
         cold, cold_error = _run(calculator, NVE(), free, timestep_fs, nve_ps, 1)
     ran = [r for r in (hot, cold) if r is not None and len(r) > 0]
     positions = torch.cat([r.positions for r in ran]).numpy()

@@ -143,6 +143,29 @@ def test_md_with_reporters_limits_and_a_long_timestep(capsys: pytest.CaptureFixt
     )
 
 
+def test_md_holds_constraints(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of the tables [[constraint]] and those that the structure's file carries."""
+    text = ARGON + "repeat = [2, 2, 2]\n" + LENNARD_JONES
+    text += '[ensemble]\nkind = "langevin"\ntemperature_K = 40\n'
+    text += "[md]\nsteps = 10\ntimestep_fs = 2\ntemperature_K = 40\ninterval = 5\n"
+    held = '[[constraint]]\nkind = "fixed_atoms"\natoms = [0, 1]\n'
+    held += '[[constraint]]\nkind = "distances"\npairs = [[2, 3]]\n'
+    assert main(["md", toml(text + held), "--out", "out"]) == 0
+    frames = read("out/trajectory.xyz", ":")
+    assert (frames[0].positions[:2] == frames[-1].positions[:2]).all()
+    lengths = [a.get_distance(2, 3, mic=True) for a in frames]
+    assert lengths[-1] == pytest.approx(lengths[0], abs=1e-6)
+    record = json.loads(Path("out/records/md.json").read_text())
+    assert record["values"]["degrees_of_freedom"] == [3 * (len(frames[0]) - 2) - 1]
+    carried = text.replace(
+        ARGON + "repeat = [2, 2, 2]\n", '[structure]\nkind = "file"\npath = "out/trajectory.xyz"\n'
+    )
+    assert main(["md", toml(carried), "--out", "again"]) == 0
+    again = read("again/trajectory.xyz", ":")
+    assert (again[0].positions[:2] == again[-1].positions[:2]).all()
+    assert "known are bonds" in refused(capsys, "md", toml(text + '[[constraint]]\nkind = "glue"\n'))
+
+
 def test_md_with_any_ase_calculator(capsys: pytest.CaptureFixture[str]) -> None:
     text = '[structure]\nkind = "crystal"\nformula = "Cu"\nlattice = "fcc"\n'
     text += '[calculator]\nkind = "ase.calculators.emt:EMT"\n[ensemble]\nkind = "nve"\n'

@@ -18,10 +18,10 @@ class StochasticCellRescaling(Operator):
     """Volume moved by the excess of pressure and by noise, so that it samples constant pressure; isotropic.
 
     With λ = √V:  dλ = −(β_T λ/2τ_P)(P₀ − P − k_B T/2V) dt + √(k_B T β_T/2τ_P) dW; positions and cell scale
-    with (V′/V)^{1/3}, velocities with its inverse (Bernetti & Bussi, doi:10.1063/5.0020514). Of first order:
-    it relaxes without oscillating, from any start. β_T sets the rate only, not what is sampled. Use it with a
-    thermostat; it stands last in a word, and moves the cell every `interval` steps, at the cost of one more
-    evaluation then.
+    with (V′/V)^{1/3}, velocities with its inverse (Bernetti & Bussi, doi:10.1063/5.0020514); atoms that
+    constraints connect move as a whole. Of first order: it relaxes without oscillating, from any start. β_T
+    sets the rate only, not what is sampled. Use it with a thermostat; it stands last in a word, and moves the
+    cell every `interval` steps, at the cost of one more evaluation then.
 
     With it K + U + P₀V − … is conserved in the sense of Bussi & Parrinello (doi:10.1103/PhysRevE.75.056707):
     what is added is −k_B T times the logarithm of the ratio by which a move breaks detailed balance, so that
@@ -36,6 +36,7 @@ class StochasticCellRescaling(Operator):
     """
 
     needs = frozenset({"stress"})
+    keeps_constraints = True
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rikiba.core import units
@@ -55,6 +55,11 @@ class Snapshot:
         return temperature(self._splitting.kinetic_energy(self.state, self._memories), self.state.dof)
 
     @cached_property
+    def dof(self) -> Int[Tensor, "systems"]:
+        """Degrees of freedom that the temperature counts."""
+        return self.state.dof
+
+    @cached_property
     def conserved(self) -> Float[Tensor, "systems"]:
         """Kinetic + potential energy + what the operators add (minus heat), eV."""
         extra = self._splitting.conserved(self.state, self._memories)
@@ -67,10 +72,15 @@ class Snapshot:
 
     @cached_property
     def pressure_GPa(self) -> Float[Tensor, "systems"]:
-        """P = (2K/V − tr σ)/3 with the kinetic energy that the temperature is taken from."""
-        kinetic = self._splitting.kinetic_energy(self.state, self._memories)
-        trace = torch.diagonal(self.results.need("stress").double(), dim1=1, dim2=2).sum(1)
-        return (2.0 * kinetic / self.state.system.volume - trace) / 3.0 / units.gigapascal
+        """P = (2K/V − tr σ)/3 with the kinetic energy that the temperature is taken from.
+
+        Atoms that constraints connect count as a whole (see `md.cell.internal_pressure`), which includes the
+        virial of the constraints' forces.
+        """
+        inside = internal_pressure(self.state, self.results)
+        sampled = self._splitting.kinetic_energy(self.state, self._memories) - self.state.kinetic_energy
+        trace = torch.diagonal(inside, dim1=1, dim2=2).sum(1)
+        return (trace + 2.0 * sampled / self.state.system.volume) / 3.0 / units.gigapascal
 
 
 @runtime_checkable

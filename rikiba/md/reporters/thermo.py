@@ -17,6 +17,7 @@ _COLUMNS = (
     "total_eV",
     "conserved_eV",
     "temperature_K",
+    "degrees_of_freedom",
 )
 
 
@@ -43,6 +44,7 @@ class Thermo(Reporter):
             potential + kinetic,
             snapshot.conserved,
             snapshot.temperature_K,
+            snapshot.dof,
             *([snapshot.pressure_GPa] if self.needs_stress else []),
         ]
         values = [c.tolist() for c in columns]

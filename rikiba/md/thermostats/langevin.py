@@ -62,6 +62,10 @@ class Langevin(Operator):
         heat = memory.systems["heat"] + (after - before)
         return state.with_velocities(velocities), memory.with_systems(heat=heat, kinetic_energy=after)
 
+    def after_constraints(self, memory: Memory, change: Tensor) -> Memory:
+        old = memory.systems
+        return memory.with_systems(heat=old["heat"] + change, kinetic_energy=old["kinetic_energy"] + change)
+
     def conserved(self, state: State, memory: Memory) -> Tensor:
         return -memory.systems["heat"]
 
