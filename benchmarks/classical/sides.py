@@ -84,9 +84,7 @@ def rikiba(case: dict[str, Any], start: Any) -> Moving:
     kind, symbol = str(start["case"]), case["symbol"]
     if kind == "lennard_jones":
         well, diameter = {symbol: EPSILON}, {symbol: SIGMA}
-        potential: Any = LennardJones(
-            epsilon_eV=well, sigma=diameter, cutoff=2.5 * SIGMA, truncation="cut"
-        )
+        potential: Any = LennardJones(epsilon_eV=well, sigma=diameter, cutoff=2.5 * SIGMA, truncation="cut")
     elif kind == "eam":
         path = Path(str(start["potentials"])) / "Cu_mishin1.eam.alloy"
         found = read_eam(path, interpolation="lammps", switch_width=0.0)

@@ -5,8 +5,8 @@
 The calculator checks its pair list against the skin, as every calculator must, and answers zeros that are
 there already: what is left is the overhead of the integrator, of `Simulation` (caching, finite-number check,
 clock) and of the check. Silicon, float64, one thread, 64 and 1,000 atoms and 16 systems of 64 at once; with
-thermodynamic output every ten steps too. `step_us` is microseconds per step, the least of several rounds, with
-the median beside it; `bare_us` is the same with a calculator that checks nothing. Times are of the process,
+thermodynamic output every ten steps too. `step_us` is microseconds per step, the least of several rounds,
+with the median beside it; `bare_us` is the same with a calculator that checks nothing. Times are of the process,
 which a busy machine disturbs less than the clock on the wall.
 """
 
@@ -47,7 +47,8 @@ class Zero:
     def __init__(self, system: System, pairs: PairFinder | None) -> None:
         self.pairs = pairs
         self.answer = Results(
-            energy=torch.zeros(system.n_systems, dtype=torch.float64), forces=torch.zeros_like(system.positions)
+            energy=torch.zeros(system.n_systems, dtype=torch.float64),
+            forces=torch.zeros_like(system.positions),
         )
 
     def __call__(self, system: System, *, forces: bool = True, stress: bool = False) -> Results:

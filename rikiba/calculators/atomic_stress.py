@@ -19,8 +19,8 @@ def atomic_virials(
 ) -> Float[Tensor, "atoms 3 3"]:
     """W_a with Σ_a W_a = ∂E/∂ε, eV: what each atom has of the virial Σ_ij g_ij ⊗ r_ij, g_ij = ∂E/∂r_ij.
 
-    No local stress is unique: only the sum is. Every `partition` gives g_ij ⊗ r_ij of each directed pair whole
-    or in parts to atoms,
+    No local stress is unique: only the sum is. Every `partition` gives g_ij ⊗ r_ij of each directed pair
+    whole or in parts to atoms,
 
     - centre: to i, whose neighbourhood the vector r_ij belongs to;
     - neighbour: to j, on which the force −g_ij acts;
@@ -41,8 +41,8 @@ def atomic_virials(
         raise ValueError(f"partition must be one of {', '.join(get_args(Partition))}; given '{partition}'.")
     if potential.uses_positions:
         raise ValueError(
-            f"{type(potential).__name__} depends on positions otherwise than through pairs, so its virial cannot "
-            f"be divided among atoms; take its short-ranged part."
+            f"{type(potential).__name__} depends on positions otherwise than through pairs, so its virial "
+            f"cannot be divided among atoms; take its short-ranged part."
         )
     pairs = find_pairs(system, potential.cutoff)
     if partition == "energy":
@@ -70,7 +70,9 @@ def _by_energy(potential: Potential, system: System, pairs: Pairs) -> Float[Tens
         weights = torch.zeros_like(energies).requires_grad_()
         (weighted,) = torch.autograd.grad((weights * energies).sum(), strain, create_graph=True)
         columns = [
-            torch.autograd.grad(weighted[a, b], weights, retain_graph=True)[0] for a in range(3) for b in range(3)
+            torch.autograd.grad(weighted[a, b], weights, retain_graph=True)[0]
+            for a in range(3)
+            for b in range(3)
         ]
     return torch.stack(columns, -1).reshape(-1, 3, 3).detach().double()
 

@@ -24,9 +24,10 @@ def embedded_atom(  # type: ignore[no-untyped-def]
 ):
     """Add to `energies` what each centre has more than F(0), and ∂E/∂r_ij to `gradient`.
 
-    Pairs are ordered by centre; atoms that are no centre here are left alone. `pair_table` [types, types, rows, 8] holds the cubics of the neighbour's
-    density and of r·φ (side by side: one line of cache), `embedding_table` [types, rows, 4] those of F. A
-    quintic switches both off from switch_from to cutoff. Atoms at one place give NaN.
+    Pairs are ordered by centre; atoms that are no centre here are left alone. `pair_table`
+    [types, types, rows, 8] holds the cubics of the neighbour's density and of r·φ (side by side: one line of
+    cache), `embedding_table` [types, rows, 4] those of F. A quintic switches both off from switch_from to
+    cutoff. Atoms at one place give NaN.
     """
     n_pairs, n_rows, n_embedding = len(i), pair_table.shape[2], embedding_table.shape[1]
     start, widest = 0, 0

@@ -54,9 +54,9 @@ def lennard_jones_sweep(  # type: ignore[no-untyped-def]
 ):
     """4ε[(σ/r)¹² − (σ/r)⁶] − a below a cutoff, from positions to energies, forces and virial, all added to.
 
-    Each pair is listed in one direction only and ordered by centre. `parameters` [types, types, 2] hold (4ε, σ),
-    `ends` [types, types, 4] (…, cutoff, a, …). A centre's neighbours are first sorted out without a branch, for
-    whether a pair is near enough cannot be foreseen. Atoms at one place give NaN.
+    Each pair is listed in one direction only and ordered by centre. `parameters` [types, types, 2] hold
+    (4ε, σ), `ends` [types, types, 4] (…, cutoff, a, …). A centre's neighbours are first sorted out without a
+    branch, for whether a pair is near enough cannot be foreseen. Atoms at one place give NaN.
     """
     n, start, widest = len(i), 0, 0
     for q in range(n):

@@ -129,7 +129,9 @@ class Local(Operator):
         return memory
 
     def apply(self, state: State, memory: Memory, dt: Tensor, step: Step) -> tuple[State, Memory]:
-        state, kinetic = move((self,), (step.stream,), torch.stack(self.numbers(state, dt))[None], state, step)
+        state, kinetic = move(
+            (self,), (step.stream,), torch.stack(self.numbers(state, dt))[None], state, step
+        )
         return state, self.remember(memory, kinetic[0, 0], kinetic[0, 1])
 
 
@@ -140,7 +142,7 @@ def move(
     state: State,
     step: Step,
 ) -> tuple[State, Float[Tensor, "operators 2 systems"]]:
-    """The state after local operators one after another, and the kinetic energies that `local_motion` tells."""
+    """The state after local operators one after another, and the kinetic energies of `local_motion`."""
     kinds = tuple(op.kind for op in operators)
     positions, velocities, kinetic = local_motion(
         kinds, streams, numbers, step.number, state.system.positions, state.velocities,

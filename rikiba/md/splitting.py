@@ -26,9 +26,7 @@ class _Run:
         self._known: list[Tensor] = []
         self._numbers = torch.empty(0)
 
-    def advance(
-        self, state: State, memories: Memories, shares: Mapping[str, Tensor], step: Step
-    ) -> State:
+    def advance(self, state: State, memories: Memories, shares: Mapping[str, Tensor], step: Step) -> State:
         """The state after all of them; `memories` is written to."""
         state, kinetic = move(self._operators, self._streams, self._together(state, shares), state, step)
         for k, (letter, operator) in enumerate(zip(self._letters, self._operators, strict=True)):
@@ -57,7 +55,7 @@ def _parts(word: str, operators: Mapping[str, Operator]) -> "list[int | _Run]":
             parts.append(place)
             continue
         last = parts[-1] if parts else None
-        drifted = isinstance(last, list) and any(operators[word[k]].kind == DRIFT for k in last)
+        drifted = isinstance(last, list) and any(cast(Local, operators[word[k]]).kind == DRIFT for k in last)
         if isinstance(last, list) and not (drifted and operator.kind == KICK):
             last.append(place)
         else:
@@ -111,7 +109,9 @@ class Splitting:
                 state = part.advance(state, memories, shares, step)
             else:
                 operator, letter = self.operators[self.word[part]], self.word[part]
-                state, memories[letter] = operator.apply(state, memories[letter], shares[letter], step.at(part))
+                state, memories[letter] = operator.apply(
+                    state, memories[letter], shares[letter], step.at(part)
+                )
         return state.after(dt), memories
 
     def conserved(self, state: State, memories: Memories) -> Float[Tensor, "systems"]:

@@ -18,7 +18,9 @@ from rikiba.potentials.pair import Truncation
 TIMESTEP = 0.006
 
 
-def lennard_jones(cutoff: float = 2.0, truncation: Truncation = "smooth", skin: float = 0.6) -> PotentialCalculator:
+def lennard_jones(
+    cutoff: float = 2.0, truncation: Truncation = "smooth", skin: float = 0.6
+) -> PotentialCalculator:
     potential = LennardJones(epsilon_eV={"Ar": 1.0}, sigma={"Ar": 1.0}, cutoff=cutoff, truncation=truncation)
     return PotentialCalculator(potential, skin=skin)
 
@@ -33,9 +35,7 @@ def boxes(densities: Sequence[float], temperatures: Sequence[float], repeat: int
 
 def molten(state: State, temperatures: Sequence[float], steps: int, calculator: PotentialCalculator) -> State:
     """The state after friction and noise, at rest as a whole again."""
-    bath = Langevin(
-        temperature_K=tuple(t * KELVIN for t in temperatures), friction_per_ps=2.0 / (FS * 1e-3)
-    )
+    bath = Langevin(temperature_K=tuple(t * KELVIN for t in temperatures), friction_per_ps=2.0 / (FS * 1e-3))
     end = Simulation(calculator, bath, state, timestep_fs=TIMESTEP * FS).run(steps).state
     momentum = end.momentum / end.system.counts[:, None]
     still = end.velocities - momentum[end.system.system_index]

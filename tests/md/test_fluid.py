@@ -20,7 +20,9 @@ from rikiba.potentials.pair import Truncation
 
 def fluctuation(start: State, truncation: Truncation, h: float, time: float = 2.4) -> float:
     """Standard deviation in time of the total energy at constant energy, root mean square of all boxes."""
-    kept, _ = watched(lennard_jones(truncation=truncation), NVE(), start, h, round(time / h), 1, positions=False)
+    kept, _ = watched(
+        lennard_jones(truncation=truncation), NVE(), start, h, round(time / h), 1, positions=False
+    )
     energy = kept.potential_energy + kept.kinetic_energy
     return float(energy.std(0).square().mean().sqrt())
 
@@ -56,9 +58,7 @@ def observed(
     calculator: Any, state: State, temperatures: list[float], steps: int, interval: int
 ) -> tuple[torch.Tensor, Pressure, Simulation]:
     """Pressures [times, systems] under friction and noise, the reporter and the run."""
-    bath = Langevin(
-        temperature_K=tuple(t * KELVIN for t in temperatures), friction_per_ps=1.0 / (FS * 1e-3)
-    )
+    bath = Langevin(temperature_K=tuple(t * KELVIN for t in temperatures), friction_per_ps=1.0 / (FS * 1e-3))
     kept = Pressure(interval)
     run = Simulation(calculator, bath, state, timestep_fs=TIMESTEP * FS, reporters=[kept]).run(steps)
     return torch.stack(kept.pressures), kept, run
@@ -127,7 +127,9 @@ def state_point(
     temperature, density, _, _, cutoff = point
     temperatures = [temperature] * replicas
     calculator = lennard_jones(cutoff, truncation, skin=0.5)
-    hot = molten(boxes([density] * replicas, [2.0] * replicas, repeat), [2.0] * replicas, steps // 8, calculator)
+    hot = molten(
+        boxes([density] * replicas, [2.0] * replicas, repeat), [2.0] * replicas, steps // 8, calculator
+    )
     state = molten(hot, temperatures, steps // 4, calculator)
     pressures, kept, run = observed(calculator, state, temperatures, steps, 10)
     of = (kept.potential_energy / run.state.system.counts, pressures)

