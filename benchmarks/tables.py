@@ -76,7 +76,9 @@ def _command(r: dict[str, Any], n: int) -> str:
     frames = f" --frames {n}" if r["data"].startswith("rmd17") else ""
     limit = r.get("seconds", r["training_wall_s"])  # older files hold the time that it took
     seconds = "" if limit is None else f" --seconds {limit:.0f}"
-    return f"python benchmarks/accuracy/learn.py {r['data']}{frames} --potential {r['potential']}{seconds}"
+    held_out = " --validation" if r["validation_frames"] else ""
+    settings = f"{frames} --potential {r['potential']}{seconds}{held_out}"
+    return f"python benchmarks/accuracy/learn.py {r['data']}{settings}"
 
 
 def snap() -> list[str]:

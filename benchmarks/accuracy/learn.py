@@ -6,8 +6,9 @@
     python benchmarks/accuracy/learn.py mlearn-Mo --potential gap
     python benchmarks/accuracy/learn.py deepmd-water --potential deep_potential
 
-One thread. rMD17 (doi:10.1088/2632-2153/abba6f): the first n training frames of split 01, of which the
-last tenth validates, tested on its 1,000 test frames. mlearn (doi:10.1021/acs.jpca.9b08723): the published
+One thread. rMD17 (doi:10.1088/2632-2153/abba6f): the first n training frames of split 01, tested on its
+1,000 test frames; all of the n train and nothing is used to stop early, or with --validation the last tenth
+of them only validates. mlearn (doi:10.1021/acs.jpca.9b08723): the published
 division, with stress; all training frames train and nothing is used to stop early. deepmd-water
 (doi:10.1103/PhysRevLett.120.143001): deepmd-kit's example, 320 frames train, the 80 of data_3 test. Data
 come from the folder that RIKIBA_DATA names (mlearn-Si from examples/silicon/data). Potentials in LINEAR are
@@ -188,7 +189,7 @@ STRESS_WEIGHT = 1000.0
 NAMES = sorted({"gap", *(name for name, _ in (*POTENTIALS, *LINEAR, *REFINED))})
 
 
-def divided(name: str, n: int | None) -> tuple[Dataset, Dataset | None, Dataset]:
+def divided(name: str, n: int | None, validate: bool) -> tuple[Dataset, Dataset | None, Dataset]:
     """Training, validation and test frames."""
     folder, suffix, level, keys = SETS[name]
     if name == "deepmd-water":
@@ -196,7 +197,7 @@ def divided(name: str, n: int | None) -> tuple[Dataset, Dataset | None, Dataset]
         return Dataset([f for part in parts[:3] for f in part][:n]), None, parts[3]
     training = read(folder / f"train{suffix}.xyz", level_of_theory=level, **keys)[:n]
     test = read(folder / f"test{suffix}.xyz", level_of_theory=level, **keys)
-    if not name.startswith("rmd17"):
+    if not validate:
         return training, None, test
     held_out = max(1, len(training) // 10)
     return training[:-held_out], training[-held_out:], test
@@ -289,19 +290,17 @@ def main() -> None:
     parser.add_argument("--potential", default="mace", choices=NAMES)
     parser.add_argument("--seconds", type=float, default=900.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--validation", action="store_true", help="hold the last tenth back to validate")
     parser.add_argument("--folder", type=Path, help="keeps the training state, so that a run can go on")
     options = parser.parse_args()
     torch.set_num_threads(1)
 
-    training, validation, test = divided(options.data, options.frames)
+    training, validation, test = divided(options.data, options.frames, options.validation)
     started = time.time()
     case = options.potential, options.data
     learn = solved if case in LINEAR else refined if case in REFINED else trained
     if options.potential == "gap":
         learn = regressed
-    if learn is solved and validation is not None:
-        # nothing is stopped by them
-        training, validation = Dataset([*training, *validation], training.name), None
     potential, arguments, seconds, epochs = learn(options, training, validation)
     name = f"{options.data}_{options.potential}_{len(training) + len(validation or ())}"
     if options.folder:

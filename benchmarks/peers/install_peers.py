@@ -46,6 +46,7 @@ PEERS: dict[str, list[str]] = {
     "quippy": ["quippy-ase"],
     "torch_sim": ["torch-sim-atomistic"],
     "torchani": ["torchani"],
+    "torchmd": ["torchmd-net"],
 }
 
 WITHOUT_DEPENDENCIES: dict[str, list[str]] = {"schnetpack": ["schnetpack"]}

@@ -1,6 +1,7 @@
 """Charges that minimise an energy: electronegativity, hardness and Coulomb's law."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -9,6 +10,7 @@ from torch import Tensor
 from rikiba.core import units
 from rikiba.core.pairs import Pairs
 from rikiba.core.system import System
+from rikiba.nn.cutoff import cosine, smoothstep
 
 from .ewald import Ewald, interaction
 
@@ -21,6 +23,7 @@ def equilibrate(
     widths: Float[Tensor, "atoms"] | None = None,
     total_charge: Float[Tensor, "systems"] | None = None,
     ewald: Ewald | None = None,
+    matrices: Sequence[Tensor] | None = None,
 ) -> Float[Tensor, "atoms"]:
     """Charges q of the least Σ χ_i q_i + ½ Σ J_i q_i² + E_Coulomb(q) at Σ q = Q in every system.
 
@@ -37,15 +40,17 @@ def equilibrate(
         widths: σ of Gaussian charges, Å.
         total_charge: Q, e; that of the system, or 0, if not given.
         ewald: the summation, for periodic systems.
+        matrices: those of `coulomb_matrices`, where they are known already.
 
     Raises ValueError where a matrix is not positive on neutral charges (charges would run away), for a system
     periodic along one or two axes, and for a periodic one without `ewald`.
     """
-    net = _net_charges(system, total_charge)
+    net = net_charges(system, total_charge)
     parts = []
-    for s in range(system.n_systems):
+    if matrices is None:
+        matrices = coulomb_matrices(system, pairs, widths, ewald)
+    for s, matrix in enumerate(matrices):
         rows = system.atom_rows(s)
-        matrix = coulomb_matrix(system, pairs, s, widths, ewald)
         diagonal = hardness[rows].double()
         if widths is not None:
             diagonal = diagonal + units.coulomb_constant / (math.sqrt(math.pi) * widths[rows])
@@ -103,7 +108,61 @@ def coulomb_matrix(
     return near_part + far + alone + uniform
 
 
-def _net_charges(system: System, given: Tensor | None) -> Tensor:
+def coulomb_matrices(
+    system: System, pairs: Pairs, widths: Float[Tensor, "atoms"] | None, ewald: Ewald | None
+) -> list[Tensor]:
+    """`coulomb_matrix` of every system."""
+    return [coulomb_matrix(system, pairs, s, widths, ewald) for s in range(system.n_systems)]
+
+
+def matrix_energies(
+    system: System,
+    matrices: Sequence[Tensor],
+    charges: Float[Tensor, "atoms"],
+    widths: Float[Tensor, "atoms"] | None = None,
+) -> Float[Tensor, "atoms"]:
+    """½ q_i (A q)_i of each atom, and with widths its own energy ½ k_e q_i²/(√π σ_i), eV."""
+    q = charges.double()
+    parts = [0.5 * q[rows] * (a @ q[rows]) for s, a in enumerate(matrices) for rows in (system.atom_rows(s),)]
+    out = torch.cat(parts) if parts else torch.zeros_like(q)
+    return out if widths is None else out + own_energies(q, widths)
+
+
+def own_energies(charges: Float[Tensor, "atoms"], widths: Float[Tensor, "atoms"]) -> Float[Tensor, "atoms"]:
+    """½ k_e q²/(√π σ) of Gaussian charges, eV."""
+    return 0.5 * units.coulomb_constant / math.sqrt(math.pi) * charges * charges / widths
+
+
+def screened_energies(
+    system: System,
+    pairs: Pairs,
+    charges: Float[Tensor, "atoms"],
+    widths: Float[Tensor, "atoms"],
+    inner: float,
+    outer: float,
+    smooth: bool = True,
+) -> Float[Tensor, "atoms"]:
+    """What screening takes away, eV: −½ Σ_j k_e q_i q_j erf(r/√2γ)/r (1 − f(r)) − ½ k_e q_i²/(√π σ_i).
+
+    f rises from 0 at `inner` to 1 at `outer` (Å): ½(1 − cos πx) as published, which is C¹, or with `smooth`
+    the polynomial 6x⁵ − 15x⁴ + 10x³, C². Morawietz, Sharma & Behler, doi:10.1063/1.3682557; that a charge's
+    own energy is taken away too is what n2p2 does. What is short-ranged can be learnt by other terms.
+    Raises ValueError for pairs that end before `outer`.
+    """
+    if pairs.cutoff < outer:
+        raise ValueError(f"Screening needs pairs up to {outer} Å; these end at {pairs.cutoff} Å.")
+    near, _ = pairs.within(system, outer) if pairs.cutoff > outer else (pairs, None)
+    q, i, j = charges.double(), near.i, near.j
+    r = near.vectors(system).norm(dim=-1)
+    x = ((r - inner) / (outer - inner)).clamp(min=0.0)
+    missing = smoothstep(x, 2) if smooth else cosine(x)
+    gamma = torch.sqrt(2.0 * (widths[i] ** 2 + widths[j] ** 2))
+    each = 0.5 * units.coulomb_constant * q[i] * q[j] * torch.erf(r / gamma) / r * missing
+    return -(torch.zeros_like(q).index_add(0, i, each) + own_energies(q, widths))
+
+
+def net_charges(system: System, given: Float[Tensor, "systems"] | None = None) -> Float[Tensor, "systems"]:
+    """The given total charges, those of the systems, or 0, e."""
     if given is not None:
         return given.double()
     if system.charge is not None:

@@ -7,6 +7,7 @@ from typing import Any, final
 
 import torch
 
+from .inert_pickle import InertError, Record, load_inert
 from .torch_files import load_restricted, written_by_torch
 
 
@@ -37,6 +38,17 @@ class ForeignFile:
     def refused(self) -> str:
         """Why torch's restricted unpickler would not read it; empty where it did, and for other files."""
         return self._torch[1]
+
+    @cached_property
+    def module(self) -> Record | None:
+        """The whole module of a file that torch's restricted unpickler refuses, as an inert record."""
+        if not self.refused:
+            return None
+        try:
+            found = load_inert(self.path)
+        except InertError:
+            return None
+        return found if isinstance(found, Record) else None
 
     @cached_property
     def state(self) -> Mapping[str, torch.Tensor]:

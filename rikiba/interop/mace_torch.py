@@ -21,10 +21,14 @@ from rikiba.nn.equivariant import natural_paths
 from rikiba.nn.mlp import unit_variance_factor
 
 from .foreign_file import ForeignFile
+from .inert_pickle import Record
 from .torch_files import load_restricted
 
 _SAMPLED_FACTOR = {"silu": 1.6791767923989418, "tanh": 1.5937334472592695}
 """e3nn's normalize2mom constants: one million normal deviates, seed 0."""
+
+
+_MODELS = ("mace.modules.models.MACE", "mace.modules.models.ScaleShiftMACE")
 
 
 class Weights(NamedTuple):
@@ -37,27 +41,39 @@ class Weights(NamedTuple):
 
 
 def recognises(file: ForeignFile) -> bool:
-    """True for a saved `state_dict()` of mace-torch."""
+    """True for a model of mace-torch, saved whole or as its `state_dict()`."""
+    if file.module is not None:
+        return file.module.name in _MODELS
     return {"atomic_numbers", "num_interactions", "node_embedding.linear.weight"} <= set(file.state)
 
 
 def read_file(
     *,
     path: Path,
-    avg_num_neighbors: float,
+    avg_num_neighbors: float | None = None,
     activation: str = "silu",
     envelope_after_network: bool = False,
     first_residual: bool | None = None,
 ) -> Weights:
-    """`read_mace_torch` of a `state_dict()` that torch saved.
+    """`read_mace_torch` of a model that torch saved, whole or as its `state_dict()`.
+
+    A whole model (`.model`) says all that is needed; it is read without importing or running anything.
 
     Args:
         path: the file.
-        avg_num_neighbors: the model's interactions[0].avg_num_neighbors.
-        activation: silu or tanh, in the last readout.
-        envelope_after_network: true for a model with apply_cutoff = False.
-        first_residual: needed with max_ell = 0 only.
+        avg_num_neighbors: of a `state_dict()`: the model's interactions[0].avg_num_neighbors.
+        activation: of a `state_dict()`: silu or tanh, in the last readout.
+        envelope_after_network: of a `state_dict()`: true for a model with apply_cutoff = False.
+        first_residual: of a `state_dict()`: needed with max_ell = 0 only.
     """
+    whole = ForeignFile(path).module
+    if whole is not None:
+        return read_mace_torch(whole.state_dict(), **settings_of(whole))
+    if avg_num_neighbors is None:
+        raise ValueError(
+            "A state_dict() of mace-torch does not say what messages are divided by: give avg_num_neighbors, "
+            "the model's interactions[0].avg_num_neighbors. A model saved whole says it."
+        )
     return read_mace_torch(
         load_restricted(path),
         avg_num_neighbors=avg_num_neighbors,
@@ -65,6 +81,44 @@ def read_file(
         envelope_after_network=envelope_after_network,
         first_residual=first_residual,
     )
+
+
+def settings_of(model: Record) -> dict[str, Any]:
+    """What `read_mace_torch` needs beside the tensors, from the attributes of a whole model.
+
+    Raises ValueError for a model of another class, and for attributes that MACE here does not have.
+    """
+    if model.name not in _MODELS:
+        raise ValueError(f"'{model.name}' is not one of {', '.join(_MODELS)}.")
+    layers = [model.child(f"interactions.{t}") for t in range(99)]
+    neighbors = {float(x.state["avg_num_neighbors"]) for x in layers if x is not None}
+    if len(neighbors) != 1:
+        raise ValueError(f"Layers divide by different numbers of neighbours: {sorted(neighbors)}.")
+    if model.state.get("use_so3") or model.state.get("edge_irreps") is not None:
+        raise ValueError("This model has edge irreps or use_so3, which MACE here does not.")
+    radial = model.child("radial_embedding")
+    applied = model.state.get(
+        "apply_cutoff", True if radial is None else radial.state.get("apply_cutoff", True)
+    )
+    found = {"avg_num_neighbors": neighbors.pop(), "envelope_after_network": not applied}
+    first = layers[0]
+    residual = first is not None and "Residual" in first.name
+    return found | {"activation": _readout_activation(model), "first_residual": residual}
+
+
+def _readout_activation(model: Record) -> str:
+    """By the constant that normalises it: functions are not read."""
+    readouts = [model.child(f"readouts.{t}.non_linearity.acts.0") for t in range(99)]
+    constants = [float(x.state["cst"]) for x in readouts if x is not None]
+    if not constants:
+        return "silu"
+    near = {name: abs(constants[-1] - factor) for name, factor in _SAMPLED_FACTOR.items()}
+    best = min(near, key=lambda name: near[name])
+    if near[best] > 0.01:
+        raise ValueError(
+            f"The readout's activation has the constant {constants[-1]:.4f}; silu and tanh are known."
+        )
+    return best
 
 
 def read_mace_torch(

@@ -1,9 +1,10 @@
 """Read neural network potentials of n2p2 and RuNNer: `input.nn`, `scaling.data`, `weights.*.data`.
 
 Symmetry functions of types 2 (G²), 3 (narrow, G⁴) and 9 (wide, G⁵), all cutoff types, scaling modes,
-activations and normalised data. Files are in atomic units; lengths become Å, energies eV. Weights follow the
-functions of each element as the program sorts them: by type, cutoff function, cutoff, η, shift, ζ, λ and
-neighbours' elements, whatever their order in the file.
+activations and normalised data; of the fourth generation also `weightse.*.data` (electronegativities) and
+`hardness.*.data`. Files are in atomic units; lengths become Å, energies eV. Weights follow the functions of
+each element as the program sorts them: by type, cutoff function, cutoff, η, shift, ζ, λ and neighbours'
+elements, whatever their order in the file. The charge is the last input of a network that reads it.
 
 Singraber, Behler & Dellago, doi:10.1021/acs.jctc.8b00770. Formats from documentation and code of n2p2 2.2.
 """
@@ -19,6 +20,7 @@ from torch import Tensor
 from rikiba.core import elements as periodic_table
 from rikiba.core import units
 from rikiba.potentials.behler_parrinello import BehlerParrinello
+from rikiba.potentials.hdnnp_4g import Hdnnp4G
 
 from .mace_torch import Weights
 
@@ -81,9 +83,10 @@ class Settings:
 
     def functions(self) -> list[Function]:
         """All symmetry functions, sorted as the program sorts them."""
-        found = [self._function(words) for words in self.lines.get("symfunction_short", [])]
+        lines = [*self.lines.get("symfunction_short", []), *self.lines.get("symfunction", [])]
+        found = [self._function(words) for words in lines]
         if not found:
-            raise N2p2Error(f"{self.path} has no symmetry functions (symfunction_short).")
+            raise N2p2Error(f"{self.path} has no symmetry functions (symfunction_short, symfunction).")
         return sorted(found)
 
     def _function(self, words: Sequence[str]) -> Function:
@@ -133,25 +136,28 @@ def recognises(file: Any) -> bool:
 def read_file(
     *, path: Path, length_unit_A: float = units.bohr, energy_unit_eV: float = units.hartree
 ) -> Weights:
-    """Everything that `BehlerParrinello` needs, from an `input.nn` and the files beside it.
+    """Everything that `BehlerParrinello` or `Hdnnp4G` needs, from an `input.nn` and the files beside it.
 
     Args:
         path: the `input.nn`, or its folder.
         length_unit_A: the files' unit of length in Å.
         energy_unit_eV: the files' unit of energy in eV.
 
-    Raises FileNotFoundError, and N2p2Error for other symmetry functions than types 2, 3 and 9, potentials
-    with charges (third and fourth generation) and files that do not fit each other.
+    Raises FileNotFoundError, and N2p2Error for other symmetry functions than types 2, 3 and 9, potentials of
+    the third generation, and files that do not fit each other.
     """
     path = Path(path)
     path = path / "input.nn" if path.is_dir() else path
     settings = Settings(path)
-    generation = settings.lines.get("nnp_type", [["2G-HDNNP"]])[-1][0]
-    if generation not in ("2G-HDNNP", "2G", "1", "short") or settings.has("use_electrostatics"):
+    generation = settings.lines.get("nnp_type", settings.lines.get("nnp_gen", [["2G-HDNNP"]]))[-1][0]
+    reader = _Reader(settings, length_unit_A, energy_unit_eV)
+    if generation in ("4G-HDNNP", "4G", "4"):
+        return reader.charged_weights()
+    if generation not in ("2G-HDNNP", "2G", "1", "2", "short") or settings.has("use_electrostatics"):
         raise N2p2Error(
-            f"This is a potential of type {generation}; BehlerParrinello is of the second generation."
+            f"This is a potential of type {generation}; those of the second and fourth generation are known."
         )
-    return _Reader(settings, length_unit_A, energy_unit_eV).weights()
+    return reader.weights()
 
 
 class _Reader:
@@ -191,6 +197,58 @@ class _Reader:
         return out
 
     def weights(self) -> Weights:
+        """Of the second generation."""
+        columns, energies, tensors = self._networks(())
+        arguments = self._arguments(columns, energies)
+        model = BehlerParrinello(**arguments)
+        tensors |= {k: v for k, v in model.state_dict().items() if k.startswith("features.")}
+        return Weights("BehlerParrinello", arguments, tensors)
+
+    def charged_weights(self) -> Weights:
+        """Of the fourth generation."""
+        s = self.settings
+        if s.has("conv_energy") or s.has("conv_length") or s.has("mean_energy"):
+            raise N2p2Error("Normalised potentials of the fourth generation are not known here.")
+        screening = s.words("screen_electrostatics")
+        if len(screening) > 2 and screening[2] != "c":
+            raise N2p2Error(f"screen_electrostatics has the form {screening[2]}; the cosine (c) is known.")
+        columns, energies, tensors = self._networks(("",))
+        for k, e in enumerate(self.elements):
+            sizes = [len(columns[e]), *s.hidden(e, "electrostatic"), 1]
+            tensors |= self._network(k, e, sizes, "weightse", "charge_networks", self.energy)
+        widths = {w[0]: float(w[1]) * self.length for w in s.lines.get("fixed_gausswidth", [])}
+        missing = [e for e in self.elements if e not in widths]
+        if missing:
+            raise N2p2Error(f"{s.path} has no fixed_gausswidth for {', '.join(missing)}.")
+        hardness = {e: self._hardness(e) for e in self.elements}
+        arguments = self._arguments(columns, energies) | {
+            "charge_hidden": {e: s.hidden(e, "electrostatic") for e in self.elements},
+            "charge_activation": s.activations(self.elements[0], "electrostatic"),
+            "widths": widths,
+            "hardness": hardness,
+            "screening": [float(w) * self.length for w in screening[:2]],
+            "screening_form": "cosine",
+            "ewald_tolerance": s.number("ewald_prec", 1e-6),
+        }
+        model = Hdnnp4G(**arguments)
+        tensors["log_hardness"] = torch.tensor(
+            [hardness[e] for e in self.elements], dtype=torch.float64
+        ).log()
+        kept = ("features.", "widths")
+        tensors |= {k: v for k, v in model.state_dict().items() if k.startswith(kept)}
+        return Weights("Hdnnp4G", arguments, tensors)
+
+    def _hardness(self, symbol: str) -> float:
+        path = self.settings.path.with_name(f"hardness.{periodic_table.number(symbol):03d}.data")
+        value = float(path.read_text().split()[0]) * self.energy
+        if not value > 0:
+            raise N2p2Error(f"{path} holds a hardness of {value:g} V/e; it must be positive.")
+        return value
+
+    def _networks(
+        self, further: Sequence[str]
+    ) -> tuple[dict[str, list[int]], dict[str, float], dict[str, Tensor]]:
+        """Columns and E0 by element, and the tensors of the energies' networks with `further` inputs."""
         s = self.settings
         columns = {e: self.columns(e) for e in self.elements}
         n = len(self.elements)
@@ -204,7 +262,8 @@ class _Reader:
             if scaling:
                 mean[k, columns[e]], scale[k, columns[e]] = self._affine(scaling[k], len(columns[e]), e)
             tensors[f"columns_{k}"] = torch.tensor(columns[e])
-            tensors |= self._network(k, e, len(columns[e]))
+            sizes = [len(columns[e]) + len(further), *s.hidden(e), 1]
+            tensors |= self._network(k, e, sizes)
         energies = {e: 0.0 for e in self.elements}
         energies |= {w[0]: float(w[1]) * self.energy for w in s.lines.get("atom_energy", [])}
         tensors |= {
@@ -212,10 +271,7 @@ class _Reader:
             "feature_scale": scale,
             "atomic_energies.values": torch.tensor([energies[e] for e in self.elements], dtype=torch.float64),
         }
-        arguments = self._arguments(columns, energies)
-        model = BehlerParrinello(**arguments)
-        tensors |= {k: v for k, v in model.state_dict().items() if k.startswith("features.")}
-        return Weights("BehlerParrinello", arguments, tensors)
+        return columns, energies, tensors
 
     def _arguments(self, columns: dict[str, list[int]], energies: dict[str, float]) -> dict[str, Any]:
         s = self.settings
@@ -282,10 +338,16 @@ class _Reader:
             raise N2p2Error(f"scaling.data has functions of {symbol} that never vary; they cannot be scaled.")
         return origin - start * unit, unit
 
-    def _network(self, k: int, symbol: str, n_inputs: int) -> dict[str, Tensor]:
-        number = periodic_table.number(symbol)
-        path = self.settings.path.with_name(f"weights.{number:03d}.data")
-        widths = [n_inputs, *self.settings.hidden(symbol), 1]
+    def _network(
+        self,
+        k: int,
+        symbol: str,
+        widths: Sequence[int],
+        file: str = "weights",
+        name: str = "networks",
+        output_unit: float = 1.0,
+    ) -> dict[str, Tensor]:
+        path = self.settings.path.with_name(f"{file}.{periodic_table.number(symbol):03d}.data")
         sizes = list(pairwise(widths))
         weights = [torch.full((b, a), torch.nan, dtype=torch.float64) for a, b in sizes]
         biases = [torch.full((b,), torch.nan, dtype=torch.float64) for _, b in sizes]
@@ -306,5 +368,6 @@ class _Reader:
         if self.settings.has("normalize_nodes"):
             weights = [w / a for w, (a, _) in zip(weights, sizes, strict=True)]
             biases = [b / a for b, (a, _) in zip(biases, sizes, strict=True)]
-        out = {f"networks.{k}.{2 * t}.weight": w for t, w in enumerate(weights)}
-        return out | {f"networks.{k}.{2 * t}.bias": b for t, b in enumerate(biases)}
+        weights[-1], biases[-1] = weights[-1] * output_unit, biases[-1] * output_unit
+        out = {f"{name}.{k}.{2 * t}.weight": w for t, w in enumerate(weights)}
+        return out | {f"{name}.{k}.{2 * t}.bias": b for t, b in enumerate(biases)}

@@ -120,6 +120,8 @@ class Potential(nn.Module, ABC):
     """True where energies depend on positions or cell other than through pair vectors."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Optional System fields that it cannot do without ('magmoms', 'charge', 'field' …)."""
+    additive: ClassVar[bool] = True
+    """False where energies of parts far apart do not add up (charge flows between them)."""
     learned: ClassVar[bool] = True
     """False for classical forms, whose parameters come from literature rather than from data."""
 

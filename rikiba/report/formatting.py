@@ -7,7 +7,7 @@ from typing import Any
 
 _AS_WRITTEN = (
     "eV meV keV J kJ kcal mol Ry nm bohr m cm THz GHz Hz fs ps ns ms s min h K GPa MPa kPa Pa mPa bar "
-    "kbar atm u g kg e D V W S rad atom atoms step steps frame frames pair day MiB GiB MB kB ppm "
+    "kbar atm u g kg e me D V W S rad atom atoms step steps frame frames pair day MiB GiB MB kB ppm "
 )
 UNITS: dict[str, str] = {u: u for u in _AS_WRITTEN.split()} | {
     "hartree": "Hartree",

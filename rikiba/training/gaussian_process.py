@@ -17,7 +17,7 @@ from rikiba.potentials.gap import Gap
 from .distributed import Processes
 from .fixed_terms import linear_term, without
 from .least_squares import LinearFit, Model, Rows, rank_notes, weighted_rows
-from .loss import TERMS, Loss
+from .loss import ENERGY_TERMS, Loss
 from .result import error_columns
 from .step import validate
 
@@ -93,10 +93,10 @@ class SparseGaussianProcess:
             process.prepare((b.system, b.pairs) for b in loader.batches(0))
         n = process.coefficients.numel()
         system = Rows(n, keep_square=self.solver == "normal")
-        present = {t: any(getattr(f.results, t) is not None for f in weighted) for t in TERMS}
+        present = {t: any(getattr(f.results, t) is not None for f in weighted) for t in ENERGY_TERMS}
         if not any(present.values()):
             raise ValueError("No frame has a label that these settings fit.")
-        factors = {t: float(present[t]) for t in TERMS}
+        factors = {t: float(present[t]) for t in ENERGY_TERMS}
         for batch in loader.batches(0):
             system.add(*weighted_rows(process, _six(without(batch, fixed, process.cutoff)), factors))
         solution, rank, condition = system.solve(1.0, None)

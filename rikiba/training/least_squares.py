@@ -20,7 +20,7 @@ from rikiba.potentials.base import Design, LinearPotential, Potential
 from .distributed import Processes
 from .evidence import automatic_relevance, bayesian_ridge
 from .fixed_terms import linear_term, without
-from .loss import TERMS, Loss
+from .loss import ENERGY_TERMS, Loss
 from .result import error_columns
 from .step import validate
 
@@ -137,7 +137,7 @@ class LeastSquares:
 
     def loss(self) -> Loss:
         """The function minimised, without its regulariser."""
-        return Loss(**{f"{term}_weight": getattr(self, f"{term}_weight") for term in TERMS})
+        return Loss(**{f"{term}_weight": getattr(self, f"{term}_weight") for term in ENERGY_TERMS})
 
     def weighted(self, dataset: Dataset) -> Dataset:
         """The same frames with the factors of their groups in their weights."""
@@ -317,11 +317,11 @@ def _weighted(dataset: Dataset, group_weights: Mapping[str, float | Mapping[str,
     out = []
     for frame in dataset:
         factor = group_weights.get(frame.group, 1.0)
-        each = factor if isinstance(factor, Mapping) else dict.fromkeys(TERMS, factor)
-        wrong = [k for k, w in each.items() if k not in TERMS or not 0.0 <= w < math.inf]
+        each = factor if isinstance(factor, Mapping) else dict.fromkeys(ENERGY_TERMS, factor)
+        wrong = [k for k, w in each.items() if k not in ENERGY_TERMS or not 0.0 <= w < math.inf]
         if wrong:
             raise ValueError(
-                f"group_weights['{frame.group}'] may have {', '.join(TERMS)}, ≥ 0; given {each}."
+                f"group_weights['{frame.group}'] may have {', '.join(ENERGY_TERMS)}, ≥ 0; given {each}."
             )
         weights = frame.weights | {k: frame.weights.get(k, 1.0) * w for k, w in each.items()}
         out.append(replace(frame, weights=weights))
@@ -330,13 +330,14 @@ def _weighted(dataset: Dataset, group_weights: Mapping[str, float | Mapping[str,
 
 def _factors(loss: Loss, dataset: Dataset) -> dict[str, float]:
     """√(weight/number of labels) of each term over the whole set."""
-    number = dict.fromkeys(TERMS, 0)
+    number = dict.fromkeys(ENERGY_TERMS, 0)
     for frame in dataset:
-        for term in TERMS:
+        for term in ENERGY_TERMS:
             label = getattr(frame.results, term)
             number[term] += 0 if label is None else label.numel()
     out = {}
-    for term, weight in zip(TERMS, loss.weights, strict=True):
+    for term in ENERGY_TERMS:
+        weight = getattr(loss, f"{term}_weight")
         if weight > 0 and number[term] == 0:
             raise ValueError(
                 f"{term}_weight is {weight}, but none of the {len(dataset)} frames has a label for {term}. "
@@ -356,7 +357,7 @@ def weighted_rows(
         )
     size = batch.system.counts.double()
     parts: list[tuple[np.ndarray, np.ndarray]] = []
-    for term in TERMS:
+    for term in ENERGY_TERMS:
         rows, target = _observable(term, design, batch.labels)
         if factors[term] == 0 or rows is None:
             continue

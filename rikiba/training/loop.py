@@ -107,11 +107,11 @@ class Loop:
             number = counts(batch.labels)
             stop = number.new_tensor([bool(self.interrupted), self._out_of_time()])
             number = self.processes.sum(torch.cat([number, stop]))
-            if number[3:].any():
-                return "interrupted" if number[3] else "max_seconds"
+            if number[-2:].any():
+                return "interrupted" if number[-2] else "max_seconds"
             for group in state.optimizer.param_groups:
                 group["lr"] = rate * warm_up(state.step, trainer.warmup_steps)
-            train_step(state, batch, number[:3], loss, self.processes, trainer.gradient_clip)
+            train_step(state, batch, number[:-2], loss, self.processes, trainer.gradient_clip)
             state.batch, state.step = state.batch + 1, state.step + 1
             self._tell(None)
         return ""
@@ -144,7 +144,7 @@ class Loop:
 
     def _validation(self, loss: Loss, epoch: float, due: bool) -> dict[str, float | None]:
         state = self.state
-        value, terms, errors = None, torch.full((3,), math.nan), torch.zeros(3, 3)
+        value, terms, errors = None, torch.full((len(TERMS),), math.nan), torch.zeros(len(TERMS), 3)
         if self.checks is not None and due:
             batches = (b.to(self.trainer.device) for b in self.checks.batches(0))
             with state.average.applied():

@@ -15,6 +15,8 @@ ERRORS = {
     "energy": ("meV_per_atom", "meV/atom", 1e3),
     "forces": ("meV_per_A", "meV/Å", 1e3),
     "stress": ("meV_per_A3", "meV/Å³", 1e3),
+    "charges": ("me", "me", 1e3),
+    "magmoms": ("muB", "μB", 1.0),
 }
 """Term → suffix of its keys, unit as printed, factor from internal units."""
 

@@ -17,7 +17,7 @@ from rikiba.data.dataset import Dataset
 from rikiba.potentials.base import DifferentiableProgram, LinearPotential, Potential
 
 from .least_squares import LeastSquares, LinearFit
-from .loss import TERMS, Loss, counts, mean
+from .loss import ENERGY_TERMS, Loss, counts, mean
 
 
 @final
@@ -256,7 +256,7 @@ def _through_program(
     results = run_program(program, system, pairs, stress=loss.needs_stress)
     leaves = {
         name: found.detach().requires_grad_()
-        for name in TERMS
+        for name in ENERGY_TERMS
         if (found := getattr(results, name)) is not None
     }
     terms = mean(loss.sums(Results(**leaves), batch.labels, system, batch.weights), number)

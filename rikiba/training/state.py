@@ -13,6 +13,7 @@ from rikiba.potentials.base import Potential
 
 from .averaging import Average
 from .checkpoint import FORMAT_VERSION, TRAINING_STATE, CheckpointError, read_archive, write_archive
+from .loss import TERMS
 
 _COUNTERS = ("epoch", "batch", "step", "stage", "stage_began", "seconds", "best_epoch")
 
@@ -37,9 +38,9 @@ class TrainingState:
         self.stage = 1
         self.stage_began = 0
         self.seconds = 0.0
-        self.sums = torch.zeros(3, dtype=torch.float64)
+        self.sums = torch.zeros(len(TERMS), dtype=torch.float64)
         """Per term, Σ of the epoch under way, and its number of labels."""
-        self.counts = torch.zeros(3, dtype=torch.float64)
+        self.counts = torch.zeros(len(TERMS), dtype=torch.float64)
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] = {}
         self.best_loss = math.inf

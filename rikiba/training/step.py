@@ -12,7 +12,7 @@ from rikiba.data.batching import Batch
 from rikiba.potentials.base import Potential, Program
 
 from .distributed import Processes
-from .loss import Loss, error_sums, mean
+from .loss import TERMS, Loss, error_sums, mean
 from .loss import counts as label_counts
 from .state import TrainingState
 
@@ -54,7 +54,7 @@ def train_step(
 
 
 def loss_sums(potential: Potential, batch: Batch, loss: Loss) -> Tensor:
-    """The three sums of the loss with history."""
+    """The sums of the loss with history, one a term."""
     predicted = evaluate(
         potential,
         batch.system,
@@ -80,7 +80,7 @@ def validate(
     """
     bad: Batch | None = None
     device = next(potential.parameters()).device
-    total = torch.zeros(5, 3, dtype=torch.float64, device=device)
+    total = torch.zeros(5, len(TERMS), dtype=torch.float64, device=device)
     for batch in batches:
         wanted = {"forces": loss.needs_forces, "stress": loss.needs_stress}
         if program is None:
@@ -91,7 +91,7 @@ def validate(
         errors = error_sums(predicted, batch.labels, batch.system)
         if bad is None and not bool(torch.isfinite(terms.sum() + errors.sum())):
             bad = batch
-        total += torch.cat([terms[None], label_counts(batch.labels)[None], errors])
+        total += torch.cat([terms[None], label_counts(batch.labels)[None], errors.T])
     total = processes.sum(total).cpu()
     if not bool(torch.isfinite(total).all()):
         frames = "another process's frames" if bad is None else f"one of the frames {list(bad.frames)}"
@@ -101,7 +101,7 @@ def validate(
             f"other are the usual cause."
         )
     terms = mean(total[0], total[1])
-    return float(loss.combine(terms)), terms, total[2:]
+    return float(loss.combine(terms)), terms, total[2:].T
 
 
 def _blame(potential: Potential, batch: Batch, loss: Loss, epoch: int) -> str:
@@ -126,7 +126,7 @@ def _blame(potential: Potential, batch: Batch, loss: Loss, epoch: int) -> str:
             what = "loss" if loss_is_bad else "gradient of the loss"
             return (
                 f"The {what} became non-finite in epoch {epoch + 1} at frame {alone.frames[0]} "
-                f"({alone.sources[0] or 'source not named'}): terms energy, forces, stress = "
+                f"({alone.sources[0] or 'source not named'}): terms {', '.join(TERMS)} = "
                 f"{sums.detach().tolist()}. Look at that frame (atoms on top of each other, a label in a "
                 f"wrong unit); if it is sound, lower learning_rate or set gradient_clip."
             )

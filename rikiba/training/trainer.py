@@ -18,7 +18,7 @@ from .averaging import Average
 from .distributed import Processes
 from .interruption import Interruption
 from .loop import STATE_FILE, Callback, Loop
-from .loss import TERMS, Loss
+from .loss import ENERGY_TERMS, TERMS, Loss
 from .prefactors import tied
 from .result import TrainingResult
 from .schedules import Kind
@@ -42,10 +42,14 @@ class Trainer:
         energy_weight: weight of the squared energy error per atom, per (eV/atom)²
         forces_weight: weight of the mean squared force component error, per (eV/Å)²
         stress_weight: weight of the mean squared stress component error, per (eV/Å³)²
+        charges_weight: weight of the mean squared error of atomic charges, per e²
+        magmoms_weight: weight of the mean squared error of magnetic moments, per μB²
         loss: 'square', or 'huber' beyond the deltas
         energy_delta: Huber's delta for energies, eV/atom
         forces_delta: Huber's delta for forces, eV/Å
         stress_delta: Huber's delta for stress, eV/Å³
+        charges_delta: Huber's delta for charges, e
+        magmoms_delta: Huber's delta for magnetic moments, μB
         optimizer: 'adam' (weight decay as L2 term) or 'adamw' (decoupled weight decay)
         amsgrad: keep the maximum of the second moment
         weight_decay: on the parameters that the potential names in `decayed_parameters()`, otherwise on none
@@ -85,10 +89,14 @@ class Trainer:
     energy_weight: float = 1.0
     forces_weight: float = 100.0
     stress_weight: float = 0.0
+    charges_weight: float = 0.0
+    magmoms_weight: float = 0.0
     loss: Literal["square", "huber"] = "square"
     energy_delta: float = 0.01
     forces_delta: float = 0.1
     stress_delta: float = 0.001
+    charges_delta: float = 0.01
+    magmoms_delta: float = 0.1
     optimizer: Literal["adam", "adamw"] = "adam"
     amsgrad: bool = True
     weight_decay: float = 0.0
@@ -189,7 +197,7 @@ class Trainer:
         )
 
     def _weight(self, term: str, stage: int) -> float:
-        later = getattr(self, f"stage_two_{term}_weight")
+        later = getattr(self, f"stage_two_{term}_weight", None)
         return getattr(self, f"{term}_weight") if stage == 1 or later is None else later
 
     def minimised(self, stage: int, rate: float) -> Loss:
@@ -198,7 +206,7 @@ class Trainer:
         return loss if stage == 2 else tied(loss, self._start_weights(), rate / self.learning_rate)
 
     def _start_weights(self) -> tuple[float | None, ...]:
-        return tuple(getattr(self, f"start_{term}_weight") for term in TERMS)
+        return tuple(getattr(self, f"start_{term}_weight") for term in ENERGY_TERMS)
 
     def rate(self, stage: int, fraction: float, losses: Sequence[float]) -> float:
         """Learning rate of an epoch, before warm-up."""
@@ -270,7 +278,7 @@ class Trainer:
         for term in TERMS:
             stages = (1,) if self.stage_two_start is None else (1, 2)
             weights = [self._weight(term, stage) for stage in stages]
-            weights.append(getattr(self, f"start_{term}_weight") or 0.0)
+            weights.append(getattr(self, f"start_{term}_weight", None) or 0.0)
             for name, data in sets:
                 found = labels[name][term]
                 if max(weights) > 0 and found == 0:

@@ -9,7 +9,7 @@ import numpy as np
 from rikiba.calculators.base import Calculator
 from rikiba.core import elements, units
 from rikiba.core.record import Curve, Figure, Record, Table
-from rikiba.core.results import Results
+from rikiba.core.results import QUANTITIES, Results
 from rikiba.core.system import System
 from rikiba.data.dataset import Labelled
 
@@ -56,6 +56,8 @@ _QUANTITIES = (
     _Quantity("energy", "E", "meV/atom", "meV_per_atom", 1e3),
     _Quantity("forces", "F", "meV/Å", "meV_per_A", 1e3),
     _Quantity("stress", "σ", "GPa", "GPa", 1.0 / units.gigapascal),
+    _Quantity("charges", "q", "me", "me", 1e3),
+    _Quantity("magmoms", "m", "μB", "muB", 1.0),
 )
 
 
@@ -69,9 +71,10 @@ def errors(
 ) -> Record:
     """Mean absolute and root-mean-square errors of E per atom, F and σ per component, against labels.
 
-    Also per element (forces), per group of frames, percentiles of |error|, mean signed energy error, and
-    parity figures. The spread is the standard error from resampling groups (four or more), since frames of
-    one trajectory are not independent. Known label noise is printed beside the errors.
+    Of charges and magnetic moments too, where labels and predictions have them. Also per element (forces),
+    per group of frames, percentiles of |error|, mean signed energy error, and parity figures. The spread is
+    the standard error from resampling groups (four or more), since frames of one trajectory are not
+    independent. Known label noise is printed beside the errors.
 
     Args:
         calculator: what predicts.
@@ -149,11 +152,13 @@ def _collect(
             label = getattr(frame.results, q.key)
             if label is None or not bool(label.isfinite().all()):
                 continue
+            if QUANTITIES[q.key].per == "atom" and getattr(predicted, q.key) is None:
+                continue  # a potential without charges has no error of charges
             target = label.double().cpu().numpy()
             guess = _of(predicted, q.key, k, rows)
             if q.key == "energy":
                 target, guess = target / len(numbers), guess / len(numbers)
-            number = numbers if q.key == "forces" else np.zeros(1, int)
+            number = numbers if QUANTITIES[q.key].per == "atom" else np.zeros(1, int)
             components = target.reshape(len(number), -1)
             collected[q.key].add(
                 components, guess.reshape(components.shape), np.full(len(number), at), number
@@ -162,7 +167,9 @@ def _collect(
 
 def _of(results: Results, key: str, k: int, rows: slice) -> np.ndarray:
     value = results.need(key)
-    return (value[rows] if key == "forces" else value[k : k + 1]).detach().double().cpu().numpy()
+    return (
+        (value[rows] if QUANTITIES[key].per == "atom" else value[k : k + 1]).detach().double().cpu().numpy()
+    )
 
 
 def _describe(
@@ -187,7 +194,7 @@ def _describe(
         spread[mae], spread[rmse] = _group_errors(list(by_group.values()))
     values[f"{q.key}_percentiles_{q.unit_key}"] = np.percentile(np.abs(error), _PERCENTILES).tolist()
     rows = [("all", *_row(error))]
-    if q.key == "forces":
+    if QUANTITIES[q.key].per == "atom":
         rows += [(elements.symbol(int(z)), *_row(error[number == z])) for z in sorted(set(number.tolist()))]
     if 1 < len(by_group) <= 60:
         rows += [(g or "(no group)", *_row(e)) for g, e in by_group.items()]
@@ -228,9 +235,8 @@ def _group_errors(by_group: list[np.ndarray], n: int = 500) -> tuple[float, floa
 
 def _parity(q: _Quantity, label: np.ndarray, predicted: np.ndarray, number: np.ndarray, level: str) -> Figure:
     curves = []
-    scale = 1e-3 * q.factor  # eV, eV/Å; GPa stays
-    unit = {"energy": "eV/atom", "forces": "eV/Å", "stress": "GPa"}[q.key]
-    scale = q.factor if q.key == "stress" else scale
+    unit = {"energy": "eV/atom", "forces": "eV/Å", "charges": "e"}.get(q.key, q.unit)
+    scale = q.factor if unit == q.unit else 1e-3 * q.factor
     for z in sorted(set(number.tolist())):
         x, y = label[number == z].ravel() * scale, predicted[number == z].ravel() * scale
         if len(x) > _MAX_POINTS:

@@ -13,10 +13,18 @@ from .checks import Check, Subject
 from .derivatives import energy_of
 from .smoothness import isolated
 
+_FLOW = "not held to it: charge is shared out over all atoms, however far apart"
+
+
+def _charges_flow(subject: Subject) -> bool:
+    return subject.potential is not None and not subject.potential.additive
+
 
 def additivity(subject: Subject, atoms: Atoms) -> Check:
     """E(A + B) = E(A) + E(B) for fragments beyond each other's reach, of different composition."""
     name = "energies of distant fragments add"
+    if _charges_flow(subject):
+        return Check.skipped(name, _FLOW)
     cluster = isolated(atoms, len(atoms))
     if len(cluster) < 2:
         return Check.skipped(name, "a single atom has no fragments")
@@ -45,6 +53,8 @@ def additivity(subject: Subject, atoms: Atoms) -> Check:
 
 def isolated_atoms(subject: Subject, atoms: Atoms) -> list[Check]:
     """Atoms out of each other's reach have the sum of single-atom energies: E0 where that is stated."""
+    if _charges_flow(subject):
+        return [Check.skipped("isolated-atom limit", _FLOW)]
     symbols = sorted(set(atoms.get_chemical_symbols()))
     known = not isinf(subject.receptive_field)
     distance = 2.0 + (subject.receptive_field if known else 100.0)

@@ -16,6 +16,7 @@ from rikiba.core.pairs import find_pairs
 from rikiba.core.system import System
 from rikiba.interop.n2p2 import N2p2Error, Settings, read_file
 from rikiba.potentials.behler_parrinello import BehlerParrinello
+from rikiba.potentials.hdnnp_4g import Hdnnp4G
 
 FUNCTIONS = """
 symfunction_short O 9 H O 0.02 -1.0 2.5 8.5
@@ -70,19 +71,45 @@ SCALINGS = {
 }
 
 
+NORMALISED = """mean_energy -2.5
+conv_length 5.8
+conv_energy 240.0"""
+
+
+def random_network(path: Path, widths: list[int], rng: np.random.Generator) -> tuple[list[Any], list[Any]]:
+    """A file of random weights, and the same numbers as arrays."""
+    weights = [rng.normal(size=(b, a)) for a, b in pairwise(widths)]
+    biases = [rng.normal(size=b) for b in widths[1:]]
+    lines, n = ["# weights"], 0
+    for layer, (w, b) in enumerate(zip(weights, biases, strict=True)):
+        for i in range(w.shape[1]):
+            for j in range(w.shape[0]):
+                n += 1
+                lines.append(f"{w[j, i]:.16e} a {n} {layer} {i + 1} {layer + 1} {j + 1}")
+        for j in range(len(b)):
+            n += 1
+            lines.append(f"{b[j]:.16e} b {n} {layer + 1} {j + 1}")
+    path.write_text("\n".join(lines) + "\n")
+    return weights, biases
+
+
 def write(
-    folder: Path, cutoff: str, scaling: str, more: str = "", functions: str = FUNCTIONS
+    folder: Path,
+    cutoff: str,
+    scaling: str,
+    more: str = "",
+    functions: str = FUNCTIONS,
+    normalised: str = NORMALISED,
+    further: int = 0,
 ) -> dict[str, Any]:
-    """A folder with random weights, and the same numbers as arrays."""
+    """A folder with random weights (of networks with `further` inputs), and the same numbers as arrays."""
     rng = np.random.default_rng(11)
     text = f"""
 number_of_elements 2
 elements O H    # in any order
 atom_energy H -0.45890771
 atom_energy O -74.94518524
-mean_energy -2.5
-conv_length 5.8
-conv_energy 240.0
+{normalised}
 cutoff_type {cutoff}
 scale_min_short -1.0
 scale_max_short 2.0
@@ -97,34 +124,23 @@ global_activation_short t s l
     (folder / "input.nn").write_text(text)
     rows, out = ["# a comment"], {}
     for k, (symbol, number) in enumerate((("H", 1), ("O", 8))):
-        widths = WIDTHS[symbol]
-        statistics = np.column_stack([rng.random(widths[0]), 3 + rng.random((widths[0], 3))])
+        n, *deeper = WIDTHS[symbol]
+        statistics = np.column_stack([rng.random(n), 3 + rng.random((n, 3))])
         statistics[:, 2] -= 2.0
         rows += [f"{k + 1} {m + 1} " + " ".join(f"{v:.16e}" for v in s) for m, s in enumerate(statistics)]
-        weights = [rng.normal(size=(b, a)) for a, b in pairwise(widths)]
-        biases = [rng.normal(size=b) for b in widths[1:]]
-        lines, n = ["# weights"], 0
-        for layer, (w, b) in enumerate(zip(weights, biases, strict=True)):
-            for i in range(w.shape[1]):
-                for j in range(w.shape[0]):
-                    n += 1
-                    lines.append(f"{w[j, i]:.16e} a {n} {layer} {i + 1} {layer + 1} {j + 1}")
-            for j in range(len(b)):
-                n += 1
-                lines.append(f"{b[j]:.16e} b {n} {layer + 1} {j + 1}")
-        (folder / f"weights.{number:03d}.data").write_text("\n".join(lines) + "\n")
-        out[symbol] = (statistics, weights, biases)
+        file = folder / f"weights.{number:03d}.data"
+        out[symbol] = (statistics, *random_network(file, [n + further, *deeper], rng))
     rows.append("-1.0 2.0")  # of the energies, as RuNNer adds it
     (folder / "scaling.data").write_text("\n".join(rows) + "\n")
     return out
 
 
-def by_definition(atoms: Atoms, numbers: dict[str, Any], cutoff: str, scaling: str, normalise: bool) -> float:
-    """Energy in Hartree by plain loops in Bohr."""
+def functions_by_definition(atoms: Atoms, cutoff: str) -> list[list[float]]:
+    """Symmetry functions of every atom by plain loops in Bohr."""
     positions, cell = atoms.positions / units.bohr, atoms.cell.array / units.bohr
     images = [np.array(s) @ cell for s in np.ndindex(3, 3, 3)] if atoms.pbc.any() else [np.zeros(3)]
     offset = np.ones(3) @ cell if atoms.pbc.any() else np.zeros(3)
-    total = 0.0
+    out = []
 
     def fc(r: float, rc: float) -> float:
         return CUTOFFS[cutoff](r / rc) if r < rc else 0.0
@@ -157,13 +173,29 @@ def by_definition(atoms: Atoms, numbers: dict[str, Any], cutoff: str, scaling: s
                         angle = max(0.0, 1 + sign * float(va @ vb) / ra / rb)
                         value += 2 ** (1 - zeta) * angle**zeta * math.exp(-eta * d) * c
             g.append(value)
+        out.append(g)
+    return out
+
+
+def network(x: np.ndarray, weights: list[Any], biases: list[Any], normalise: bool = False) -> float:
+    """tanh, then a logistic function, then nothing."""
+    for k, (w, b) in enumerate(zip(weights, biases, strict=True)):
+        x = (w @ x + b) / (w.shape[1] if normalise else 1)
+        x = np.tanh(x) if k == 0 else (1 / (1 + np.exp(-x)) if k == 1 else x)
+    return float(x[0])
+
+
+E0 = {"H": -0.45890771, "O": -74.94518524}
+
+
+def by_definition(atoms: Atoms, numbers: dict[str, Any], cutoff: str, scaling: str, normalise: bool) -> float:
+    """Energy in Hartree."""
+    total = 0.0
+    for symbol, g in zip(atoms.symbols, functions_by_definition(atoms, cutoff), strict=True):
         statistics, weights, biases = numbers[symbol]
         x = np.array([SCALINGS[scaling](v, s) for v, s in zip(g, statistics, strict=True)])
-        for k, (w, b) in enumerate(zip(weights, biases, strict=True)):
-            x = (w @ x + b) / (w.shape[1] if normalise else 1)
-            x = np.tanh(x) if k == 0 else (1 / (1 + np.exp(-x)) if k == 1 else x)
-        total += x[0] / 240.0 - 2.5 + {"H": -0.45890771, "O": -74.94518524}[symbol]
-    return float(total)
+        total += network(x, weights, biases, normalise) / 240.0 - 2.5 + E0[symbol]
+    return total
 
 
 def water(periodic: bool) -> Atoms:
@@ -216,7 +248,8 @@ def test_functions_are_sorted_and_their_order_matters(tmp_path: Path) -> None:
     [
         ("symfunction_short H 12 0.1 0.0 9.0", "type 12"),
         ("global_activation_short t s t", "must be linear"),
-        ("nnp_type 4G-HDNNP", "4G-HDNNP"),
+        ("nnp_type 3G-HDNNP", "3G-HDNNP"),
+        ("nnp_type 4G-HDNNP", "Normalised"),
         ("element_nodes_short O 1 9", "fit a network|all weights"),
         ("symfunction_short H 2 H 0.7 0.0 9.0", "functions of H"),
     ],
@@ -232,3 +265,95 @@ def test_units_of_the_file_can_be_others(tmp_path: Path) -> None:
     found = read_file(path=tmp_path / "input.nn", length_unit_A=1.0, energy_unit_eV=1.0)
     assert found.arguments["cutoff"] == 9.0 and found.arguments["scale"] == pytest.approx(1 / 240.0)
     assert torch.equal(found.tensors["columns_0"], read_file(path=tmp_path).tensors["columns_0"])
+
+
+CHARGED = """
+nnp_gen 4
+fixed_gausswidth H 0.58
+fixed_gausswidth O 1.25
+screen_electrostatics 1.5 5.0
+ewald_prec 1.0e-8
+global_hidden_layers_electrostatic 2
+global_nodes_electrostatic 3 2
+global_activation_electrostatic t s l
+"""
+SIGMA, HARDNESS = {"H": 0.58, "O": 1.25}, {"H": 0.41, "O": 0.0089}
+
+
+def charged(folder: Path, charge: float) -> tuple[Atoms, dict[str, Any], dict[str, Any]]:
+    """Water with a charge, and a folder of the fourth generation: (atoms, energies' networks, the others)."""
+    short = write(folder, "2", "", CHARGED, normalised="", further=1)
+    rng, other = np.random.default_rng(12), {}
+    for symbol, number in (("H", 1), ("O", 8)):
+        widths = [WIDTHS[symbol][0], 3, 2, 1]
+        other[symbol] = random_network(folder / f"weightse.{number:03d}.data", widths, rng)
+        (folder / f"hardness.{number:03d}.data").write_text(f"  {HARDNESS[symbol]}\n")
+    atoms = water(False)
+    atoms.info["charge"] = charge
+    return atoms, short, other
+
+
+def charged_by_definition(
+    atoms: Atoms, short: dict[str, Any], other: dict[str, Any], screens: bool = True
+) -> tuple[float, np.ndarray]:
+    """(energy in Hartree, charges) after Ko et al., doi:10.1038/s41467-020-20427-2, by plain loops."""
+    n, symbols, r = len(atoms), list(atoms.symbols), atoms.get_all_distances() / units.bohr
+    g = [np.array(x) for x in functions_by_definition(atoms, "2")]
+    a, b = np.ones((n + 1, n + 1)), np.zeros(n + 1)
+    a[n, n], b[n] = 0.0, atoms.info["charge"]
+    for i, s in enumerate(symbols):
+        b[i] = -network(g[i], *other[s])
+        for j, t in enumerate(symbols):
+            gamma = math.sqrt(SIGMA[s] ** 2 + SIGMA[t] ** 2)
+            a[i, j] = (
+                HARDNESS[s] + 1 / (SIGMA[s] * math.sqrt(math.pi))
+                if i == j
+                else math.erf(r[i, j] / (math.sqrt(2) * gamma)) / r[i, j]
+            )
+    q = np.linalg.solve(a, b)[:n]
+    energy = 0.0
+    for i, s in enumerate(symbols):
+        energy += E0[s] + network(np.append(g[i], q[i]), *short[s][1:])
+        if not screens:
+            energy += q[i] ** 2 / (2 * SIGMA[s] * math.sqrt(math.pi))
+        for j in range(i):
+            f = 0.5 * (1 - math.cos(math.pi * min(max((r[i, j] - 1.5) / 3.5, 0.0), 1.0)))
+            energy += q[i] * q[j] * a[i, j] * (f if screens else 1.0)
+    return energy, q
+
+
+@pytest.mark.parametrize("charge", [0.0, -1.0])
+def test_charges_and_energy_of_the_fourth_generation(tmp_path: Path, charge: float) -> None:
+    atoms, short, other = charged(tmp_path, charge)
+    found = read_file(path=tmp_path)
+    assert found.class_name == "Hdnnp4G"
+    model = Hdnnp4G(**found.arguments).double()
+    model.load_state_dict(found.tensors, strict=True)
+    system = System.from_ase(atoms)
+    results = evaluate(model, system, find_pairs(system, model.cutoff))
+    expected, q = charged_by_definition(atoms, short, other)
+    assert results.need("charges").numpy() == pytest.approx(q, abs=1e-10)
+    assert float(results.need("energy")) / units.hartree == pytest.approx(expected, abs=1e-9)
+    # negative control: without screening, and with the charge of another state, it is another number
+    assert abs(charged_by_definition(atoms, short, other, screens=False)[0] - expected) > 1e-3
+    atoms.info["charge"] = charge + 1.0
+    assert abs(charged_by_definition(atoms, short, other)[0] - expected) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("fixed_gausswidth O 1.25", "fixed_gausswidth for O"),
+        ("screen_electrostatics 1.5 5.0", "lacks 'screen_electrostatics'"),
+    ],
+)
+def test_what_the_fourth_generation_needs_is_named(tmp_path: Path, change: str, words: str) -> None:
+    charged(tmp_path, 0.0)
+    text = (tmp_path / "input.nn").read_text()
+    (tmp_path / "input.nn").write_text(text.replace(change, ""))
+    with pytest.raises(N2p2Error, match=words):
+        read_file(path=tmp_path)
+    (tmp_path / "input.nn").write_text(text)
+    (tmp_path / "hardness.008.data").write_text("-0.1")
+    with pytest.raises(N2p2Error, match="must be positive"):
+        read_file(path=tmp_path)

@@ -10,7 +10,7 @@ from rikiba.core.results import Results
 from rikiba.core.system import System
 from rikiba.data.batching import collate
 from rikiba.potentials.pair_basis import PairBasis
-from rikiba.training.loss import Loss, counts, error_sums
+from rikiba.training.loss import TERMS, Loss, counts, error_sums
 
 from labelled_frames import dataset  # isort: skip
 
@@ -24,22 +24,34 @@ def by_hand() -> tuple[Results, Results, System]:
         energy=torch.tensor([1.0, 5.0], dtype=torch.float64),
         forces=torch.tensor([[0.1, 0, 0], [0, -0.3, 0], [0, 0, 0.5]], dtype=torch.float64),
         stress=torch.full((2, 3, 3), 0.02, dtype=torch.float64),
+        charges=torch.tensor([0.1, 0.3, -0.2], dtype=torch.float64),
+        magmoms=torch.tensor([2.0, 0.0, 1.0], dtype=torch.float64),
     )
     labels = Results(
         energy=torch.tensor([0.0, 2.0], dtype=torch.float64),
         forces=torch.zeros(3, 3, dtype=torch.float64),
         stress=torch.stack([torch.zeros(3, 3), torch.full((3, 3), NAN)]).double(),
+        charges=torch.tensor([0.2, 0.1, NAN], dtype=torch.float64),
+        magmoms=torch.tensor([NAN, NAN, -1.0], dtype=torch.float64),
     )
     return predicted, labels, system
 
 
 def test_terms_and_total_of_a_batch_worked_out_by_hand() -> None:
-    loss = Loss(energy_weight=2.0, forces_weight=10.0, stress_weight=100.0)
+    weights = (2.0, 10.0, 100.0, 5.0, 0.5)
+    loss = Loss(**{f"{term}_weight": w for term, w in zip(TERMS, weights, strict=True)})
     total, terms = loss(*by_hand())
-    # energy: ((1/2)² + (3/1)²)/2; forces: (0.01 + 0.09 + 0.25)/9; stress: nine times 0.02², over nine
-    expected = [(0.25 + 9.0) / 2, 0.35 / 9, 0.0004]
+    # energy: ((1/2)² + (3/1)²)/2; forces: (0.01 + 0.09 + 0.25)/9; stress: nine times 0.02², over nine;
+    # charges: (0.1² + 0.2²)/2; magnetic moments: 2²
+    expected = [(0.25 + 9.0) / 2, 0.35 / 9, 0.0004, 0.025, 4.0]
     assert terms.tolist() == pytest.approx(expected, abs=1e-15)
-    assert float(total) == pytest.approx(2 * expected[0] + 10 * expected[1] + 100 * expected[2], abs=1e-14)
+    by_weight = sum(w * x for w, x in zip(weights, expected, strict=True))
+    assert float(total) == pytest.approx(by_weight, abs=1e-14)
+    # without a weight of their own, charges and moments neither count nor need to be predicted
+    lacking = by_hand()[0].replace(charges=None, magmoms=None)
+    assert Loss()(lacking, *by_hand()[1:])[1].tolist() == pytest.approx([*expected[:2], 0, 0, 0], abs=1e-15)
+    with pytest.raises(ValueError, match="'charges' is needed"):
+        loss(lacking, *by_hand()[1:])
 
 
 def test_huber_by_hand_and_its_limits() -> None:
@@ -47,7 +59,7 @@ def test_huber_by_hand_and_its_limits() -> None:
     _, terms = loss(*by_hand())
     # |x| ≤ δ: x²; beyond: δ(2|x| − δ)
     expected = [(0.25 + 1.0 * (6.0 - 1.0)) / 2, (0.01 + 0.2 * (0.6 - 0.2) + 0.2 * (1.0 - 0.2)) / 9, 0.0004]
-    assert terms.tolist() == pytest.approx(expected, abs=1e-15)
+    assert terms[:3].tolist() == pytest.approx(expected, abs=1e-15)
     wide = Loss(form="huber", energy_delta=1e3, forces_delta=1e3, stress_delta=1e3, stress_weight=1.0)
     assert torch.equal(wide(*by_hand())[1], Loss(stress_weight=1.0)(*by_hand())[1])
     # weights stay outside: ten times the weight is ten times the loss, wherever the corner lies
@@ -63,7 +75,7 @@ def test_frame_weights_multiply_and_do_not_change_the_counts() -> None:
         "forces": torch.tensor([3.0, 1.0], dtype=torch.float64),
     }
     _, terms = Loss()(predicted, labels, system, weights)
-    assert terms.tolist() == pytest.approx([0.25 / 2, (0.3 + 0.25) / 9, 0.0], abs=1e-15)
+    assert terms.tolist() == pytest.approx([0.25 / 2, (0.3 + 0.25) / 9, 0.0, 0.0, 0.0], abs=1e-15)
 
 
 def test_only_present_labels_count() -> None:
@@ -72,8 +84,8 @@ def test_only_present_labels_count() -> None:
     forces[2] = NAN
     lacking = labels.replace(energy=torch.tensor([NAN, 2.0], dtype=torch.float64), forces=forces)
     _, terms = Loss(stress_weight=1.0)(predicted, lacking, system)
-    assert terms.tolist() == pytest.approx([9.0, 0.1 / 6, 0.0004], abs=1e-15)
-    assert counts(lacking).tolist() == [1, 6, 9]
+    assert terms.tolist() == pytest.approx([9.0, 0.1 / 6, 0.0004, 0.0, 0.0], abs=1e-15)
+    assert counts(lacking).tolist() == [1, 6, 9, 2, 1]
     # negative control: a NaN prediction under a present label is not hidden
     bad = predicted.replace(energy=torch.tensor([1.0, NAN], dtype=torch.float64))
     assert Loss()(bad, lacking, system)[0].isnan()
@@ -83,10 +95,12 @@ def test_only_present_labels_count() -> None:
 
 def test_errors_are_those_of_numpy() -> None:
     predicted, labels, system = by_hand()
-    number, absolute, square = error_sums(predicted, labels, system)[1].tolist()
+    sums = error_sums(predicted, labels, system)
+    number, absolute, square = sums[1].tolist()
     difference = (predicted.forces - labels.forces).numpy()
     assert absolute / number == pytest.approx(np.abs(difference).mean(), abs=1e-15)
     assert (square / number) ** 0.5 == pytest.approx(np.sqrt((difference**2).mean()), abs=1e-15)
+    assert sums[3].tolist() == pytest.approx([2, 0.3, 0.05], abs=1e-15)
 
 
 @pytest.mark.parametrize("form", ["square", "huber"])

@@ -13,8 +13,8 @@ from labelled_frames import dataset  # isort: skip
 def test_weights_go_over_with_the_learning_rate() -> None:
     loss = Loss(energy_weight=1.0, forces_weight=2.0, stress_weight=0.5, form="huber")
     half = tied(loss, (0.02, 1000.0, None), 0.5)
-    assert half.weights == pytest.approx((0.51, 501.0, 0.5)) and half.form == "huber"
-    assert tied(loss, (0.02, 1000.0, 0.0), 1.0).weights == pytest.approx((0.02, 1000.0, 0.0))
+    assert half.weights[:3] == pytest.approx((0.51, 501.0, 0.5)) and half.form == "huber"
+    assert tied(loss, (0.02, 1000.0, 0.0), 1.0).weights[:3] == pytest.approx((0.02, 1000.0, 0.0))
     assert tied(loss, (0.02, 1000.0, 0.0), 0.0).weights == loss.weights
     assert tied(loss, (None, None, None), 0.5) is loss
 

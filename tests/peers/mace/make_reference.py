@@ -4,11 +4,14 @@ Run with the interpreter of an environment made by ``benchmarks/peers/install_pe
 
     OMP_NUM_THREADS=1 .venvs/mace/bin/python tests/peers/mace/make_reference.py [case ...]
 
-One compressed npz per case is written to ``reference/``. README.md beside this file says what is in it.
+One compressed npz per case is written to ``reference/``; with ``--whole`` also the model itself as torch.save
+writes it, compressed (CASE.model.xz). README.md beside this file says what is in it.
 """
 
 import argparse
+import io
 import json
+import lzma
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -257,16 +260,29 @@ def write(case: str) -> Path:
     return path
 
 
+def write_whole(case: str) -> None:
+    """The model as torch.save writes it, compressed."""
+    model = build(arguments(case), GAIN.get(case, 6.0))
+    stream = io.BytesIO()
+    torch.save(model, stream)
+    (FOLDER / f"{case}.model.xz").write_bytes(lzma.compress(stream.getvalue(), preset=9))
+
+
 def main() -> None:
     """Write the cases named on the command line, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("cases", nargs="*", default=[], help="names of cases; all when none is given")
+    parser.add_argument("--whole", action="store_true", help="write the model itself instead")
+    options = parser.parse_args()
     torch.serialization.add_safe_globals([slice])  # e3nn 0.4.4 keeps slices in its table of constants
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
-    for case in parser.parse_args().cases or CASES:
+    for case in options.cases or CASES:
         if case not in CASES:
             sys.exit(f"no case {case!r}; there are: {', '.join(CASES)}")
+        if options.whole:
+            write_whole(case)
+            continue
         path = write(case)
         found = np.load(path)
         largest = {k.split("/")[1]: float(np.abs(found[k]).max()) for k in found if k.endswith("/forces")}
