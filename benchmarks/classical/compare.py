@@ -5,9 +5,9 @@
 
 About 4,000 atoms each, float64, one thread, velocity Verlet, the same start (`sides.py`); neighbour lists
 with the same skin, searched again where each program finds it necessary. torch-sim, which searches at every
-step, has Lennard-Jones alone of these. Energies of the start must agree. The programs take turns of some steps; the
-first turns, while crystals melt, are not counted. Written to results.json: of each program the median
-microseconds of processor time per atom and step, and the median ratio to ours of the turns.
+step, has Lennard-Jones alone of these. Energies of the start must agree. The programs take turns of some
+steps; the first turns, while crystals melt, are not counted. Written to results.json: of each program the
+median microseconds of processor time per atom and step, and the median ratio to ours of the turns.
 """
 
 import argparse

@@ -6,8 +6,8 @@ The calculator checks its pair list against the skin, as every calculator must, 
 there already: what is left is the overhead of the integrator, of `Simulation` (caching, finite-number check,
 clock) and of the check. Silicon, float64, one thread, 64 and 1,000 atoms and 16 systems of 64 at once; with
 thermodynamic output every ten steps too. `step_us` is microseconds per step, the least of several rounds,
-with the median beside it; `bare_us` is the same with a calculator that checks nothing. Times are of the process,
-which a busy machine disturbs less than the clock on the wall.
+with the median beside it; `bare_us` is the same with a calculator that checks nothing. Times are of the
+process, which a busy machine disturbs less than the clock on the wall.
 """
 
 import argparse

