@@ -175,9 +175,11 @@ def test_physical_validation_agrees(many: Sampled) -> None:
         data = [
             pv.data.SimulationData(
                 units=one,
-                system=pv.data.SystemData(natoms=32, nconstraints=0, ndof_reduction_tra=3),
+                system=pv.data.SystemData(
+                    natoms=32, nconstraints=0, ndof_reduction_tra=3, ndof_reduction_rot=0
+                ),
                 ensemble=pv.data.EnsembleData("NVT", natoms=32, volume=1.0, temperature=t / one.kb),
-                observables=pv.data.ObservableData(total_energy=e),
+                observables=pv.data.ObservableData(potential_energy=e, total_energy=e),
             )
             for e, t in zip(parts, (COLD, HOT), strict=True)
         ]
