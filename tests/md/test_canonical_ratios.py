@@ -183,7 +183,11 @@ def test_physical_validation_agrees(many: Sampled) -> None:
             )
             for e, t in zip(parts, (COLD, HOT), strict=True)
         ]
-        found = pv.ensemble.check(*data, total_energy=True, data_is_uncorrelated=True, verbosity=0)
+        try:
+            found = pv.ensemble.check(*data, total_energy=True, data_is_uncorrelated=True, verbosity=0)
+        except pv.util.error.InputError as error:
+            assert "No overlap" in str(error)  # energies too narrow to meet: further off cannot be
+            return float("inf")
         return float(found[0])
 
     assert judged("csvr") < 4.0 * 3.0  # samples of one replica are correlated over a few rows
