@@ -211,6 +211,25 @@ class System:
         """A copy with the named fields changed."""
         return System(**{name: getattr(self, name) for name in _FIELDS if name not in changes}, **changes)
 
+    def moved(self, positions: Float[Tensor, "atoms 3"]) -> "System":
+        """The same structures with atoms elsewhere."""
+        # written out because dataclasses.replace takes longer than the arithmetic of a timestep
+        return System(
+            positions=positions,
+            numbers=self.numbers,
+            cell=self.cell,
+            pbc=self.pbc,
+            system_index=self.system_index,
+            charge=self.charge,
+            spin=self.spin,
+            magmoms=self.magmoms,
+            field=self.field,
+            head=self.head,
+            tags=self.tags,
+            owned=self.owned,
+            info=self.info,
+        )
+
     def to(self, device: torch.device | str) -> "System":
         """Move every tensor to a device; float64 stays float64."""
         moved = {

@@ -1,5 +1,6 @@
 """A run: a calculator, an integrator and a state, with reports, checkpoints and bit-for-bit restart."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -217,7 +218,7 @@ class Simulation:
 
     def _advance(self) -> None:
         state, memories = self.splitting.advance(self.state, self.memories, self.dt, self._step())
-        if not bool(state.velocities.sum().isfinite()):
+        if not math.isfinite(state.velocities.sum().item()):
             raise _not_finite(state)
         self.state, self.memories = state, memories
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rikiba.core import units
 from rikiba.core.system import System
+from rikiba.kernels.local_motion import kinetic_energy
 from rikiba.kernels.random import normals
 
 from .constraint_set import Constraints
@@ -142,9 +143,12 @@ class State:
         """A copy with the named fields changed."""
         return replace(self, **changes)
 
-    def moved(self, positions: Float[Tensor, "atoms 3"]) -> "State":
-        """The same state at other positions."""
-        return self._advanced(self.system.replace(positions=positions), self.velocities, self.time, self.step)
+    def moved(
+        self, positions: Float[Tensor, "atoms 3"], velocities: Float[Tensor, "atoms 3"] | None = None
+    ) -> "State":
+        """The same state at other positions, and with other velocities if given."""
+        velocities = self.velocities if velocities is None else velocities
+        return self._advanced(self.system.moved(positions), velocities, self.time, self.step)
 
     def with_velocities(self, velocities: Float[Tensor, "atoms 3"]) -> "State":
         """The same state with other velocities."""
@@ -250,7 +254,7 @@ class State:
     @property
     def kinetic_energy(self) -> Float[Tensor, "systems"]:
         """K = Σ ½ m v², eV."""
-        return self.system.total(0.5 * self.masses * (self.velocities**2).sum(-1))
+        return kinetic_energy(self.masses, self.velocities, self.system.system_index, self.n_systems)
 
     @property
     def dof(self) -> Int[Tensor, "systems"]:
