@@ -78,8 +78,14 @@ class Limits:
 
     @staticmethod
     def wide() -> "Limits":
-        """Limits that only nonsense breaks, whatever the model: what a Simulation has by default."""
-        return Limits(max_temperature_K=1e7, min_contact=None, max_distance=1e6, min_width=1e-3)
+        """What a Simulation has by default: atoms that fly off and cells without width, whatever the model."""
+        return Limits(
+            max_temperature_K=None,
+            min_contact=None,
+            max_distance=1e6,
+            min_width=1e-3,
+            min_orthogonality=None,
+        )
 
     def check(self, state: State) -> None:
         """Raise Breach for the first limit that is broken."""

@@ -12,9 +12,14 @@ from ensemble_checks import FS, KELVIN, watched
 from lennard_jones_fluid import TIMESTEP, boxes, lennard_jones, log_ratio_slope, molten
 
 from rikiba.core import registry, units
+from rikiba.md.barostats.axis_rescaling import AxisRescaling
 from rikiba.md.ensembles import andersen, berendsen, csvr, gjf, langevin, nose_hoover
 from rikiba.md.ensembles.npt import NPT
+from rikiba.md.operators import Drift, Kick
+from rikiba.md.splitting import Splitting
 from rikiba.md.state import State
+from rikiba.md.thermostats.langevin import Langevin
+from rikiba.md.thermostats.zone_langevin import ZoneLangevin
 
 PER_PS = 1.0 / (FS * 1e-3)
 COLD, HOT, DENSITY = 1.4, 1.75, 0.5
@@ -28,6 +33,10 @@ BATHS: dict[str, Kind] = {
     "andersen": lambda t: andersen.Andersen(temperature_K=t, rate_per_ps=4.0 * PER_PS),
     "csvr": lambda t: csvr.Csvr(temperature_K=t, time_constant_fs=0.2 * FS),
     "nose_hoover": lambda t: nose_hoover.NoseHoover(temperature_K=t, time_constant_fs=0.3 * FS),
+    "zone_langevin": lambda t: Splitting(
+        "BAZAB",
+        {"B": Kick(), "A": Drift(), "Z": ZoneLangevin(temperature_K=t, friction_per_ps=2.0 * PER_PS)},
+    ),
     "berendsen": lambda t: berendsen.Berendsen(temperature_K=t, time_constant_fs=0.2 * FS),
 }
 
@@ -41,12 +50,26 @@ def npt(pressures: tuple[float, ...], **choice: Any) -> NPT:
     )
 
 
+def one_axis(pressures: tuple[float, ...]) -> Splitting:
+    """Friction and noise, and one length of the box that moves."""
+    friction = Langevin(temperature_K=1.5 * KELVIN, friction_per_ps=2.0 * PER_PS)
+    axis = AxisRescaling(
+        pressure_GPa=tuple(p / units.gigapascal for p in pressures),
+        temperature_K=1.5 * KELVIN,
+        axes="z",
+        time_constant_fs=0.5 * FS,
+        compressibility_per_GPa=0.5 * units.gigapascal,
+    )
+    return Splitting("BAOABC", {"B": Kick(), "A": Drift(), "O": friction, "C": axis})
+
+
 RESCALING = {"pressure_time_constant_fs": 0.5 * FS, "compressibility_per_GPa": 0.5 * units.gigapascal}
 BOXES: dict[str, Kind] = {
     "stochastic_cell_rescaling": lambda p: npt(p, barostat="stochastic_cell_rescaling", **RESCALING),
     "martyna_tobias_klein": lambda p: npt(
         p, barostat="martyna_tobias_klein", pressure_time_constant_fs=0.6 * FS
     ),
+    "axis_rescaling": one_axis,
     "berendsen": lambda p: berendsen.Berendsen(
         temperature_K=1.5 * KELVIN,
         pressure_GPa=tuple(x / units.gigapascal for x in p),

@@ -41,10 +41,8 @@ def test_fluctuations_fall_with_the_square_of_the_timestep() -> None:
 class Pressure(InMemory):
     """Keeps the pressure, eV/Å³, beside the positions."""
 
-    needs_stress = True
-
     def __init__(self, interval: int) -> None:
-        super().__init__(interval=interval)
+        super().__init__(interval=interval, stress=True)
         self.pressures: list[torch.Tensor] = []
 
     def report(self, snapshot: Snapshot) -> str | None:
