@@ -78,9 +78,9 @@ class Limits:
 
     @staticmethod
     def wide() -> "Limits":
-        """What a Simulation has by default: atoms that fly off and cells without width, whatever the model."""
+        """What a Simulation has by default: only what makes no sense in any model is stopped."""
         return Limits(
-            max_temperature_K=None,
+            max_temperature_K=1e7,
             min_contact=None,
             max_distance=1e6,
             min_width=1e-3,
