@@ -19,7 +19,6 @@ ROOMS: Mapping[str, Any] = {
     "constraint": "md.constraints",
     "relaxation": "relaxation",
     "property.*": "properties",
-    "reporter": "md.reporters",
     "protocol": "campaigns.protocols",
     "reporter.*": "md.reporters",
 }
