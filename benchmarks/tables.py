@@ -357,9 +357,13 @@ def _scaling_row(r: dict[str, Any]) -> str:
     wrong = ", ".join(f"{k}: {v}" for k, v in verdicts.items() if v != "pass")
     return (
         f"{start} {r['receptive_field_A']:.3g} | {r['atoms_in_receptive_field']:.0f} | "
-        f"{r['halo_of_1000_atoms']:,.0f} | {size} | {growth} | {added['energy_eV_per_atom']:.0e} | "
-        f"{beyond:.0e} | {local['energy_within_eV']:.0e} | {local['hops_reached']} | {wrong or 'pass'} |"
+        f"{r['halo_of_1000_atoms']:,.0f} | {size} | {growth} | {_zero(added['energy_eV_per_atom'])} | "
+        f"{_zero(beyond)} | {local['energy_within_eV']:.0e} | {local['hops_reached']} | {wrong or 'pass'} |"
     )
+
+
+def _zero(value: float) -> str:
+    return f"{value:.0e}" if value else "0"
 
 
 def scaling_plot() -> str:
@@ -376,7 +380,7 @@ def scaling_plot() -> str:
             n = [t["atoms"] for t in r["times"]]
             each = [1e6 * t["seconds"] / t["atoms"] for t in r["times"]]
             style = "--" if r["exempt"] else "-"
-            axes.plot(n, each, f"o{style}", ms=3, lw=1, color=f"C{k % 10}", label=r["family"])
+            axes.plot(n, each, f"o{style}", ms=3, lw=1, color=mpl.colormaps["tab20"](k), label=r["family"])
         axes.set(xscale="log", yscale="log", xlabel="atoms", ylabel="µs per atom (dashed: long-range)")
         axes.legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
         axes.grid(which="both", alpha=0.2)
@@ -448,7 +452,7 @@ def page() -> str:
     parts = (
         peers(), training(), accuracy(), scaling(), snap(), gap(), pme(), overhead(), roofline()
     )  # fmt: skip
-    return "\n".join([INTRODUCTION, *(line for part in parts for line in (*part, ""))])
+    return "\n".join([INTRODUCTION, *(line for part in parts if part for line in (*part, ""))])
 
 
 if __name__ == "__main__":

@@ -29,14 +29,21 @@ class Exponent:
     error: float
     """Standard error from the scatter about the fit; nan where there are no more points than parameters."""
     overhead_s: float
-    """The part that does not grow, s; 0 where it cannot be told from nothing or there are under 5 points."""
+    """The part that does not grow, s; 0 where it cannot be told from nothing or was not fitted."""
+    overhead_fitted: bool
+    """Whether there were points enough to tell an overhead from slow growth."""
 
     @property
     def verdict(self) -> str:
-        """'pass' within `LINEAR`, 'fail' where two standard errors do not reach it, else 'undecided'."""
+        """'pass' within `LINEAR`, 'fail' where two standard errors do not reach it, else 'undecided'.
+
+        Without a fitted overhead slow growth is undecided too: it may be an overhead.
+        """
         low, high = LINEAR
         if low <= self.value <= high:
             return "pass"
+        if self.value < low and not self.overhead_fitted:
+            return "undecided"
         slack = 2.0 * self.error if np.isfinite(self.error) else 0.0
         return "undecided" if low - slack <= self.value <= high + slack else "fail"
 
@@ -55,10 +62,10 @@ def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> Exponent:
         )
     x, y = np.log(n), np.log(t)
     slope, start = np.polyfit(x, y, 1)
-    plain = Exponent(
-        value=float(slope), error=_error(np.stack([x, np.ones_like(x)], 1), y, slope, start), overhead_s=0.0
-    )
-    if len(n) < 5:
+    fitted = len(n) >= 5
+    error = _error(np.stack([x, np.ones_like(x)], 1), y, slope, start)
+    plain = Exponent(value=float(slope), error=error, overhead_s=0.0, overhead_fitted=fitted)
+    if not fitted:
         return plain
 
     def residual(p: np.ndarray) -> np.ndarray:
@@ -78,6 +85,7 @@ def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> Exponent:
         value=float(fit.x[0]),
         error=float(np.sqrt(variance[0, 0])),
         overhead_s=float(fit.x[2] * t.min()),
+        overhead_fitted=True,
     )
 
 

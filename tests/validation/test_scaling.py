@@ -62,6 +62,9 @@ def test_an_overhead_would_be_taken_for_sublinear_growth() -> None:
     slope = np.polyfit(np.log(SIZES), np.log(seconds), 1)[0]
     assert slope < 0.8
     assert exponent(SIZES, list(seconds)).value == pytest.approx(1.0, abs=1e-4)
+    assert exponent(SIZES[:3], list(seconds[:3])).verdict == "undecided"
+    assert exponent(SIZES[:3], list(1e-6 * SIZES[:3] ** 2.0)).verdict == "fail"
+    assert exponent(SIZES, list(1e-4 * SIZES**0.5)).verdict == "fail"
 
 
 def test_too_few_and_impossible_times() -> None:
