@@ -23,7 +23,7 @@ def test_it_runs_and_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lennard_jones", "snap"])
+@pytest.mark.parametrize("name", ["lennard_jones", "schnet", "snap"])
 def test_a_million_steps(name: str, tmp_path: Path) -> None:
     found = script().run(name, 1_000_000, tmp_path)
     assert found["steps"] == 1_000_000 and found["alarms"] == []
