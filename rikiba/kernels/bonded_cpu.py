@@ -1,11 +1,11 @@
 """Compiled sums over bonds, angles and torsions of the copies of a topology. All float64.
 
-Arguments that they share: `cell` and `fractions` [copies, 3, 3], where d @ fractions are fractional coordinates
-along periodic axes and zero along others; `half_width` of the cell [copies]; `system_index` [copies];
-`atoms` [terms, k], of one copy of `n` atoms; `parameters` [terms, m]. Energies [atoms], forces [atoms, 3] and
-virial [systems, 3, 3] (Σ ∂E/∂d ⊗ d) are added to. They return 1 where a term is one that the definition in
-`rikiba.potentials.bonded` refuses, or that is as long as half the cell is wide, otherwise 0: what they have
-added is then of no use.
+Arguments that they share: `cell` and `fractions` [copies, 3, 3], where d @ fractions are fractional
+coordinates along periodic axes and zero along others; `half_width` of the cell [copies]; `system_index`
+[copies]; `atoms` [terms, k], of one copy of `n` atoms; `parameters` [terms, m]. Energies [atoms], forces
+[atoms, 3] and virial [systems, 3, 3] (Σ ∂E/∂d ⊗ d) are added to. They return 1 where a term is one that the
+definition in `rikiba.potentials.bonded` refuses, or that is as long as half the cell is wide, and what they
+have added is then of no use; otherwise 0.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Compiled sums over atoms of a topology through space: Lennard-Jones and Coulomb in one pass. All float64."""
+"""Compiled Lennard-Jones and Coulomb terms of a topology, with charges beside their atoms. All float64."""
 
 import math
 
@@ -48,7 +48,7 @@ def pair_terms(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Add Lennard-Jones of atoms and Coulomb of charges of pairs, each listed once, halves to both atoms.
 
-    `places` [atoms, 3] is where charges lie, and is read where they lie `apart` from their atoms. `dispersion`
+    `places` [atoms, 3] is where charges lie, read where they lie `apart` from their atoms. `dispersion`
     [types, types, 4] holds (4ε, σ², a, b) of v − a − (r − stop)·b, `switch` (start, stop) of the quintic
     switch, none where they are equal. `settings` are (r_c, α, field, shift) of Coulomb terms, `table` is
     `erfc_table`. Forces on positions and on places, and virial [systems, 3, 3] (Σ ∂E/∂r ⊗ r) are added to;
@@ -204,7 +204,7 @@ def special_terms(  # type: ignore[no-untyped-def]
     positions, places, cell, fractions, half_width, system_index, atoms, parameters, n,
     energies, forces, place_forces, virial,
 ):  # fmt: skip
-    """Add p_0/d of charges and p_1 [(p_2/r²)⁶ − (p_2/r²)³] of atoms in each copy; status as of bonds.
+    """Add p_0/d of charges and p_1 [(p_2/r²)⁶ − (p_2/r²)³] of atoms in each copy. Returns 1 as bonds do.
 
     `forces` and `place_forces` are one array where charges lie on their atoms.
     """
@@ -238,7 +238,8 @@ def excluded_terms(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Add −q_i q_j erf(αd)/d of each copy's excluded pairs (none where α = 0), and write their images.
 
-    shifts [copies·pairs, 3] are those of the second atom's nearest image. Charges [atoms]; status as of bonds.
+    `shifts` [copies·pairs, 3] are those of the second atom's nearest image, `charges` those of all atoms.
+    Returns 1 as bonds do.
     """
     status, q = 0, 0
     for copy in range(len(cell)):
@@ -252,7 +253,7 @@ def excluded_terms(  # type: ignore[no-untyped-def]
             )
             for d in range(3):
                 along = x * inverse_cell[0, d] + y * inverse_cell[1, d] + z * inverse_cell[2, d]
-                shifts[q, d] = -int(math.floor(along + 0.5))
+                shifts[q, d] = -math.floor(along + 0.5)
             s, t, u = shifts[q, 0], shifts[q, 1], shifts[q, 2]
             q += 1
             strength = charges[a] * charges[b]

@@ -240,7 +240,8 @@ class NonBondedTerms(DoubleBuffers):
         """Every pair of atoms of one system, in both directions, that is not excluded; of molecules only."""
         if bool(system.pbc.any()):
             raise ValueError(
-                'A periodic structure needs a cutoff and electrostatics = "ewald" or "pme" (or "reaction_field"); '
+                'A periodic structure needs a cutoff and electrostatics = "pme" or "ewald" (or '
+                '"reaction_field"); '
                 "every pair is summed for molecules without periodic axes only."
             )
         starts = system.counts.cumsum(0) - system.counts

@@ -1,6 +1,5 @@
 """Potentials of a fixed topology from positions to forces in compiled kernels."""
 
-from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
