@@ -1,5 +1,6 @@
 """Potentials of a fixed topology from positions to forces in compiled kernels."""
 
+from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
@@ -20,20 +21,48 @@ from .pair_sweep import Once
 from .topology import Copies, TopologyPotential
 
 
-class _Sums:
-    """What a sweep adds to, and the arrays of the copies that its kernels read."""
+class _Structure:
+    """What stays from call to call while atoms move: which copies there are, in which cells."""
 
-    def __init__(self, system: System, copies: Copies) -> None:
-        self.energies = torch.zeros(system.n_atoms, dtype=torch.float64)
-        self.forces = torch.zeros((system.n_atoms, 3), dtype=torch.float64)
-        self.virial = torch.zeros((system.n_systems, 3, 3), dtype=torch.float64)
-        self.positions = system.positions.detach().contiguous().numpy()
+    def __init__(self, potential: TopologyPotential, charges: Tensor, types: Tensor, system: System) -> None:
+        self.system, self.cell = system, system.cell.detach().clone()
+        self._place = copies = potential.place(system)
+        self.n_copies = len(copies.positions)
+        self.charges = charges.repeat(self.n_copies)
+        self.roots = (self.charges * units.coulomb_constant**0.5).numpy()
+        """√k_e q: products are eV Å."""
+        self.types = types.repeat(self.n_copies).numpy()
+        self.cells, self.index = self.cell.contiguous().numpy(), system.system_index.contiguous().numpy()
         self.copies = (
             copies.cell.detach().contiguous().numpy(),
             copies.to_fractions.contiguous().numpy(),
             copies.half_width.contiguous().numpy(),
-            system.system_index[:: copies.positions.shape[1]].contiguous().numpy(),
+            system.system_index[:: potential.n_atoms].contiguous().numpy(),
         )
+        self.checked = False
+        """Whether a sum of charges has been found possible here."""
+
+    def at(self, system: System) -> Copies:
+        """The copies where a System's atoms are now."""
+        return replace(self._place, positions=system.positions.detach().reshape(self._place.positions.shape))
+
+    def holds(self, system: System) -> bool:
+        """Whether a system is of the same atoms in the same cells."""
+        own = self.system
+        same = all(
+            getattr(own, x) is getattr(system, x) for x in ("numbers", "system_index", "pbc")
+        )  # fmt: skip
+        return same and torch.equal(self.cell, system.cell)
+
+
+class _Sums:
+    """What a sweep adds to."""
+
+    def __init__(self, system: System) -> None:
+        self.energies = torch.zeros(system.n_atoms, dtype=torch.float64)
+        self.forces = torch.zeros((system.n_atoms, 3), dtype=torch.float64)
+        self.virial = torch.zeros((system.n_systems, 3, 3), dtype=torch.float64)
+        self.positions = system.positions.detach().contiguous().numpy()
 
     @property
     def outputs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -61,18 +90,20 @@ class TopologyProgram:
         self._potential = potential
         self._bonds = [] if bonded is None else [_term_kernel(k, t) for k, t in bonded.kinds.items()]
         self._maps = None if bonded is None else bonded.maps
-        self._rest = _NonBonded(non_bonded)
+        self._terms, self._rest = non_bonded, _NonBonded(non_bonded)
+        self._structure: _Structure | None = None
 
     def sweep(self, system: System, pairs: Pairs) -> Answer:
         """(energies per atom, forces, ∂E/∂ε before symmetrisation); pairs may reach beyond the cutoff.
 
         Raises as `forward` does.
         """
-        copies = self._potential.place(system)
-        sums, n = _Sums(system, copies), self._potential.n_atoms
-        refused = self._rest.add(system, pairs, copies, sums)
+        if self._structure is None or not self._structure.holds(system):
+            self._structure = _Structure(self._potential, self._terms.charges, self._terms.types, system)
+        known, sums, n = self._structure, _Sums(system), self._potential.n_atoms
+        refused = self._rest.add(system, pairs, known, sums)
         for kernel, form, atoms, parameters in self._bonds:
-            refused |= kernel(*form, sums.positions, *sums.copies, atoms, parameters, n, *sums.outputs)
+            refused |= kernel(*form, sums.positions, *known.copies, atoms, parameters, n, *sums.outputs)
         if refused:
             near = pairs.within(system, self._potential.cutoff)[0]
             return differentiated(lambda s: self._potential(s, near).need("energies"), system)
@@ -140,63 +171,63 @@ class _NonBonded:
             self._table = coulomb_cpu.erfc_table(summed.splitting * summed.cutoff)
         self._mesh = MeshSum(summed) if isinstance(summed, ParticleMeshEwald) else None
 
-    def add(self, system: System, pairs: Pairs, copies: Copies, sums: _Sums) -> int:
+    def add(self, system: System, pairs: Pairs, known: _Structure, sums: _Sums) -> int:
         """Add to the sums; 1 where a kernel refuses."""
-        terms, n_copies = self._terms, copies.positions.shape[0]
-        q, positions = terms.charges.repeat(n_copies), sums.positions
+        terms, positions = self._terms, sums.positions
         places, place_forces, refused = positions, sums.forces.numpy(), 0
         apart = len(terms.site_atoms) > 0
         if apart:
             places, place_forces = np.empty_like(positions), np.zeros_like(positions)
             refused |= non_bonded_cpu.place_charges(
-                positions, *sums.copies[:2], *self._sites, terms.n, places
+                positions, *known.copies[:2], *self._sites, terms.n, places
             )
         e, f, v = sums.outputs
-        root = (q * units.coulomb_constant**0.5).numpy()
-        shifts = np.empty((n_copies * len(self._excluded), 3), dtype=np.int64)
+        shifts = np.empty((known.n_copies * len(self._excluded), 3), dtype=np.int64)
         refused |= non_bonded_cpu.excluded_terms(
-            positions, places, *sums.copies, self._excluded, root, self._alpha, terms.n, shifts, e,
+            positions, places, *known.copies, self._excluded, known.roots, self._alpha, terms.n, shifts, e,
             place_forces, v,
         )  # fmt: skip
         if len(self._special):
             refused |= non_bonded_cpu.special_terms(
-                positions, places, *sums.copies, self._special, self._special_parameters, terms.n, e, f,
+                positions, places, *known.copies, self._special, self._special_parameters, terms.n, e, f,
                 place_forces, v,
             )  # fmt: skip
         if refused:
             return refused
         if terms.charged or terms.dispersive:
-            near = self._pairs(system, pairs, copies, shifts)
+            near = self._pairs(system, pairs, known, shifts)
             non_bonded_cpu.pair_terms(
-                positions, places, apart, system.cell.detach().contiguous().numpy(),
-                system.system_index.numpy(), near.i.numpy(), near.j.numpy(), near.shift.numpy(),
-                terms.types.repeat(n_copies).numpy(), self._dispersion, self._switch, self._form, root,
+                positions, places, apart, known.cells, known.index, near.i.numpy(), near.j.numpy(),
+                near.shift.numpy(), known.types, self._dispersion, self._switch, self._form, known.roots,
                 self._settings, self._table, e, f, place_forces, v,
             )  # fmt: skip
         if terms.charged and terms.ewald is not None:
-            self._smooth(system, pairs, q, torch.from_numpy(places), sums, torch.from_numpy(place_forces))
+            self._smooth(system, pairs, known, torch.from_numpy(places), sums, torch.from_numpy(place_forces))
         if apart:
             non_bonded_cpu.return_forces(place_forces, *self._sites[:2], terms.n, f)
         if terms.tail:
             _add_uniform(terms.tail_energy(system)[system.system_index], system, sums)
         return 0
 
-    def _pairs(self, system: System, pairs: Pairs, copies: Copies, shifts: np.ndarray) -> Pairs:
+    def _pairs(self, system: System, pairs: Pairs, known: _Structure, shifts: np.ndarray) -> Pairs:
         """Those that are not excluded, each once; kept while the list and the excluded images stay."""
         terms = self._terms
         every = terms.cutoff is None or (terms.charged and terms.coulomb == "all_pairs")
         if every:
             key: Any = (system.system_index, system.pbc)
             return self._kept(key, shifts, lambda: self._once(terms.every_pair(system)))
+        copies = known.at(system)
         return self._kept((pairs.i,), shifts, lambda: terms.not_excluded(copies, self._once(pairs)))
 
     def _smooth(
-        self, system: System, pairs: Pairs, q: Tensor, places: Tensor, sums: _Sums, forces: Tensor
+        self, system: System, pairs: Pairs, known: _Structure, places: Tensor, sums: _Sums, forces: Tensor
     ) -> None:
         """The sum over waves, and what charges alone or with the cell give."""
-        summed = self._terms.ewald
+        summed, q = self._terms.ewald, known.charges
         assert summed is not None
-        summed.check(system, pairs, q)
+        if not known.checked:
+            summed.check(system, pairs, q)
+            known.checked = True
         sums.energies += summed.self_interaction(q)
         if summed.allow_charged:
             _add_uniform(summed.background(system, q), system, sums)
