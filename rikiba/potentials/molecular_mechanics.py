@@ -164,9 +164,9 @@ class MolecularMechanics(TopologyPotential):
         own = type(self).energy_terms is MolecularMechanics.energy_terms
         if not own or self.non_bonded.charges.device.type != "cpu":
             return None
-        from .topology_program import TopologyProgram
+        from .topology_program import MechanicsProgram
 
-        return TopologyProgram(self, self.bonded, self.non_bonded)
+        return MechanicsProgram(self, self.bonded, self.non_bonded)
 
     def trial_structures(self) -> list[Atoms]:
         """One copy and two, along helices: in triclinic cells where Ewald sums need them."""

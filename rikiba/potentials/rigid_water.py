@@ -189,9 +189,9 @@ class RigidWater(TopologyPotential):
         own = type(self).energy_terms is RigidWater.energy_terms
         if not own or self.non_bonded.charges.device.type != "cpu":
             return None
-        from .topology_program import TopologyProgram
+        from .topology_program import MechanicsProgram
 
-        return TopologyProgram(self, None, self.non_bonded)
+        return MechanicsProgram(self, None, self.non_bonded)
 
     def molecule(self) -> Atoms:
         """One molecule in its geometry, O at the origin."""

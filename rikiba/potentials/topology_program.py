@@ -71,7 +71,7 @@ class _Sums:
 
 
 @final
-class TopologyProgram:
+class MechanicsProgram:
     """Bonded and non-bonded terms of a topology.
 
     Torsion maps and Ewald's sum over waves are differentiated automatically beside the kernels. A structure

@@ -17,7 +17,7 @@ from rikiba.kernels import non_bonded_cpu
 from rikiba.potentials.molecular_mechanics import MolecularMechanics
 from rikiba.potentials.rigid_water import RigidWater
 from rikiba.potentials.topology import TopologyError
-from rikiba.potentials.topology_program import TopologyProgram
+from rikiba.potentials.topology_program import MechanicsProgram
 
 EXAMPLE = MolecularMechanics.examples()[0].arguments
 
@@ -59,7 +59,7 @@ def both(potential: Any, system: System) -> tuple[Results, Results]:
     stress = bool(system.has_volume.all())
     plain = evaluate(potential, system, find_pairs(system, potential.cutoff), stress=stress)
     found = PotentialCalculator(potential, skin=0.7)
-    assert isinstance(potential.position_program(), TopologyProgram)
+    assert isinstance(potential.position_program(), MechanicsProgram)
     return plain, found(system, stress=stress)
 
 
