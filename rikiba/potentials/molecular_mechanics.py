@@ -228,5 +228,4 @@ class MolecularMechanics(TopologyPotential):
             },
         }
         periodic: dict[str, Any] = {"cutoff": 8.5, "electrostatics": "ewald", "tail_correction": True}
-        mesh = periodic | {"electrostatics": "pme", "ewald_tolerance": 3e-11, "mesh_order": 8}
-        return [cls(**arguments), cls(**arguments, **periodic), cls(**arguments, **mesh)]
+        return [cls(**arguments), cls(**arguments, **periodic)]

@@ -220,5 +220,4 @@ class RigidWater(TopologyPotential):
         return [
             cls(model="spce", cutoff=None, electrostatics="all_pairs"),
             cls(model="tip4p_2005", cutoff=6.0, tail_correction=True, ewald_tolerance=1e-9),
-            cls(model="tip4p_ew", cutoff=6.0, electrostatics="pme", ewald_tolerance=1e-9, mesh_order=8),
         ]

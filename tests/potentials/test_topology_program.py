@@ -49,7 +49,7 @@ def flexible_water(**changes: Any) -> MolecularMechanics:
         "exclusions": [[0, 1], [0, 2], [1, 2]],
         "cutoff": 4.5,
         "electrostatics": "pme",
-        "ewald_tolerance": 1e-8,
+        "ewald_tolerance": 1e-6,
     }
     return MolecularMechanics(**arguments | changes)
 
@@ -70,10 +70,13 @@ def assert_equal(potential: Any, system: System) -> Results:
     return program
 
 
-@pytest.mark.parametrize("k", range(3))
-def test_the_program_is_the_definition(k: int) -> None:
+@pytest.mark.parametrize("coulomb", ["all_pairs", "ewald", "pme"])
+def test_the_program_is_the_definition(coulomb: Any) -> None:
     """All kinds of terms at once, in molecules, with waves and with the mesh; alone and in batches."""
-    potential = MolecularMechanics.examples()[k]
+    potential = MolecularMechanics.examples()[0]
+    if coulomb != "all_pairs":
+        ends = {"cutoff": 8.5, "tail_correction": True, "ewald_tolerance": 1e-5}
+        potential = MolecularMechanics(**EXAMPLE | ends, electrostatics=coulomb)
     frames = potential.trial_structures()
     moved = frames[1].copy()
     if moved.pbc.all():
