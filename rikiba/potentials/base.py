@@ -214,8 +214,8 @@ class Potential(nn.Module, ABC):
         if not hasattr(self, "_type_table"):
             table = periodic_table.type_table(self.elements).to(system.numbers.device)
             self.register_buffer("_type_table", table, persistent=False)
-        types = self._type_table.to(system.numbers.device)[system.numbers]
-        if bool((types < 0).any()):
+        types = _looked_up(self._type_table, system.numbers)
+        if len(types) and int(types.min()) < 0:
             unknown = [s for s in system.symbols if s not in self.elements]
             raise ValueError(
                 f"{type(self).__name__} knows {', '.join(self.elements)}; the structure also has "
@@ -225,6 +225,13 @@ class Potential(nn.Module, ABC):
             if getattr(system, name) is None:
                 raise ValueError(f"{type(self).__name__} needs '{name}' on the structure; it is not set.")
         return types
+
+
+def _looked_up(table: Tensor, index: Tensor) -> Tensor:
+    """table[index] where the index is; of few numbers on a CPU in a tenth of torch's time."""
+    if index.device.type == table.device.type == "cpu":
+        return torch.from_numpy(table.numpy()[index.numpy()])
+    return table.to(index.device)[index]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

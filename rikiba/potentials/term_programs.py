@@ -4,6 +4,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -44,6 +45,8 @@ class PairProgram:
         self._ends = ends.detach().double().clone().contiguous().numpy()
         self._one_body = None if one_body is None else one_body.detach().double().clone()
         self._once = Once()
+        plain = bool((ends[..., 0] == ends[..., 1]).all()) and not bool(ends[..., 3].any())
+        self._cut = form == "lennard_jones" and plain
 
     def __call__(self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]) -> Answer:
         """(energies per atom in eV, ∂E/∂r_ij in eV/Å), float64; pairs may reach beyond the cutoff."""
@@ -68,6 +71,8 @@ class PairProgram:
         start = torch.zeros(len(types), dtype=torch.float64)
         if self._one_body is not None:
             start = self._one_body[types]
+        if self._cut:
+            return self._swept(system, self._once(pairs), known, start)
 
         def block(vectors: Any, i: Any, j: Any, energies: Any, gradient: Any) -> None:
             pair_sum(
@@ -77,6 +82,20 @@ class PairProgram:
         energies, forces, outer = sweep(block, system, self._once(pairs), start)
         # each pair stands for both directions
         return energies, 2.0 * forces, 2.0 * outer
+
+    def _swept(
+        self, system: System, once: Pairs, types: np.ndarray, energies: Float[Tensor, "atoms"]
+    ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms 3"], Float[Tensor, "systems 3 3"]]:
+        """Lennard-Jones that is cut or shifted: one kernel for all of it."""
+        from rikiba.kernels.pair_sweep_cpu import lennard_jones_sweep
+
+        positions, cell = (x.detach().contiguous().numpy() for x in (system.positions, system.cell))
+        forces, virial = np.zeros_like(positions), np.zeros_like(cell)
+        lennard_jones_sweep(
+            positions, cell, system.system_index.numpy(), once.i.numpy(), once.j.numpy(), once.shift.numpy(),
+            types, self._parameters, self._ends, energies.numpy(), forces, virial,
+        )  # fmt: skip
+        return energies, torch.from_numpy(forces), torch.from_numpy(virial)
 
 
 class AutogradProgram:

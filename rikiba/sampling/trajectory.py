@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rikiba.core.system import System
-from rikiba.md.reporters.base import TextOutput, checked_interval
+from rikiba.md.reporters.base import ByteOutput, checked_interval
 
 
 @runtime_checkable
@@ -41,7 +41,7 @@ class Trajectory:
 
     def __init__(self, *, path: str | Path, interval: int = 100) -> None:
         self.interval = checked_interval(interval)
-        self._out = TextOutput(path)
+        self._out = ByteOutput(path)
 
     def observe(self, step: int, system: System, energy: Float[Tensor, "systems"]) -> None:
         from rikiba.data.extxyz import write_frame
@@ -50,7 +50,7 @@ class Trajectory:
         for k, atoms in enumerate(system.to_ase()):
             info = {**atoms.info, "energy": float(energy[k]), "step": step, "system": k}
             write_frame(text, atoms, info, {})
-        self._out.write(text.getvalue())
+        self._out.write(text.getvalue().encode())
 
     def memory(self) -> Mapping[str, Any]:
         return {"length": self._out.length()}

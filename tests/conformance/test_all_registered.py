@@ -29,6 +29,7 @@ from rikiba.testing.building import check_constructor
 
 OPERATOR_ROOMS = ("md.thermostats", "md.barostats")
 CONSTRUCTED_ROOMS = (
+    "md.constraints",
     "md.ensembles",
     "md.reporters",
     "relaxation",
