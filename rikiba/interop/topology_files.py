@@ -47,7 +47,7 @@ def read_file(
     parameters: Sequence[Path] = (),
     rigid: Rigid = "none",
     cutoff: float | None = None,
-    electrostatics: Literal["all_pairs", "reaction_field", "ewald"] = "all_pairs",
+    electrostatics: Literal["all_pairs", "reaction_field", "ewald", "pme"] = "all_pairs",
     tail_correction: bool = False,
 ) -> Weights:
     """Arguments of `MolecularMechanics` from a topology file.
@@ -57,7 +57,7 @@ def read_file(
         parameters: files of a PSF's parameters: PRM, RTF, STR.
         rigid: distances to name rigid: none, those of water, or those of all bonds with hydrogen and water.
         cutoff: of pairs, Å; none: every pair.
-        electrostatics: all_pairs, reaction_field or ewald.
+        electrostatics: all_pairs, reaction_field, ewald or pme.
         tail_correction: of Lennard-Jones beyond the cutoff.
 
     Raises FileNotFoundError, ImportError without ParmEd, and TopologyFileError.

@@ -9,23 +9,23 @@ import torch
 from .compiled import compiled, inlined
 from .radial_table import hermite_coefficients
 
-_PER_UNIT = 128
+PER_UNIT = 128
 """Intervals of the table of erfc per unit of x: value to 1e-15, slope to 1e-12."""
 
 
 @lru_cache(maxsize=16)
 def erfc_table(stop: float) -> np.ndarray:
     """Coefficients [intervals, 6] of erfc(x) from 0 beyond `stop`; t = 128·x − interval."""
-    x = torch.arange(math.ceil(stop * _PER_UNIT) + 2, dtype=torch.float64) / _PER_UNIT
+    x = torch.arange(math.ceil(stop * PER_UNIT) + 2, dtype=torch.float64) / PER_UNIT
     slope = -2.0 / math.sqrt(math.pi) * torch.exp(-x * x)
     found = hermite_coefficients(
-        torch.erfc(x)[None, :, None], slope[None, :, None], (-2.0 * x * slope)[None, :, None], 1.0 / _PER_UNIT
+        torch.erfc(x)[None, :, None], slope[None, :, None], (-2.0 * x * slope)[None, :, None], 1.0 / PER_UNIT
     )
     return found[0, :, :, 0].contiguous().numpy()
 
 
 @inlined
-def _add_symmetric(a, xx, xy, xz, yy, yz, zz):  # type: ignore[no-untyped-def]
+def add_symmetric(a, xx, xy, xz, yy, yz, zz):  # type: ignore[no-untyped-def]
     a[0, 0] += xx
     a[0, 1] += xy
     a[0, 2] += xz
@@ -45,7 +45,7 @@ def screened_pairs(  # type: ignore[no-untyped-def]
 
     forces [atoms, 3] and virial [systems, 3, 3] (Σ ∂E/∂r ⊗ r) are added to. Pairs are ordered by i.
     """
-    scale = alpha * _PER_UNIT
+    scale = alpha * PER_UNIT
     n, q = len(i), 0
     while q < n:
         a = i[q]
@@ -95,7 +95,7 @@ def screened_pairs(  # type: ignore[no-untyped-def]
         forces[a, 0] += fx
         forces[a, 1] += fy
         forces[a, 2] += fz
-        _add_symmetric(own, xx, xy, xz, yy, yz, zz)
+        add_symmetric(own, xx, xy, xz, yy, yz, zz)
 
 
 @compiled
@@ -132,7 +132,7 @@ def convolve(waves, influence, n0, n1, points, inverse, alpha, virial):  # type:
                 yy += f * ky * ky - energy
                 yz += f * ky * kz
                 zz += f * kz * kz - energy
-    _add_symmetric(virial, xx, xy, xz, yy, yz, zz)
+    add_symmetric(virial, xx, xy, xz, yy, yz, zz)
 
 
 @compiled

@@ -12,6 +12,7 @@ from rikiba.core import elements as periodic_table
 from rikiba.core.pairs import Pairs
 from rikiba.core.system import System
 
+from .base import PositionProgram
 from .bonded import BondedTerms
 from .non_bonded import Electrostatics, Mixing, NonBondedTerms
 from .pair import Truncation
@@ -56,11 +57,18 @@ class MolecularMechanics(TopologyPotential):
         truncation: how Lennard-Jones ends at the cutoff: smooth (C²), cut, shift or force_shift.
         switch_from: where the smooth switch begins, Å; 0.8·cutoff if not given.
         tail_correction: add the Lennard-Jones energy of a uniform fluid for what truncation leaves out.
-        electrostatics: all_pairs (molecules), reaction_field (up to the cutoff) or ewald (periodic).
+        electrostatics: all_pairs (molecules), reaction_field (up to the cutoff), ewald (periodic, wave by
+            wave) or pme (periodic, on a mesh: for more than some hundred atoms, and for dynamics).
         dielectric: of the medium beyond the cutoff of a reaction field.
-        ewald_tolerance: relative size of what the Ewald sum leaves out.
+        ewald_tolerance: relative size of what the Ewald sum leaves out; 1e-8 for ewald and 1e-5 for pme if
+            not given.
         ewald_alpha: splitting parameter, 1/Å; from the tolerance if not given.
         ewald_k_cutoff: longest wave vector, 1/Å; from the tolerance if not given.
+        mesh_order: of the mesh's splines, 4 to 8.
+        mesh_spacing: largest distance of mesh points, Å; from the tolerance, and at most 1, if not given.
+        mesh: points along each lattice vector; from the spacing if not given. Give it where the cell moves.
+        remove_net_force: take the mean off the mesh's forces; they then keep momentum, but are no longer
+            exactly the derivatives of the energy.
         allow_charged: accept periodic cells with a net charge, neutralised by a uniform background.
     """
 
@@ -91,9 +99,13 @@ class MolecularMechanics(TopologyPotential):
         tail_correction: bool = False,
         electrostatics: Electrostatics = "all_pairs",
         dielectric: float = 78.3,
-        ewald_tolerance: float = 1e-8,
+        ewald_tolerance: float | None = None,
         ewald_alpha: float | None = None,
         ewald_k_cutoff: float | None = None,
+        mesh_order: int = 6,
+        mesh_spacing: float | None = None,
+        mesh: Sequence[int] | None = None,
+        remove_net_force: bool = False,
         allow_charged: bool = False,
     ) -> None:
         super().__init__()
@@ -126,6 +138,10 @@ class MolecularMechanics(TopologyPotential):
             ewald_tolerance=ewald_tolerance,
             ewald_alpha=ewald_alpha,
             ewald_k_cutoff=ewald_k_cutoff,
+            mesh_order=mesh_order,
+            mesh_spacing=mesh_spacing,
+            mesh=mesh,
+            remove_net_force=remove_net_force,
             allow_charged=allow_charged,
         )
         self.cutoff = self.non_bonded.pair_cutoff
@@ -143,13 +159,22 @@ class MolecularMechanics(TopologyPotential):
         copies = self.place(system)
         return self.bonded(copies) | self.non_bonded(system, pairs, copies)
 
+    def position_program(self) -> PositionProgram | None:
+        """Compiled kernels on the CPU."""
+        own = type(self).energy_terms is MolecularMechanics.energy_terms
+        if not own or self.non_bonded.charges.device.type != "cpu":
+            return None
+        from .topology_program import MechanicsProgram
+
+        return MechanicsProgram(self, self.bonded, self.non_bonded)
+
     def trial_structures(self) -> list[Atoms]:
         """One copy and two, along helices: in triclinic cells where Ewald sums need them."""
         rng = np.random.default_rng(0)
         k = np.arange(self.n_atoms)[:, None]
         helix = np.hstack([np.cos(1.7 * k), np.sin(1.7 * k), 0.45 * k]) * [0.8, 0.8, 1.0]
         symbols = [periodic_table.symbol(int(z)) for z in self.numbers]
-        periodic = self.non_bonded.coulomb == "ewald" or self.non_bonded.tail
+        periodic = self.non_bonded.ewald is not None or self.non_bonded.tail
         cell = np.array([[1.0, 0.0, 0.0], [0.1, 1.0, 0.0], [-0.1, 0.15, 1.0]]) * max(
             18.0, 0.5 * len(k) + 12.0
         )

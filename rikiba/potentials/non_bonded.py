@@ -13,13 +13,14 @@ from rikiba.core import units
 from rikiba.core.pairs import Pairs
 from rikiba.core.system import System
 from rikiba.electrostatics.ewald import Ewald, excluded_energies
+from rikiba.electrostatics.pme import ParticleMeshEwald
 from rikiba.nn.double_buffers import DoubleBuffers
 
 from .base import check_positive
 from .pair import Truncation, quintic_switch
 from .topology import Copies, Exclusions, TopologyError, table_columns
 
-Electrostatics = Literal["all_pairs", "reaction_field", "ewald"]
+Electrostatics = Literal["all_pairs", "reaction_field", "ewald", "pme"]
 Mixing = Literal["lorentz_berthelot", "geometric"]
 Energies = Float[Tensor, "atoms"]
 
@@ -64,9 +65,13 @@ class NonBondedTerms(DoubleBuffers):
         tail_correction: bool = False,
         electrostatics: Electrostatics = "all_pairs",
         dielectric: float = 78.3,
-        ewald_tolerance: float = 1e-8,
+        ewald_tolerance: float | None = None,
         ewald_alpha: float | None = None,
         ewald_k_cutoff: float | None = None,
+        mesh_order: int = 6,
+        mesh_spacing: float | None = None,
+        mesh: Sequence[int] | None = None,
+        remove_net_force: bool = False,
         allow_charged: bool = False,
     ) -> None:
         super().__init__()
@@ -77,14 +82,33 @@ class NonBondedTerms(DoubleBuffers):
         self._set_pairs(exclusions, special_pairs)
         check_positive(dielectric=dielectric)
         self.dielectric = dielectric
-        self.ewald = None
+        self.ewald: Ewald | ParticleMeshEwald | None = None
+        if electrostatics != "pme" and (mesh is not None or mesh_spacing is not None or remove_net_force):
+            raise ValueError(
+                f'mesh, mesh_spacing and remove_net_force are of electrostatics = "pme"; given '
+                f"'{electrostatics}'."
+            )
+        if electrostatics != "ewald" and ewald_k_cutoff is not None:
+            raise ValueError(f"ewald_k_cutoff is of electrostatics = \"ewald\"; given '{electrostatics}'.")
         if electrostatics == "ewald":
             assert cutoff is not None
             self.ewald = Ewald(
                 cutoff=cutoff,
-                tolerance=ewald_tolerance,
+                tolerance=1e-8 if ewald_tolerance is None else ewald_tolerance,
                 alpha=ewald_alpha,
                 k_cutoff=ewald_k_cutoff,
+                allow_charged=allow_charged,
+            )
+        elif electrostatics == "pme":
+            assert cutoff is not None
+            self.ewald = ParticleMeshEwald(
+                cutoff=cutoff,
+                tolerance=1e-5 if ewald_tolerance is None else ewald_tolerance,
+                alpha=ewald_alpha,
+                order=mesh_order,
+                spacing=mesh_spacing,
+                mesh=None if mesh is None else tuple(mesh),  # type: ignore[arg-type]
+                remove_net_force=remove_net_force,
                 allow_charged=allow_charged,
             )
 
@@ -98,7 +122,7 @@ class NonBondedTerms(DoubleBuffers):
         if cutoff is None and (coulomb != "all_pairs" or tail or start is not None):
             raise ValueError(
                 "Without a cutoff every pair is summed, of molecules only: reaction_field, ewald, "
-                "switch_from and tail_correction need a cutoff."
+                "pme, switch_from and tail_correction need a cutoff."
             )
         if truncation not in get_args(Truncation):
             raise ValueError(f"truncation must be {', '.join(get_args(Truncation))}; given '{truncation}'.")
@@ -191,8 +215,8 @@ class NonBondedTerms(DoubleBuffers):
     def forward(self, system: System, pairs: Pairs, copies: Copies) -> dict[str, Energies]:
         """Energies per atom of each kind of term, eV; a pair's energy is shared equally."""
         summed = (self.charged and self.coulomb == "all_pairs") or (self.dispersive and self.cutoff is None)
-        every = self._all_pairs(system) if summed else None
-        near = pairs if self.cutoff is None else self._not_excluded(copies, pairs)
+        every = self.every_pair(system) if summed else None
+        near = pairs if self.cutoff is None else self.not_excluded(copies, pairs)
         found: dict[str, Energies] = {}
         if self.dispersive:
             listed = near if self.cutoff is not None or every is None else every
@@ -206,16 +230,18 @@ class NonBondedTerms(DoubleBuffers):
             found |= self._special(copies, shift)
         return found
 
-    def _not_excluded(self, copies: Copies, pairs: Pairs) -> Pairs:
+    def not_excluded(self, copies: Copies, pairs: Pairs) -> Pairs:
+        """The pairs that are not excluded."""
         keep = (~self.exclusions.mask(copies, pairs)).nonzero().flatten()
         given = None if pairs.given_vectors is None else pairs.given_vectors[keep]
         return replace(pairs, i=pairs.i[keep], j=pairs.j[keep], shift=pairs.shift[keep], given_vectors=given)
 
-    def _all_pairs(self, system: System) -> Pairs:
+    def every_pair(self, system: System) -> Pairs:
         """Every pair of atoms of one system, in both directions, that is not excluded; of molecules only."""
         if bool(system.pbc.any()):
             raise ValueError(
-                'A periodic structure needs a cutoff and electrostatics = "ewald" (or "reaction_field"); '
+                'A periodic structure needs a cutoff and electrostatics = "pme" or "ewald" (or '
+                '"reaction_field"); '
                 "every pair is summed for molecules without periodic axes only."
             )
         starts = system.counts.cumsum(0) - system.counts
@@ -327,11 +353,16 @@ class NonBondedTerms(DoubleBuffers):
         inverse = 1.0 / r
         if self.coulomb == "reaction_field":
             assert self.cutoff is not None
-            e, rc = self.dielectric, self.cutoff
-            field = (e - 1.0) / ((2.0 * e + 1.0) * rc**3)
-            inverse = torch.where(r < rc, inverse + field * r * r - 3.0 * e / ((2.0 * e + 1.0) * rc), 0.0)
+            field, constant = self.field()
+            inverse = torch.where(r < self.cutoff, inverse + field * r * r - constant, 0.0)
         half = 0.5 * units.coulomb_constant * q[listed.i] * q[listed.j] * inverse
         return {"coulomb": _shared(system.n_atoms, listed.i, half)}
+
+    def field(self) -> tuple[float, float]:
+        """(a, b) of the reaction field's 1/r + a r² − b, which is 0 at the cutoff, 1/Å³ and 1/Å."""
+        assert self.cutoff is not None
+        e, rc = self.dielectric, self.cutoff
+        return (e - 1.0) / ((2.0 * e + 1.0) * rc**3), 3.0 * e / ((2.0 * e + 1.0) * rc)
 
     def _between(self, copies: Copies, pairs: Int[Tensor, "p 2"], shift: Tensor | None) -> Tensor:
         """Nearest-image vectors between the charges of two atoms of one copy."""

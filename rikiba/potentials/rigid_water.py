@@ -1,6 +1,7 @@
 """Rigid water models of three and four sites."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -13,6 +14,7 @@ from rikiba.core import units
 from rikiba.core.pairs import Pairs
 from rikiba.core.system import System
 
+from .base import PositionProgram
 from .non_bonded import Electrostatics, NonBondedTerms
 from .pair import Truncation
 from .topology import TopologyPotential
@@ -107,11 +109,18 @@ class RigidWater(TopologyPotential):
         truncation: how Lennard-Jones ends at the cutoff: smooth (C²), cut, shift or force_shift.
         switch_from: where the smooth switch begins, Å; 0.8·cutoff if not given.
         tail_correction: add the Lennard-Jones energy of a uniform fluid for what truncation leaves out.
-        electrostatics: ewald (periodic), reaction_field (up to the cutoff) or all_pairs (clusters).
+        electrostatics: ewald (periodic), pme (periodic, on a mesh: for more than some hundred atoms, and for
+            dynamics), reaction_field (up to the cutoff) or all_pairs (clusters).
         dielectric: of the medium beyond the cutoff of a reaction field.
-        ewald_tolerance: relative size of what the Ewald sum leaves out.
+        ewald_tolerance: relative size of what the Ewald sum leaves out; 1e-6 for ewald and 1e-5 for pme if
+            not given.
         ewald_alpha: splitting parameter, 1/Å; from the tolerance if not given.
         ewald_k_cutoff: longest wave vector, 1/Å; from the tolerance if not given.
+        mesh_order: of the mesh's splines, 4 to 8.
+        mesh_spacing: largest distance of mesh points, Å; from the tolerance, and at most 1, if not given.
+        mesh: points along each lattice vector; from the spacing if not given. Give it where the cell moves.
+        remove_net_force: take the mean off the mesh's forces; they then keep momentum, but are no longer
+            exactly the derivatives of the energy.
     """
 
     def __init__(
@@ -124,9 +133,13 @@ class RigidWater(TopologyPotential):
         tail_correction: bool = False,
         electrostatics: Electrostatics = "ewald",
         dielectric: float = 78.3,
-        ewald_tolerance: float = 1e-6,
+        ewald_tolerance: float | None = None,
         ewald_alpha: float | None = None,
         ewald_k_cutoff: float | None = None,
+        mesh_order: int = 6,
+        mesh_spacing: float | None = None,
+        mesh: Sequence[int] | None = None,
+        remove_net_force: bool = False,
     ) -> None:
         super().__init__()
         if model not in MODELS:
@@ -151,9 +164,15 @@ class RigidWater(TopologyPotential):
             tail_correction=tail_correction,
             electrostatics=electrostatics,
             dielectric=dielectric,
-            ewald_tolerance=ewald_tolerance,
+            ewald_tolerance=1e-6
+            if electrostatics == "ewald" and ewald_tolerance is None
+            else ewald_tolerance,
             ewald_alpha=ewald_alpha,
             ewald_k_cutoff=ewald_k_cutoff,
+            mesh_order=mesh_order,
+            mesh_spacing=mesh_spacing,
+            mesh=mesh,
+            remove_net_force=remove_net_force,
         )
         self.cutoff = self.non_bonded.pair_cutoff
 
@@ -165,6 +184,15 @@ class RigidWater(TopologyPotential):
         """Energies per atom of every kind of term, eV; raises TopologyError where atoms are not O, H, H."""
         return self.non_bonded(system, pairs, self.place(system))
 
+    def position_program(self) -> PositionProgram | None:
+        """Compiled kernels on the CPU."""
+        own = type(self).energy_terms is RigidWater.energy_terms
+        if not own or self.non_bonded.charges.device.type != "cpu":
+            return None
+        from .topology_program import MechanicsProgram
+
+        return MechanicsProgram(self, None, self.non_bonded)
+
     def molecule(self) -> Atoms:
         """One molecule in its geometry, O at the origin."""
         half = 0.5 * math.radians(self.model.angle_deg)
@@ -175,7 +203,7 @@ class RigidWater(TopologyPotential):
         """Two and three molecules; in triclinic cells where Ewald sums need them."""
         rng = np.random.default_rng(0)
         one = self.molecule().positions
-        periodic = self.non_bonded.coulomb == "ewald" or self.non_bonded.tail
+        periodic = self.non_bonded.ewald is not None or self.non_bonded.tail
         cell = np.array([[9.0, 0.0, 0.0], [0.7, 9.5, 0.0], [-0.8, 1.0, 10.0]])
         found = []
         for n in (2, 3):

@@ -57,7 +57,7 @@ class Copies:
             copy, term = (int(x) for x in long.nonzero()[0])
             raise TopologyError(
                 f"Atoms {int(first[term])} and {int(second[term])} of copy {copy} of the topology are "
-                f"{float(d[copy, term].norm()):.3f} Å apart by nearest images, and half the cell is "
+                f"{float(d[copy, term].detach().norm()):.3f} Å apart by nearest images, and half the cell is "
                 f"{float(self.half_width[copy]):.3f} Å wide: which image is bonded cannot be told. Use a "
                 f"larger cell; in dynamics this says that a molecule has been torn apart."
             )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from rikiba.calculators.autograd import evaluate
+from rikiba.calculators.autograd import PotentialCalculator, evaluate
 from rikiba.core import units
 from rikiba.core.pairs import find_pairs
 from rikiba.core.system import System
@@ -135,6 +135,27 @@ def test_rigid_water(name: str) -> None:
     assert of_openmm(other, "coulomb") != pytest.approx(
         found["terms"]["coulomb"]["energy_kJ_per_mol"], rel=1e-3
     )
+
+
+@pytest.mark.parametrize("name", ["amber_solvated", "tip4p_ew"])
+def test_on_the_mesh(name: str) -> None:
+    """All forces of the compiled kernels with the mesh; at a looser tolerance the error is seen."""
+    mesh: dict[str, Any] = {"electrostatics": "pme", "mesh_order": 8}
+
+    def error(tolerance: float) -> float:
+        if name == "amber_solvated":
+            plain, atoms, found = read(name)
+            potential: Any = MolecularMechanics(**plain.arguments | mesh | {"ewald_tolerance": tolerance})
+        else:
+            plain, atoms, found = rigid_water(name)
+            potential = RigidWater(**plain.arguments | mesh | {"ewald_tolerance": tolerance})
+        real = [s != "X" for s in found["symbols"]]
+        terms = [np.array(t["forces_kJ_per_mol_A"])[real] for t in found["terms"].values()]
+        forces = PotentialCalculator(potential)(System.from_ase(atoms)).need("forces").numpy() / KJ
+        largest = max(np.abs(t).max() for t in terms)
+        return float(np.abs(forces - sum(terms)).max() / largest)
+
+    assert error(1e-9) < 1e-7 < 1e-6 < error(1e-4)
 
 
 def test_mistakes_are_noticed() -> None:
