@@ -1,27 +1,11 @@
 """Products of complex sums A_znlm with given coefficients, written as products of real ones."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .ace_products import OneParticle
-
-
-@dataclass(frozen=True)
-class RealProducts:
-    """Monomials of real A and what each function of the complex ones gives to them."""
-
-    monomials: np.ndarray
-    """[monomials, order] indices of A; behind the last factor stands the number of functions A."""
-    function: np.ndarray
-    """[terms] densities of centre `element` += strength[function] · value · monomial."""
-    monomial: np.ndarray
-    value: np.ndarray
-    """[terms, densities]"""
-    element: np.ndarray
-    """[functions] element of the centre."""
 
 
 def real_products(
@@ -30,30 +14,28 @@ def real_products(
     functions: Mapping[str, Sequence[Mapping[str, Any]]],
     n_densities: int,
     n_radial: int,
-) -> RealProducts:
-    """Σ_m c̃_m Re Π_t A_{z_t n_t l_t m_t} of every function, term by term.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Σ_m c̃_m Re Π_t A_{z_t n_t l_t m_t} of all functions, collected by real product.
+
+    Returns (monomials, weights). monomials [monomials, order] are indices of A, and behind the last factor
+    stands the number of functions A; weights are [elements, densities, monomials].
 
     Complex harmonics are Y_lm = (−1)^m/√2 (S_lm + i S_l−m) and Y_l−m = (S_lm − i S_l−m)/√2 for m > 0 in the
     real ones S. A lone factor is of the functions g_k, which stand behind the `n_radial` of R_n0.
     """
-    rows: list[np.ndarray] = []
-    owners: list[np.ndarray] = []
-    values: list[np.ndarray] = []
     centre = [k for k, s in enumerate(elements) for _ in functions[s]]
-    order = 1
-    for number, f in enumerate(g for s in elements for g in functions[s]):
-        row, value = _terms(one, elements, f, n_densities, n_radial)
-        order = max(order, row.shape[1])
-        rows.append(row)
-        values.append(value)
-        owners.append(np.full(len(row), number))
-    if not rows:
+    found = [_terms(one, elements, f, n_densities, n_radial) for s in elements for f in functions[s]]
+    if not found:
         raise ValueError("functions is empty; every potential has at least one function.")
-    padded = [np.pad(r, ((0, 0), (0, order - r.shape[1])), constant_values=one.size) for r in rows]
-    monomials, monomial = np.unique(np.concatenate(padded), axis=0, return_inverse=True)
-    return RealProducts(
-        monomials, np.concatenate(owners), monomial.reshape(-1), np.concatenate(values), np.array(centre)
-    )
+    order = max(rows.shape[1] for rows, _ in found)
+    padded = [
+        np.pad(rows, ((0, 0), (0, order - rows.shape[1])), constant_values=one.size) for rows, _ in found
+    ]
+    monomials, place = np.unique(np.concatenate(padded), axis=0, return_inverse=True)
+    owner = np.repeat(centre, [len(rows) for rows, _ in found])
+    weights = np.zeros((len(elements), len(monomials), n_densities))
+    np.add.at(weights, (owner, place.reshape(-1)), np.concatenate([values for _, values in found]))
+    return monomials, np.ascontiguousarray(weights.swapaxes(1, 2))
 
 
 def _terms(

@@ -150,17 +150,15 @@ def _ace(text: str) -> dict[str, Any]:
     _after(words, "cutoffmax", 1)
     _after(words, "deltaSplineBins", 1)
     repulsion = _numbers(_after(words, "core repulsion parameters", 2 * n * n))
-    decay, cutoff, width = (
-        _numbers(_after(words, key, n * n)) for key in ("radparameter", "cutoff", "dcut")
-    )
+    decay, cutoff, width = (_numbers(_after(words, key, n * n)) for key in ("radparameter", "cutoff", "dcut"))
     size = n_base * n_radial * (l_max + 1)
     mixing = _numbers(_after(words, "crad", n * n * size))
     bonds = {}
     for k in range(n * n):
         c = _by_n_l_k(mixing[k * size : (k + 1) * size], n_base, n_radial, l_max + 1)
-        bonds[f"{names[k // n]}-{names[k % n]}"] = _bond(
-            radial, decay[k], cutoff[k], width[k], c
-        ) | _core(*repulsion[2 * k : 2 * k + 2])
+        bonds[f"{names[k // n]}-{names[k % n]}"] = _bond(radial, decay[k], cutoff[k], width[k], c) | _core(
+            *repulsion[2 * k : 2 * k + 2]
+        )
     for key in ("rankmax", "ndensitymax", "num_c_tilde_max", "num_ms_combinations_max"):
         _after(words, key, 1)
     functions: dict[str, list[dict[str, Any]]] = {s: [] for s in names}

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from .cutoff import cosine, quintic
 from .double_buffers import DoubleBuffers
@@ -39,6 +39,7 @@ class PacemakerRadial(DoubleBuffers):
         l_max: largest l of R_nl.
     """
 
+    mixing: Tensor
     table: Tensor
     kind: Tensor
     inner: Tensor
@@ -60,7 +61,7 @@ class PacemakerRadial(DoubleBuffers):
                     raise ValueError(f"mixing of {elements[i]}-{elements[j]} has three levels: n, l, k.")
                 kept = c[:, : l_max + 1].transpose(0, 1)
                 mixing[i, j, : kept.shape[0], : kept.shape[1], : kept.shape[2]] = kept
-        self.mixing = nn.Parameter(mixing)
+        self.register_buffer("mixing", mixing, persistent=False)
         table = torch.tensor(
             [[[bond[k] for k in _NUMBERS] for bond in row] for row in rows], dtype=torch.float64
         )

@@ -203,8 +203,8 @@ def root(rho: Float[Tensor, "*n"], exponent: float, form: str = "smooth") -> Flo
     """f(ρ, m): a smooth, odd function that follows sign(ρ)|ρ|^m away from ρ = 0.
 
     smooth: ρ (1 + ρ²)^((m−1)/2).
-    shifted_scaled: sign(ρ) ((|ρ| + x e^(−|ρ|))^m − z e^(−|ρ|)), x = m^(1/(1−m)) and z = m^(m/(1−m)), for which
-    f(0) = 0: with m = ½ x = ¼ and z = ½.
+    shifted_scaled: sign(ρ) ((|ρ| + x e^(−|ρ|))^m − z e^(−|ρ|)), x = m^(1/(1−m)) and z = m^(m/(1−m)), for
+    which f(0) = 0: with m = ½ x = ¼ and z = ½.
     finnis_sinclair: sign(ρ) ((1 − g)|ρ|^m + w^(1−m) g |ρ|), g = exp(−(w|ρ|)³), w = 10⁶.
     """
     if exponent == 1.0:

@@ -23,12 +23,12 @@ class CompiledPacemakerACE(CompiledACE):
     def __init__(self, potential: "PacemakerACE") -> None:
         super().__init__(
             potential,
-            potential.product_coefficients().detach().double(),
+            potential.descriptor.weights,
             factors=potential.factors,
             exponents=potential.exponents,
             embedding=potential.embeddings,
         )
-        self._potential = copy.deepcopy(potential).double().requires_grad_(False)
+        self._potential = copy.deepcopy(potential)
 
     def __call__(
         self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]
@@ -43,7 +43,8 @@ class CompiledPacemakerACE(CompiledACE):
             return torch.from_numpy(energies), torch.from_numpy(self._sweep.pair_gradient(n, slopes))
         centre = np.repeat(np.arange(len(types)), np.diff(n.start))
         v, dv = self._repulsion(n, centre)
-        total = np.bincount(centre, v, len(types))
+        total = np.zeros(len(types))
+        np.add.at(total, centre, v)
         step, d_step = self._core_step(total, n.kinds)
         energies[n.order] += own * step + total
         gradient = self._sweep.pair_gradient(n, slopes * step[:, None])
