@@ -136,7 +136,11 @@ def minimum(potential: PacemakerACE, structure: str, first: float) -> tuple[floa
 
 
 def test_published_copper(copper: PacemakerACE) -> None:
-    """Table 1 of doi:10.1038/s41524-021-00559-9, column ACE: C11 177, C12 132, C44 82 GPa; Cu keeps fcc."""
+    """Lattice and elastic constants that python-ace 0.4.0rc1 finds with the same file, by its own stress.
+
+    Table 1 of doi:10.1038/s41524-021-00559-9 has 177, 132 and 82 GPa for this potential, which its own program
+    gives at no pressure; nearer to them lies a = 3.615 Å (185, 129 and 82 GPa at 1.9 GPa).
+    """
     a, e, b = minimum(copper, "fcc", 3.63)
     _, e_bcc, _ = minimum(copper, "bcc", 2.89)
     crystal = bulk("Cu", "fcc", a=a, cubic=True)
@@ -150,14 +154,31 @@ def test_published_copper(copper: PacemakerACE) -> None:
     shear = np.zeros((3, 3))
     shear[0, 1] = shear[1, 0] = 0.5 * h
     frames = [strained(s) for x in (h, -h) for s in (np.diag([x, -x, 0.0]), np.sign(x) * shear)]
-    e2 = energies(copper, [crystal, *frames])
-    split = (e2[1] + e2[3] - 2 * e2[0]) / h**2 / crystal.get_volume() / units.GPa  # 2 (C11 − C12)
-    c44 = (e2[2] + e2[4] - 2 * e2[0]) / h**2 / crystal.get_volume() / units.GPa
-    c11, c12 = b + split / 3.0, b - split / 6.0
-    print(f"a {a:.4f} E {e:.4f} B {b:.1f} C11 {c11:.1f} C12 {c12:.1f} C44 {c44:.1f} bcc {e_bcc - e:.4f}")
-    assert (c11, c12, c44) == pytest.approx((177.0, 132.0, 82.0), abs=2.0)
-    # PBE: 3.63 Å, 138 GPa and 3.5 … 3.7 eV in the literature; bcc lies 30 … 45 meV higher
-    assert a == pytest.approx(3.63, abs=0.01) and -3.75 < e < -3.6 and 0.030 < e_bcc - e < 0.045
+    e0, *rest = energies(copper, [crystal, *frames])
+    curvature = lambda plus, minus: (plus + minus - 2 * e0) / h**2 / crystal.get_volume() / units.GPa  # noqa: E731
+    split, c44 = 0.5 * curvature(rest[0], rest[2]), curvature(rest[1], rest[3])
+    c11, c12 = b + 2.0 * split / 3.0, b - split / 3.0
+    assert (c11, c12, c44) == pytest.approx((173.77, 120.48, 77.78), abs=0.15)
+    assert a == pytest.approx(3.63091, abs=2e-5) and e == pytest.approx(-3.699474, abs=2e-6)
+    assert e_bcc - e == pytest.approx(0.035418, abs=5e-6)
+    assert (c11, c12, c44) == pytest.approx((177.0, 132.0, 82.0), rel=0.1)
+
+
+@pytest.mark.slow
+def test_vacancy_of_published_copper(copper: PacemakerACE) -> None:
+    """1.12 eV in the same table; python-ace 0.4.0rc1 finds 1.131 eV in this cell of 107 atoms."""
+    from ase.optimize import BFGS
+
+    from rikiba.calculators.ase import ASECalculator
+    from rikiba.calculators.autograd import PotentialCalculator
+
+    a, e, _ = minimum(copper, "fcc", 3.63)
+    crystal = bulk("Cu", "fcc", a=a, cubic=True).repeat(3)
+    del crystal[0]
+    crystal.calc = ASECalculator(PotentialCalculator(copper))
+    BFGS(crystal, logfile=None).run(fmax=0.005, steps=60)
+    found = crystal.get_potential_energy() - len(crystal) * e
+    assert found == pytest.approx(1.1309, abs=1e-3) and found == pytest.approx(1.12, abs=0.02)
 
 
 def test_copper_repels_smoothly_at_every_distance(copper: PacemakerACE) -> None:
@@ -169,5 +190,6 @@ def test_copper_repels_smoothly_at_every_distance(copper: PacemakerACE) -> None:
     e, f = found.need("energy").numpy(), found.need("forces").numpy()[1::2, 2]
     step = r[1] - r[0]
     simpson = -step / 3.0 * (f[:-2] + 4.0 * f[1:-1] + f[2:])
-    np.testing.assert_allclose(simpson, e[2:] - e[:-2], atol=2e-3 * np.abs(e[:-2]) + 1e-5)
+    error = np.abs(simpson - (e[2:] - e[:-2]))
+    assert (error < 1e-4 * np.abs(f[1:-1]) * step + 1e-6).all(), float(error.max())
     assert (f[r < 1.5] > 0).all() and e[0] > 100.0 and abs(e[-1]) < 1e-9
