@@ -5,6 +5,7 @@ Both formats hold the coefficients c̃ of products; see Lysogorskiy et al., doi:
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def read_pacemaker(path: str | Path) -> Weights:
     text = path.read_text(encoding="utf-8", errors="replace")
     try:
         found = _yace(text) if path.name.lower().endswith(".yace") else _ace(text)
-    except (KeyError, IndexError, TypeError, StopIteration) as error:
+    except (KeyError, IndexError, TypeError) as error:
         raise PacemakerFileError(f"{path} is damaged or in another layout: {error!r}.") from error
     except ValueError as error:
         raise PacemakerFileError(f"{path}: {error}") from error
@@ -141,7 +142,7 @@ def _ace(text: str) -> dict[str, Any]:
     names = _after(words, "elements", n)
     l_max = int(_after(words, "lmax", 1)[0])
     form = _form(_after(words, "embedding-function", 1)[0])
-    n_fs = int(next(words))
+    n_fs = int(_after(words, "", 1)[0])
     fs = _numbers(_after(words, "FS parameters", n_fs))
     core = _numbers(_after(words, "core energy-cutoff parameters", 2 * n))
     e0 = _numbers(_after(words, "E0", n))
@@ -197,19 +198,21 @@ def _block(words: Iterator[str], names: Sequence[str]) -> tuple[str, dict[str, A
     n_m = int(_after(words, "num_ms", 1)[0])
     m, c = [], []
     for _ in range(n_m):
-        m.append([int(next(words)) for _ in range(rank)])
-        c.append([float(next(words)) for _ in range(n_p)])
+        m.append([int(x) for x in _after(words, "", rank)])
+        c.append([float(x) for x in _after(words, "", n_p)])
     function = {"neighbours": [names[k] for k in neighbours], "n": n, "l": l, "m": m, "coefficients": c}
     return names[centre], function
 
 
 def _after(words: Iterator[str], key: str, n: int) -> list[str]:
-    """The n words after a key, which comes next."""
+    """The n words after a key, which comes next; after none if it is empty."""
     for expected in key.split():
-        found = next(words)
-        if found != expected:
+        if (found := next(words, "the end")) != expected:
             raise ValueError(f"'{key}' should come where '{found}' stands.")
-    return [next(words) for _ in range(n)]
+    values = list(islice(words, n))
+    if len(values) != n:
+        raise ValueError(f"'{key}' should have {n} values; the file ends after {len(values)}.")
+    return values
 
 
 def _numbers(words: Sequence[str]) -> list[float]:

@@ -53,6 +53,9 @@ class PacemakerRadial(DoubleBuffers):
         self.n_base = max(len(k) for bond in every for l in bond["mixing"] for k in l)
         self.n_radial = max(len(bond["mixing"]) for bond in every)
         n, self.l_max = len(elements), l_max
+        has = max(len(n_l) for bond in every for n_l in bond["mixing"]) - 1
+        if has < l_max:
+            raise ValueError(f"The functions need l up to {l_max}; mixing of every bond ends at l = {has}.")
         mixing = torch.zeros(n, n, l_max + 1, self.n_radial, self.n_base, dtype=torch.float64)
         for i, row in enumerate(rows):
             for j, bond in enumerate(row):

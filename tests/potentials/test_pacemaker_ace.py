@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from scipy.special import eval_chebyt, sph_harm_y
 
-from rikiba import config
 from rikiba.calculators.autograd import PotentialCalculator, evaluate, run_program
 from rikiba.cli.sources import potentials
 from rikiba.core.pairs import find_pairs
@@ -164,6 +163,8 @@ def test_sums_in_plain_loops(name: str) -> None:
         for result in (found, program):
             assert -float(result.need("forces")[1, 2]) == pytest.approx(slope, rel=1e-6, abs=1e-7)
     # negative control: harmonics of unit size on the sphere, a factor (4π)^(−ν/2) in each product
+    atoms = cluster(potential.elements, 0, spacing=2.3)
+    expected = explicit(arguments, atoms)
     potential.descriptor.harmonic = (4.0 * np.pi) ** -0.5
     assert abs(energy(potential, atoms) - expected.sum()) > 1e-3
 
@@ -205,13 +206,13 @@ def test_a_table_that_names_a_file() -> None:
     (found,) = potentials({"kind": "pacemaker_ace", "file": "Cu.ace"}, FILES)
     atoms = cluster(("Cu",), 6)
     assert energy(found, atoms) == energy(loaded("Cu.ace")[0], atoms)  # type: ignore[arg-type]
-    with pytest.raises(config.ConfigError if hasattr(config, "ConfigError") else ValueError):
+    with pytest.raises(ValueError, match="bonds stand in Cu.ace"):
         potentials({"kind": "pacemaker_ace", "file": "Cu.ace", "bonds": {}}, FILES)
 
 
 TEXT = (FILES / "Cu.ace").read_text()
 DAMAGED = {
-    "cut short": (TEXT[: len(TEXT) // 2], "damaged|should come|convert"),
+    "cut short": (TEXT[: len(TEXT) // 2], "should"),
     "another radial basis": (TEXT.replace("ChebExpCos", "ChebLinear"), "ChebLinear are not offered"),
     "another embedding": (TEXT.replace("FinnisSinclairShiftedScaled", "Cubic"), "Cubic is not offered"),
     "no such file": ("lorem ipsum", "begins with nelements"),
@@ -239,7 +240,7 @@ def test_cores_of_zbl_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"l": [4, 4]}, r"l = 4|\|m\|"),
+        ({"l": [4, 4]}, "ends at l = 3"),
         ({"n": [9, 9]}, "n = 9"),
         ({"neighbours": ["Cu", "Ag"]}, "Ag"),
         ({"m": [[0]]}, "as many"),
