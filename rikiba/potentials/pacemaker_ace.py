@@ -140,7 +140,7 @@ class PacemakerACE(DoubleBuffers, Potential):
             }  # fmt: skip
 
         def basis() -> list[dict[str, Any]]:
-            p = {(0, 0): 1.0, (1, -1): -2.0}
+            p: dict[tuple[int, ...], float] = {(0, 0): 1.0, (1, -1): -2.0}
             return [
                 *(function((s, n, 0), rows={(0,): 1.0}) for s in both for n in (1, 2, 3)),
                 function(("O", 1, 0), ("Si", 2, 0), rows={(0, 0): 1.0}),

@@ -141,8 +141,8 @@ def minimum(potential: PacemakerACE, structure: str, first: float) -> tuple[floa
 def test_published_copper(copper: PacemakerACE) -> None:
     """Lattice and elastic constants that python-ace 0.4.0rc1 finds with the same file, by its own stress.
 
-    Table 1 of doi:10.1038/s41524-021-00559-9 has 177, 132 and 82 GPa for this potential, which its own program
-    gives at no pressure; nearer to them lies a = 3.615 Å (185, 129 and 82 GPa at 1.9 GPa).
+    Table 1 of doi:10.1038/s41524-021-00559-9 has 177, 132 and 82 GPa for this potential, not what its program
+    gives without pressure; nearer to them lies a = 3.615 Å (185, 129 and 82 GPa at 1.9 GPa).
     """
     a, e, b = minimum(copper, "fcc", 3.63)
     _, e_bcc, _ = minimum(copper, "bcc", 2.89)
