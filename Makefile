@@ -34,6 +34,7 @@ docs: .venv/.docs
 
 benchmarks: .venv/.test
 	$(BIN)/python benchmarks/md_overhead/compare.py
+	$(BIN)/python benchmarks/scaling/run.py
 	$(BIN)/python benchmarks/accuracy/learn.py mlearn-Si --potential behler_parrinello --seconds 900
 	$(BIN)/python benchmarks/accuracy/learn.py mlearn-Si --potential mace --seconds 900
 	$(BIN)/python benchmarks/tables.py

@@ -13,6 +13,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 PLOT = PAGE.with_name("benchmarks-peers.svg")
+SCALING_PLOT = PAGE.with_name("benchmarks-scaling.svg")
 
 PUBLISHED: dict[str, list[tuple[str, int, float | None, float | None, str]]] = {
     "rmd17-ethanol": [
@@ -244,8 +245,12 @@ def plot() -> str:
             "time of the other program / time of rikiba (● 1 thread, ■ 2 threads, | aim at least)"
         )
         axes.grid(axis="x", which="both", alpha=0.2)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+        return _svg(figure)
+
+
+def _svg(figure: Any) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 
@@ -280,6 +285,106 @@ def roofline() -> list[str]:
             f"| pair list, geometry, read-outs, calls | | {100 * r['share_of_the_rest']:.0f} % | | | | |"
         )
     return out
+
+
+def pme() -> list[str]:
+    """Milliseconds of Coulomb forces beside LAMMPS at equal error."""
+    found = json.loads((HERE / "pme" / "results.json").read_text())
+    out = [
+        "## Particle-mesh Ewald beside LAMMPS PPPM",
+        "",
+        f"Coulomb forces of {found['atoms']:,} ions at the density of rock salt, root-mean-square force "
+        f"error at most {found['target']:.0e} of the force on both sides, of each the quickest setting; "
+        "one thread, in turns (`python benchmarks/pme/compare.py`), at a load of "
+        f"{found['load']:.1f}; least of 9 rounds, and the median of the ratios of neighbouring rounds.",
+        "",
+        "| program | cutoff (Å) | order | error | ms |",
+        "|---|---|---|---|---|",
+    ]
+    for name, side in (("rikiba", "ours"), (f"LAMMPS {found['lammps']}", "pppm")):
+        r = found[side]
+        out.append(f"| {name} | {r['cutoff']} | {r['order']} | {r['error']:.1e} | {r['least_ms']:.0f} |")
+    return [*out, "", f"Median ratio, ours to LAMMPS's: {found['median_ratio']:.2f}."]
+
+
+def scaling_rows() -> list[dict[str, Any]]:
+    """Growth of cost, additivity and locality of every family; none before the first run."""
+    file = HERE / "scaling" / "results.json"
+    return list(json.loads(file.read_text())["families"].values()) if file.exists() else []
+
+
+def scaling() -> list[str]:
+    """How cost grows with size, and how far an atom sees, a row a family."""
+    rows = scaling_rows()
+    if not rows:
+        return []
+    loads = [r["load"] for r in rows]
+    out = [
+        "## Cost against size, additivity and locality",
+        "",
+        "Every family at a modest size with untrained weights (`python benchmarks/scaling/run.py`, which "
+        f"holds the settings); energy and forces, one thread, processor time, load {_range(loads)}; the "
+        "neighbour list is searched at every call. *N^p*: exponent p of t = t₀ + c N^p through the sizes, ± "
+        "its standard error, which passes within 0.9 to 1.1. *In it*: atoms in the receptive field; *halo*: "
+        "atoms that a cubic domain of 1,000 needs from its neighbours. *Adds to*: |E(A + B) − E(A) − E(B)| "
+        "of fragments beyond reach. One atom moves: *Δε beyond* is the largest change of an atom's energy "
+        "outside the receptive field, or of a force outside twice of it (a force is made of all energies "
+        "that its atom enters), which must be exactly zero; *Δε within*, the largest inside, must not; "
+        "*hops*: steps from neighbour to neighbour over which energies changed.",
+        "",
+        "| potential | cutoff (Å) | receptive field (Å) | in it | halo | atoms up to | µs/atom | N^p "
+        "| adds to (eV/atom) | Δε beyond | Δε within (eV) | hops | verdict |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    left = [f"{r['family']} {t['atoms']}" for r in rows for t in r.get("left_out", [])]
+    out += [_scaling_row(r) for r in rows]
+    if left:
+        out += ["", f"Left out, for they would take too long: {', '.join(left)} atoms."]
+    return [*out, "", f"![Time per atom against the number of atoms]({SCALING_PLOT.name})"]
+
+
+def _scaling_row(r: dict[str, Any]) -> str:
+    fit = r.get("exponent")
+    growth = "–" if fit is None else f"{fit['value']:.2f} ± {fit['error']:.2f}"
+    size = f"{r['times'][-1]['atoms']:,} | {_digits(r['us_per_atom'])}" if "times" in r else "– | –"
+    start = f"| {r['family']} | {r['cutoff_A']:.3g} |"
+    if r["exempt"]:
+        return f"{start} – | – | – | {size} | {growth} | – | – | – | – | exempt: {r['exempt']} |"
+    local, added = r["locality"], r["additivity"]
+    beyond = max(local["energy_beyond_eV"], local["forces_beyond_twice_eV_per_A"])
+    verdicts = {"cost": fit["verdict"] if fit else "one size", "additivity": added["verdict"]}
+    verdicts["locality"] = local["verdict"]
+    wrong = ", ".join(f"{k}: {v}" for k, v in verdicts.items() if v != "pass")
+    return (
+        f"{start} {r['receptive_field_A']:.3g} | {r['atoms_in_receptive_field']:.0f} | "
+        f"{r['halo_of_1000_atoms']:,.0f} | {size} | {growth} | {_zero(added['energy_eV_per_atom'])} | "
+        f"{_zero(beyond)} | {local['energy_within_eV']:.0e} | {local['hops_reached']} | {wrong or 'pass'} |"
+    )
+
+
+def _zero(value: float) -> str:
+    return f"{value:.0e}" if value else "0"
+
+
+def scaling_plot() -> str:
+    """Time per atom against the number of atoms: networks that pass messages, and the exempt; SVG."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    rows = [r for r in scaling_rows() if "times" in r]
+    shown = [r for r in rows if r["exempt"] or r["receptive_field_A"] > r["cutoff_A"]]
+    with mpl.rc_context({"svg.hashsalt": "rikiba", "svg.fonttype": "none", "font.size": 8}):
+        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for k, r in enumerate(shown):
+            n = [t["atoms"] for t in r["times"]]
+            each = [1e6 * t["seconds"] / t["atoms"] for t in r["times"]]
+            style = "--" if r["exempt"] else "-"
+            axes.plot(n, each, f"o{style}", ms=3, lw=1, color=mpl.colormaps["tab20"](k), label=r["family"])
+        axes.set(xscale="log", yscale="log", xlabel="atoms", ylabel="µs per atom (dashed: long-range)")
+        axes.legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axes.grid(which="both", alpha=0.2)
+        return _svg(figure)
 
 
 INTRODUCTION = """# Benchmarks
@@ -344,11 +449,15 @@ def training() -> list[str]:
 
 def page() -> str:
     """The whole page."""
-    parts = (peers(), training(), accuracy(), snap(), gap(), overhead(), roofline())
-    return "\n".join([INTRODUCTION, *(line for part in parts for line in (*part, ""))])
+    parts = (
+        peers(), training(), accuracy(), scaling(), snap(), gap(), pme(), overhead(), roofline()
+    )  # fmt: skip
+    return "\n".join([INTRODUCTION, *(line for part in parts if part for line in (*part, ""))])
 
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
     PLOT.write_text(plot(), encoding="utf-8")
+    if scaling_rows():
+        SCALING_PLOT.write_text(scaling_plot(), encoding="utf-8")
     print(f"Written: {PAGE} and {PLOT}")

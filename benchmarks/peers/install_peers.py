@@ -47,6 +47,7 @@ PEERS: dict[str, list[str]] = {
     "torch_sim": ["torch-sim-atomistic"],
     "torchani": ["torchani"],
     "torchmd": ["torchmd-net"],
+    "openmm": ["openmm", "parmed"],
 }
 
 WITHOUT_DEPENDENCIES: dict[str, list[str]] = {"schnetpack": ["schnetpack"]}

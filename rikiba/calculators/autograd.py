@@ -1,8 +1,8 @@
 """Energies, forces and stress of a `Potential`, from ∂E/∂r_ij once for every architecture."""
 
 import copy
-from contextlib import nullcontext
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import cast
 
 import numpy as np
@@ -10,16 +10,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rikiba.core.pairs import PairFinder, Pairs
+from rikiba.core.pairs import Listed, PairFinder, Pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
 from rikiba.kernels.grouping import segment_sum
 from rikiba.kernels.matmul_precision import MatmulPrecision, matmul_precision
 from rikiba.kernels.threads import one_torch_thread
-from rikiba.potentials.base import EnsembleProgram, Potential, Program, SweepingProgram, TellingProgram
+from rikiba.potentials.base import EnsembleProgram, PositionProgram, Potential, Program, TellingProgram
 
 from .base import require_finite, require_volume
 
+_version = attrgetter("_version")
 _FEW_ATOMS = 2000
 """Below, arrays of pairs are too small for torch's threads; a program's own threads are not concerned."""
 
@@ -149,46 +150,97 @@ def run_program(
     program: Program, system: System, pairs: Pairs, *, forces: bool = True, stress: bool = False
 ) -> Results:
     """The same results from a potential's raw-kernel program."""
+    return _run_program(program, system, pairs, forces, stress)[0]
+
+
+def _run_program(
+    program: Program, system: System, pairs: Pairs, forces: bool, stress: bool
+) -> tuple[Results, bool]:
+    """Also whether all results are known to be finite."""
     vectors, spread = pairs.vectors(system).detach(), None
     if hasattr(program, "with_spread"):  # isinstance takes longer than a small molecule's kernels
         ensemble = cast(EnsembleProgram, program)
         energies, gradient, spread = ensemble.with_spread(system, pairs, vectors)
     else:
         energies, gradient = program(system, pairs, vectors)
-    energy = system.total(energies)
-    results = Results(energies=energies, energy=energy)
-    if hasattr(program, "further"):
-        results = results.replace(**cast(TellingProgram, program).further())
-    if not (forces or stress):
-        return results.replace(spread=spread)
-    if gradient.device.type == "cpu" and gradient.dtype == vectors.dtype == torch.float64:
-        total, virial = _sums(gradient, vectors, pairs, system, stress)
-    else:
-        total = forces_from_pairs(gradient, pairs, system.n_atoms)
-        virial = virial_from_pairs(gradient, vectors, pairs, system)
-    return results.replace(
-        forces=total if forces else None,
-        stress=stress_from_virial(virial, system) if stress else None,
-        spread=spread,
+    further = cast(TellingProgram, program).further() if hasattr(program, "further") else {}
+    plain = (
+        gradient.device.type == "cpu" and gradient.dtype == vectors.dtype == energies.dtype == torch.float64
     )
+    if plain and system.owned is None:
+        found, finite = _sums(energies, gradient, vectors, pairs, system, forces, stress)
+    else:
+        found, finite = _plain_sums(energies, gradient, vectors, pairs, system, forces, stress), False
+    finite = finite and spread is None and not further
+    return Results(energies=energies, spread=spread, **found, **further), finite
+
+
+def _plain_sums(
+    energies: Tensor,
+    gradient: Tensor,
+    vectors: Tensor,
+    pairs: Pairs,
+    system: System,
+    forces: bool,
+    stress: bool,
+) -> dict[str, Tensor]:
+    """Energy, forces and stress by torch."""
+    found = {"energy": system.total(energies)}
+    if forces:
+        found["forces"] = forces_from_pairs(gradient, pairs, system.n_atoms)
+    if stress:
+        virial = virial_from_pairs(gradient, vectors, pairs, system)
+        found["stress"] = stress_from_virial(virial, system)
+    return found
 
 
 def _sums(
-    gradient: Tensor, vectors: Tensor, pairs: Pairs, system: System, stress: bool
-) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "systems 3 3"]]:
-    """Forces and virial in one go; the virial empty unless `stress`."""
-    from rikiba.kernels.pair_geometry_cpu import pair_sums
+    energies: Tensor,
+    gradient: Tensor,
+    vectors: Tensor,
+    pairs: Pairs,
+    system: System,
+    forces: bool,
+    stress: bool,
+) -> tuple[dict[str, Tensor], bool]:
+    """The same by one kernel; also whether all numbers are finite."""
+    from rikiba.kernels.pair_geometry_cpu import results
 
-    forces, virial = np.zeros((system.n_atoms, 3)), np.zeros((system.n_systems if stress else 0, 3, 3))
-    pair_sums(
+    n = system.n_systems
+    moving = np.zeros((system.n_atoms if forces else 0, 3))
+    box, volume = np.zeros((n if stress else 0, 3, 3)), np.empty(n)
+    if stress:
+        _volumes(system, volume)
+        volume[volume == 0.0] = np.nan
+    finite = results(
         pairs.i.numpy(), pairs.j.numpy(), system.system_index.numpy(), vectors.contiguous().numpy(),
-        gradient.contiguous().numpy(), forces, virial,
+        gradient.contiguous().numpy(), energies.detach().contiguous().numpy(), volume, moving, box,
     )  # fmt: skip
-    return torch.from_numpy(forces), torch.from_numpy(virial)
+    found = {"energy": system.total(energies)}
+    if forces:
+        found["forces"] = torch.from_numpy(moving)
+    if stress:
+        found["stress"] = torch.from_numpy(box)
+    return found, finite
+
+
+def _volumes(system: System, out: np.ndarray) -> float:
+    """Volume of each cell, 0 where it spans none; the least."""
+    from rikiba.kernels.pair_geometry_cpu import volumes
+
+    return volumes(system.cell.detach().contiguous().numpy(), out)  # type: ignore[no-any-return]
+
+
+def _search(points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, radius: float) -> Listed:
+    """Neighbours by the compiled kernel; see `rikiba.core.pairs.Search`."""
+    from rikiba.kernels.neighbour_search_cpu import neighbours
+
+    points, cell = np.ascontiguousarray(points), np.ascontiguousarray(cell)
+    return neighbours(points, cell, pbc, radius)  # type: ignore[no-any-return]
 
 
 def run_sweep(
-    program: SweepingProgram, system: System, pairs: Pairs, *, forces: bool = True, stress: bool = False
+    program: PositionProgram, system: System, pairs: Pairs, *, forces: bool = True, stress: bool = False
 ) -> Results:
     """The same results from a program that goes from positions to forces itself; pairs may be candidates."""
     energies, found, outer = program.sweep(system, pairs)
@@ -220,15 +272,26 @@ class _Weights:
 
     def __init__(self, potential: Potential) -> None:
         self._potential = potential
-        self._seen: list[tuple[int, int]] | None = None
+        self._places: list[int] | None = None
+        self._versions: list[int] = []
         self._tensors: list[Tensor] = []
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where they are; None where there are none."""
+        return self._tensors[0].device if self._tensors else self._potential.device
 
     def changed(self) -> bool:
         """True at the first call, then after every change."""
-        if self._seen is not None and self._seen == [(t.data_ptr(), t._version) for t in self._tensors]:
+        if (
+            self._places is not None
+            and list(map(Tensor.data_ptr, self._tensors)) == self._places
+            and list(map(_version, self._tensors)) == self._versions
+        ):
             return False
         self._tensors = [*self._potential.parameters(), *self._potential.buffers()]
-        self._seen = [(t.data_ptr(), t._version) for t in self._tensors]
+        self._places = list(map(Tensor.data_ptr, self._tensors))
+        self._versions = list(map(_version, self._tensors))
         return True
 
 
@@ -259,7 +322,7 @@ class PotentialCalculator:
         potential: Potential,
         *,
         skin: float = 0.5,
-        use_program: bool | Program = True,
+        use_program: bool | Program | PositionProgram = True,
         precision: MatmulPrecision = "full",
     ) -> None:
         if precision not in ("full", "tf32"):
@@ -267,14 +330,15 @@ class PotentialCalculator:
         self.precision: MatmulPrecision = precision
         self.potential = potential
         self._frozen = potential
-        self.pairs = PairFinder(potential.cutoff, skin)
+        self.pairs = PairFinder(potential.cutoff, skin, _search)
         self._program = None if isinstance(use_program, bool) else use_program
         self._follow = use_program is True
+        self._sweeps = False
         self._weights = _Weights(potential)
 
     def __call__(self, system: System, *, forces: bool = True, stress: bool = False) -> Results:
         """Detached results; see `evaluate`. Raises as the `Calculator` protocol says."""
-        device = self.potential.device
+        device = self._weights.device
         if device is not None and device != system.positions.device:
             return self(system.to(device), forces=forces, stress=stress).to(system.positions.device)
         if self.precision == "full" and (device is None or device.type == "cpu"):
@@ -283,22 +347,31 @@ class PotentialCalculator:
             return self._on_device(system, forces, stress)
 
     def _on_device(self, system: System, forces: bool, stress: bool) -> Results:
-        if stress:
-            require_volume(system)
         if self._weights.changed():
             self._frozen = frozen(self.potential)
-            self._program = self.potential.program() if self._follow else self._program
+            if self._follow:
+                self._program = self.potential.program() or self.potential.position_program()
+            self._sweeps = isinstance(self._program, PositionProgram)
+        if stress and (self._program is None or not _volumes(system, np.empty(system.n_systems)) > 0.0):
+            require_volume(system)
         if self._program is None:
             results = evaluate(self._frozen, system, self.pairs(system), forces=forces, stress=stress)
+            finite = False
+        elif system.n_atoms < _FEW_ATOMS:
+            with one_torch_thread():
+                results, finite = self._run(self._program, system, forces, stress)
         else:
-            with one_torch_thread() if system.n_atoms < _FEW_ATOMS else nullcontext():
-                results = self._run(self._program, system, forces, stress)
-        return require_finite(results, system, type(self.potential).__name__)
+            results, finite = self._run(self._program, system, forces, stress)
+        return results if finite else require_finite(results, system, type(self.potential).__name__)
 
-    def _run(self, program: Program, system: System, forces: bool, stress: bool) -> Results:
-        if isinstance(program, SweepingProgram):
-            return run_sweep(program, system, self.pairs.candidates(system), forces=forces, stress=stress)
-        return run_program(program, system, self._with_vectors(system), forces=forces, stress=stress)
+    def _run(
+        self, program: Program | PositionProgram, system: System, forces: bool, stress: bool
+    ) -> tuple[Results, bool]:
+        """Also whether all results are known to be finite."""
+        if self._sweeps:
+            candidates, sweeping = self.pairs.candidates(system), cast(PositionProgram, program)
+            return run_sweep(sweeping, system, candidates, forces=forces, stress=stress), False
+        return _run_program(cast(Program, program), system, self._with_vectors(system), forces, stress)
 
     def _with_vectors(self, system: System) -> Pairs:
         """The pairs with their vectors, in one compiled pass on a CPU."""
@@ -306,8 +379,7 @@ class PotentialCalculator:
             return self.pairs(system)
         from rikiba.kernels.pair_geometry_cpu import near_pairs
 
-        listed = self.pairs.candidates(system)
-        candidates = [x.numpy() for x in (listed.i, listed.j, listed.shift)]
+        candidates = self.pairs.listed(system)
         positions, cell = (x.detach().contiguous().numpy() for x in (system.positions, system.cell))
         found = near_pairs(*candidates, positions, cell, system.system_index.numpy(), self.pairs.cutoff)
         i, j, shift, vectors = (torch.from_numpy(x) for x in found)

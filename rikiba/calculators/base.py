@@ -24,7 +24,12 @@ class Calculator(Protocol):
 
 
 class NonFiniteError(ArithmeticError):
-    """A prediction is NaN or infinite."""
+    """A prediction is NaN or infinite, for `systems` and `atoms` of the batch where these are known."""
+
+    def __init__(self, message: str, systems: tuple[int, ...] = (), atoms: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.systems = systems
+        self.atoms = atoms
 
 
 def require_finite(results: Results, system: System, source: str) -> Results:
@@ -39,9 +44,12 @@ def require_finite(results: Results, system: System, source: str) -> Results:
         row = int(bad[0])
         k = int(system.system_index[row]) if q.per == "atom" else row
         where = f"atom {row} of system {k}" if q.per == "atom" else f"system {k}"
+        owners = system.system_index[bad] if q.per == "atom" else bad
         raise NonFiniteError(
             f"{source} gave a non-finite {q.name} for {where}. Look at that structure: atoms on top of each "
-            f"other or far outside the training data are the usual causes."
+            f"other or far outside the training data are the usual causes.",
+            tuple(owners.unique().tolist()),
+            tuple(bad.tolist()) if q.per == "atom" else (),
         )
     return results
 

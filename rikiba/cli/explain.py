@@ -37,6 +37,7 @@ def plain_tables() -> dict[str, tuple[str, Any]]:
 
     from .evaluate import Physics
     from .label import Settings as LabelSettings
+    from .mc import Settings as MonteCarloSettings
     from .simulation import Settings as DynamicsSettings
     from .sources import TrajectoryFile
 
@@ -52,6 +53,7 @@ def plain_tables() -> dict[str, tuple[str, Any]]:
         "simulation": ("simulation", MolecularDynamicsPlan),
         "published": ("published", Published),
         "md": ("md", DynamicsSettings),
+        "mc": ("mc", MonteCarloSettings),
         "label": ("label", LabelSettings),
         "physics": ("physics", Physics),
         "trajectory": ("trajectory", TrajectoryFile),

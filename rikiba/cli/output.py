@@ -16,9 +16,11 @@ ROOMS: Mapping[str, Any] = {
     "potential": "potentials",
     "reference": "reference",
     "ensemble": "md.ensembles",
+    "constraint": "md.constraints",
     "relaxation": "relaxation",
     "property.*": "properties",
-    "reporter": "md.reporters",
+    "protocol": "campaigns.protocols",
+    "reporter.*": "md.reporters",
 }
 """Role of a table → room of its kinds."""
 
@@ -32,7 +34,7 @@ def write_run(
     rooms: Mapping[str, Any] | None = None,
     seeds: Mapping[str, int] | None = None,
 ) -> None:
-    """Write the folder of a finished run and print where it is."""
+    """Write the folder of a finished run and print where it is; a role whose room is None stays as given."""
     from rikiba.core.citations import bibtex
     from rikiba.execution.manifest import make_manifest
     from rikiba.report import write_page, write_records
@@ -41,7 +43,8 @@ def write_run(
     known = {role: room for role, room in ROOMS.items() if not _stays_as_given(tables.get(role))}
     if (find := publisher(tables.get("potential"))) is not None:
         known["potential"] = find
-    (out / "resolved.toml").write_text(config.resolved(tables, {**known, **(rooms or {})}), encoding="utf-8")
+    known = {role: room for role, room in {**known, **(rooms or {})}.items() if room is not None}
+    (out / "resolved.toml").write_text(config.resolved(tables, known), encoding="utf-8")
     inputs = [arguments.file, *input_files(tables, arguments.file.parent)]
     make_manifest(inputs=inputs, seeds=seeds, command=command(arguments)).save(out)
     write_records(records, out / "records")

@@ -11,6 +11,7 @@ from ase.calculators.calculator import Calculator as AseCalculator
 from rikiba import config
 from rikiba.calculators.base import Calculator
 from rikiba.config import ConfigError
+from rikiba.md.constraints.base import Constraint
 from rikiba.potentials.base import Potential
 
 
@@ -101,15 +102,46 @@ def calculator(tables: Mapping[str, Any], folder: Path) -> Calculator:
     return calculators(tables, folder)[0]
 
 
+def calculator_or_reference(tables: Mapping[str, Any], folder: Path) -> tuple[Calculator, str | None]:
+    """As `calculator`, or the engine of [reference] with its level of theory: Born–Oppenheimer dynamics.
+
+    The engine keeps its last electronic solution between steps and starts from it, where it can.
+    """
+    if "reference" not in tables:
+        return calculator(tables, folder), None
+    if {"potential", "calculator"} & set(tables):
+        raise ConfigError("Energies come from one of [potential], [calculator] and [reference].")
+    from rikiba.calculators.ase import FromASE
+
+    engine = config.build_kind("reference", tables["reference"], where="[reference]")
+    if not hasattr(engine, "ase_calculator"):
+        raise ConfigError(
+            f"[reference] {type(engine).__name__} labels single structures; it cannot run dynamics."
+        )
+    return FromASE(engine.ase_calculator()), engine.level_of_theory
+
+
+def constraints(tables: Mapping[str, Any]) -> list[Constraint]:
+    """What the tables [[constraint]] hold, each by its kind; none of them is no constraint."""
+    given = tables.get("constraint", [])
+    given = [given] if isinstance(given, Mapping) else given
+    if not isinstance(given, list):
+        raise ConfigError("Constraints are tables: [[constraint]] with a kind, once for each.")
+    return [
+        config.build_kind("md.constraints", table, where=f"[[constraint]] {k + 1}")
+        for k, table in enumerate(given)
+    ]
+
+
 def structures(table: Mapping[str, Any], folder: Path) -> list[Atoms]:
     """What [structure] builds; every frame of a file where `index = "all"`."""
     if table.get("kind") == "file" and table.get("index") == "all":
         from rikiba.data.formats import read_structures
 
         return read_structures(folder / str(table.get("path", "")))
-    builder = config.build_kind("data.structures", table, where="[structure]")
-    if hasattr(builder, "path"):
-        builder = type(builder)(**{**vars(builder), "path": folder / builder.path})
+    from rikiba.data.structures.base import anchored
+
+    builder = anchored(config.build_kind("data.structures", table, where="[structure]"), folder)
     built: Atoms = builder.build()
     return [built]
 

@@ -1,11 +1,13 @@
 """Who sees whom: neighbour pairs in canonical order, and the finder that keeps them current.
 
-Neighbour search itself is vesin's. What is ours: batches, canonical order, the skin and its rebuild rule,
+Neighbour search itself is vesin's or, in calculators of compiled programs, a kernel's.
+What is ours: batches, canonical order, the skin and its rebuild rule,
 subsets by a shorter cutoff, triplets, and the hook through which a decomposed system exchanges features.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import final
 
 import numpy as np
@@ -156,6 +158,13 @@ def pair_vectors(
     return difference + torch.einsum("pa,pab->pb", images, cell[system_index[i]])
 
 
+Listed = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""(i, j, shift) in the host's memory."""
+Search = Callable[[np.ndarray, np.ndarray, np.ndarray, float], Listed]
+"""(positions, cell, pbc, radius) → (i, j, shift) of one structure in canonical order; pairs within rounding
+of the radius may be there or not. The cell's rows are independent along axes that are not periodic, too."""
+
+
 def find_pairs(system: System, cutoff: float) -> Pairs:
     """All pairs with r < cutoff of every structure in a System, in canonical order.
 
@@ -169,45 +178,42 @@ _ROUNDING = 1e-8
 """Å that the search reaches farther, so that its rounding decides about no pair: `pairs` does."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _Candidates:
     """Pairs within cutoff + skin, with the configuration that they were found for."""
 
-    i: Tensor
-    j: Tensor
-    shift: Tensor
-    positions: Tensor
-    cell: Tensor
-    cutoff: float
-    skin: float
+    def __init__(self, listed: Listed, system: System, cutoff: float, skin: float) -> None:
+        positions, cell = system.positions.detach(), system.cell.detach()
+        self.listed, self.cutoff, self.skin = listed, cutoff, skin
+        self.positions, self.cell = (positions.clone(), cell.clone()) if skin else (positions, cell)
+        self._tensors: tuple[Tensor, ...] | None = None
 
     @staticmethod
-    def build(system: System, cutoff: float, skin: float) -> "_Candidates":
-        positions, cell = system.positions.detach(), system.cell.detach()
-        points, cells = positions.cpu().numpy(), cell.cpu().numpy()
-        if not (np.isfinite(points).all() and np.isfinite(cells).all()):
+    def build(system: System, cutoff: float, skin: float, search: Search | None = None) -> "_Candidates":
+        points, cells, pbc = (x.detach().cpu().numpy() for x in (system.positions, system.cell, system.pbc))
+        # a sum is finite or tells too much; then every number is looked at
+        if not (isfinite(points.sum()) and isfinite(cells.sum())) and not (
+            np.isfinite(points).all() and np.isfinite(cells).all()
+        ):
             raise ValueError("Neighbours were asked for of atoms whose positions or cell are not finite.")
-        pbc = system.pbc.cpu().numpy()
+        radius, search = cutoff + skin + _ROUNDING, search or _by_vesin
+        if system.n_systems == 1:
+            return _Candidates(_search(points, cells[0], pbc[0], radius, search), system, cutoff, skin)
         parts, offset = [], 0
         for k, n in enumerate(system.counts.tolist()):
-            found = _search(points[offset : offset + n], cells[k], pbc[k], cutoff + skin + _ROUNDING)
-            parts.append((found[0] + offset, found[1] + offset, found[2]))
+            i, j, shift = _search(points[offset : offset + n], cells[k], pbc[k], radius, search)
+            parts.append((i + offset, j + offset, shift))
             offset += n
-        empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int64))
-        i, j, shift = (np.concatenate(p) for p in zip(*(parts or [empty]), strict=True))
-        device = positions.device
-        return _Candidates(
-            torch.from_numpy(i).to(device),
-            torch.from_numpy(j).to(device),
-            torch.from_numpy(shift).to(device),
-            positions.clone(),
-            cell.clone(),
-            cutoff,
-            skin,
-        )
+        i, j, shift = (np.concatenate(p) for p in zip(*(parts or [_NONE]), strict=True))
+        return _Candidates((i, j, shift), system, cutoff, skin)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """(i, j, shift) where the structure is."""
+        if self._tensors is None:
+            self._tensors = tuple(torch.from_numpy(x).to(self.positions.device) for x in self.listed)
+        return self._tensors
 
     def pairs(self, system: System) -> Pairs:
-        i, j, shift = self.i, self.j, self.shift
+        i, j, shift = self.tensors()
         with torch.no_grad():
             r = pair_vectors(system.positions, system.cell, system.system_index, i, j, shift)
             near = (r * r).sum(-1) < self.cutoff**2
@@ -217,8 +223,9 @@ class _Candidates:
         return Pairs(i=i, j=j, shift=shift, cutoff=self.cutoff, n_atoms=system.n_atoms)
 
     def all(self) -> Pairs:
+        i, j, shift = self.tensors()
         reach = self.cutoff + self.skin
-        return Pairs(i=self.i, j=self.j, shift=self.shift, cutoff=reach, n_atoms=len(self.positions))
+        return Pairs(i=i, j=j, shift=shift, cutoff=reach, n_atoms=len(self.positions))
 
     def still_good(self, system: System) -> bool:
         """True while no pair can have come within the cutoff unseen.
@@ -231,7 +238,7 @@ class _Candidates:
         if positions.shape != self.positions.shape or cell.shape != self.cell.shape or len(positions) == 0:
             return False
         if torch.equal(cell, self.cell):
-            return bool(((positions - self.positions) ** 2).sum(-1).max() <= (self.skin / 2.0) ** 2)
+            return _farthest_squared(positions, self.positions) <= (self.skin / 2.0) ** 2
         volume = torch.linalg.det(self.cell).abs()
         if bool((volume < 1e-12).any()):
             return False
@@ -242,14 +249,29 @@ class _Candidates:
         return bool(margin <= self.skin)
 
 
-def _search(
-    points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, radius: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Candidates of one structure from vesin, sorted by (i, j, shift)."""
-    if len(points) == 0 or radius <= _ROUNDING or (len(points) == 1 and not pbc.any()):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int64)
+def _farthest_squared(a: Tensor, b: Tensor) -> float:
+    """Largest |a − b|² of all rows, Å²; NaN where a number is."""
+    if a.device.type != "cpu":
+        return float(((a - b) ** 2).sum(-1).max())
+    d = a.numpy() - b.numpy()  # a third of what torch takes for the few numbers of an MD step
+    return float(np.einsum("ak,ak->a", d, d).max())
+
+
+_CUBE = np.eye(3)
+_NONE = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int64))
+
+
+def _search(points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, radius: float, search: Search) -> Listed:
+    """Candidates of one structure, sorted by (i, j, shift)."""
+    periodic = pbc.any()
+    if len(points) == 0 or radius <= _ROUNDING or (len(points) == 1 and not periodic):
+        return _NONE
+    return search(points, _completed(cell, pbc, points) if periodic else _CUBE, pbc, radius)
+
+
+def _by_vesin(points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, radius: float) -> Listed:
+    """The search of vesin; between few atoms without images all distances at once."""
     if not pbc.any() and len(points) <= 64:
-        # all pairs at once: for a small molecule quicker than any search
         d = points[None, :, :] - points[:, None, :]
         near = np.einsum("abx,abx->ab", d, d) < radius * radius
         np.fill_diagonal(near, False)
@@ -258,8 +280,7 @@ def _search(
     from vesin import NeighborList
 
     finder = NeighborList(cutoff=float(radius), full_list=True, n_threads=1)
-    box = _completed(cell, pbc, points)
-    i, j, shift = finder.compute(points, box, [bool(p) for p in pbc], "ijS")
+    i, j, shift = finder.compute(points, cell, [bool(p) for p in pbc], "ijS")
     i, j, shift = i.astype(np.int64), j.astype(np.int64), shift.astype(np.int64)
     order = np.lexsort((shift[:, 2], shift[:, 1], shift[:, 0], j, i))
     return i[order], j[order], shift[order]
@@ -283,15 +304,17 @@ class PairFinder:
     Args:
         cutoff: pairs are those with r < cutoff, Å.
         skin: extra radius searched, Å; 0 searches at every call. The result does not depend on it.
+        search: what finds candidates; vesin where none is given.
 
     Attributes `n_calls` and `n_builds` count its work.
     """
 
-    def __init__(self, cutoff: float, skin: float = 0.0) -> None:
+    def __init__(self, cutoff: float, skin: float = 0.0, search: Search | None = None) -> None:
         if not cutoff >= 0 or not skin >= 0:
             raise ValueError(f"cutoff and skin are lengths in Å, at least 0; given {cutoff} and {skin}.")
         self.cutoff = cutoff
         self.skin = skin
+        self.search = search
         self.n_calls = 0
         self.n_builds = 0
         self._candidates: _Candidates | None = None
@@ -307,13 +330,18 @@ class PairFinder:
         self._follow(system)
         return self._current().all()
 
+    def listed(self, system: System) -> Listed:
+        """(i, j, shift) of the same candidates in the host's memory."""
+        self._follow(system)
+        return self._current().listed
+
     def _follow(self, system: System) -> None:
         """Search again where pairs may have been missed."""
         self.n_calls += 1
         if self.cutoff == 0.0 or not self._same_structure(system) or not self._current().still_good(system):
             self.n_builds += 1
-            self._candidates = _Candidates.build(system, self.cutoff, self.skin)
-            self._key = (system.system_index, system.pbc.clone())
+            self._candidates = _Candidates.build(system, self.cutoff, self.skin, self.search)
+            self._key = (system.system_index, system.pbc.clone()) if self.skin else None
 
     def reset(self) -> None:
         """Forget the list, so that the next call searches."""

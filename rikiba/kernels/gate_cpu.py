@@ -1,16 +1,16 @@
 """Compiled gates: scalars through an activation, channels of l > 0 times a scalar of their own.
 
 Blocks of representations are packed as in `irrep_message_cpu`; the first holds the even scalars and behind
-them the gates. The sigmoid (or tanh) of scalars and gates is given, so nothing here calls for an exponential.
-Values that are no longer read are overwritten by derivatives: nothing is copied.
+them the gates. Values that are no longer read are overwritten by derivatives: nothing is copied.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from .activation_cpu import exponential
 from .compiled import compiled, inlined
-from .lanes import LANES, load, multiply, multiply_add, splat, store
+from .lanes import LANES, add, divide, load, multiply, multiply_add, smaller, splat, splat_as, store
 
 SILU, SIGMOID, TANH = 0, 1, 2
 
@@ -30,35 +30,39 @@ class Gates(NamedTuple):
     """Numbers per atom before its block behind the gate."""
     code: np.ndarray
     """SILU, SIGMOID or TANH, of the scalars or gates."""
-    given: np.ndarray
-    """Of scalars: numbers per atom before their block of given sigmoids."""
     factor: np.ndarray
     """Of the activation."""
 
 
 @inlined
-def _both(x, s, code, factor):  # type: ignore[no-untyped-def]
-    """factor·f(x) and its derivative from x and its sigmoid (or tanh) s."""
-    one, minus = splat(factor.dtype.type(1)), splat(factor.dtype.type(-1))
+def _both(x, code, factor):  # type: ignore[no-untyped-def]
+    """factor·f(x) and its derivative."""
+    zero, one, minus = splat_as(x, 0.0), splat_as(x, 1.0), splat_as(x, -1.0)
     c = splat(factor[0])
-    value, slope = s, s
-    if code == SILU:
-        value = multiply(x, s)
-        rest = multiply_add(multiply(minus, value), s, value)  # x·s·(1 − s)
-        slope = multiply_add(one, s, rest)
-    elif code == SIGMOID:
-        slope = multiply_add(multiply(minus, s), s, s)
+    negative = multiply(x, smaller(x, zero, one, minus))  # −|x|
+    if code == TANH:
+        negative = add(negative, negative)
+    u = exponential(negative)
+    share = divide(one, add(one, u))
+    if code == TANH:
+        size = multiply(add(one, multiply(minus, u)), share)
+        value = smaller(x, zero, multiply(minus, size), size)
+        slope = multiply_add(multiply(minus, value), value, one)
     else:
-        slope = multiply_add(multiply(minus, s), s, one)
+        s = smaller(x, zero, multiply(u, share), share)
+        other = smaller(x, zero, share, multiply(u, share))  # 1 − s
+        value, slope = s, multiply(s, other)
+        if code == SILU:
+            value, slope = multiply(x, s), multiply_add(multiply(x, s), other, s)
     return multiply(c, value), multiply(c, slope)
 
 
 @compiled
-def gate_forward(first, last, gates, mixed, n, given, opened, out, out_origin, out_n):  # type: ignore[no-untyped-def]
+def gate_forward(first, last, gates, mixed, n, opened, out, out_origin, out_n):  # type: ignore[no-untyped-def]
     """Fill `out` (packed, out_n atoms from out_origin on) for atoms first … last − 1.
 
-    `mixed` is packed for n atoms; its scalars become derivatives of the activations. `given` is packed for
-    the last − first atoms; `opened` [n, all gates] becomes the gates.
+    `mixed` is packed for n atoms; its scalars become derivatives of the activations. `opened` [n, all gates]
+    becomes the gates.
     """
     width = gates.width[0]
     scalars = gates.channels[0]
@@ -69,16 +73,15 @@ def gate_forward(first, last, gates, mixed, n, given, opened, out, out_origin, o
             to = gates.after[k] * out_n + (a - out_origin) * d * channels
             at = gates.before[k] * n + a * d * gates.width[k]
             if gate < 0:
-                s = gates.given[k] * (last - first) + (a - first) * gates.width[k]
                 for v in range(0, channels, LANES):
-                    value, slope = _both(load(mixed, at + v), load(given, s + v), code, factor)
+                    value, slope = _both(load(mixed, at + v), code, factor)
                     store(out, to + v, value)
                     store(mixed, at + v, slope)
             else:
-                x, s = a * width + gate, (a - first) * width + gate
+                x = a * width + gate
                 o = a * (width - scalars) + gate - scalars
                 for v in range(0, channels, LANES):
-                    value, slope = _both(load(mixed, x + v), load(given, s + v), code, factor)
+                    value, slope = _both(load(mixed, x + v), code, factor)
                     store(opened, o + v, value)
                     store(mixed, x + v, slope)
                     for m in range(0, d * channels, channels):

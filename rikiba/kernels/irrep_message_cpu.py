@@ -229,77 +229,121 @@ def irrep_message_reverse(  # type: ignore[no-untyped-def]
     first, last, start, sender, row, weights, table, stride, features, n_senders, harmonics, n_lm,
     couplings, places, cotangent, origin, count, slope, harmonics_slope, feature_slope
 ):  # fmt: skip
-    """From `cotangent` = ∂E/∂A (packed) add to ∂E/∂r and ∂E/∂Y of the pairs and to ∂E/∂h."""
+    """From `cotangent` = ∂E/∂A (packed) add to ∂E/∂r and ∂E/∂Y of the pairs and to ∂E/∂h.
+
+    Pairs go two by two: what a line costs beside its arithmetic is paid, and ∂E/∂A is read, once for both.
+    """
     feature, shift, size, channels = couplings.feature, couplings.shift, couplings.size, couplings.channels
     column, term, target, matrix = couplings.column, couplings.term, couplings.target, couplings.matrix
     n_lines, n_terms = len(feature), len(matrix) // n_lm
     width = places.at[-1] + places.channels[-1]
     entry, of_term, coefficient = couplings.entry, couplings.of_term, couplings.coefficient
     g = aligned(width, cotangent)
-    both = aligned(2 * stride, cotangent)
-    tau = aligned(n_terms, cotangent)
-    sums = aligned(n_terms * LANES, cotangent)
+    one, two = aligned(2 * stride, cotangent), aligned(2 * stride, cotangent)
+    tau = aligned(2 * n_terms, cotangent)
+    sums = aligned(2 * n_terms * LANES, cotangent)
     zero = splat(g.dtype.type(0))
+    half = n_terms * LANES
     for a in range(first, last):
         for k in range(len(places.at)):
             to = places.block[k] * count + (a - origin) * places.width[k] + places.inner[k]
             at = places.at[k]
             for v in range(0, places.channels[k], LANES):
                 store(g, at + v, load(cotangent, to + v))
-        for q in range(start[a], start[a + 1]):
-            _values_and_slopes(table, row[q] * stride, stride, weights, q * 12, both)
+        for q in range(start[a], start[a + 1], 2):
+            paired = q + 1 < start[a + 1]
+            p = q + 1 if paired else q
+            _values_and_slopes(table, row[q] * stride, stride, weights, q * 12, one)
             _terms(harmonics, q * n_lm, n_lm, matrix, n_terms, tau, 0)
-            radial = zero
+            _values_and_slopes(table, row[p] * stride, stride, weights, p * 12, two)
+            _terms(harmonics, p * n_lm, n_lm, matrix, n_terms, tau, n_terms)
+            if not paired:
+                for v in range(0, 2 * stride, LANES):
+                    store(two, v, zero)
+                for v in range(n_terms, 2 * n_terms, LANES):
+                    store(tau, v, zero)
+            radial, radial_two = zero, zero
             for line in range(n_lines):
-                f = feature[line] * n_senders + shift[line] + sender[q] * size[line]
+                base, d = feature[line] * n_senders + shift[line], size[line]
+                f, e = base + sender[q] * d, base + sender[p] * d
                 t, at, width = term[line], column[line], channels[line]
-                n = term[line + 1] - t
-                k0, k1 = target[t], target[t + min(1, n - 1)]
-                k2, k3 = target[t + min(2, n - 1)], target[t + n - 1]
-                y0, y1 = spread(tau, t), spread(tau, t + min(1, n - 1))
-                y2, y3 = spread(tau, t + min(2, n - 1)), spread(tau, t + n - 1)
+                n, w = term[line + 1] - t, term[line] + n_terms
+                to, to_two = t * LANES, t * LANES + half
+                u1, u2, u3 = min(1, n - 1), min(2, n - 1), n - 1
+                k0, k1, k2, k3 = target[t], target[t + u1], target[t + u2], target[t + u3]
+                y0, y1 = spread(tau, t), spread(tau, t + u1)
+                y2, y3 = spread(tau, t + u2), spread(tau, t + u3)
+                z0, z1 = spread(tau, w), spread(tau, w + u1)
+                z2, z3 = spread(tau, w + u2), spread(tau, w + u3)
                 s0, s1, s2, s3, part = zero, zero, zero, zero, zero
+                r0, r1, r2, r3, other = zero, zero, zero, zero, zero
                 if n == 1:
                     for v in range(0, width, LANES):
                         x0 = load(g, k0 + v)
-                        b = multiply(y0, x0)
-                        m, part = _receive(both, at + v, stride, features, feature_slope, f + v, b, part)
-                        s0 = multiply_add(m, x0, s0)
-                    store(sums, t * LANES, s0)
+                        b, c = multiply(y0, x0), multiply(z0, x0)
+                        m, part = _receive(one, at + v, stride, features, feature_slope, f + v, b, part)
+                        o, other = _receive(two, at + v, stride, features, feature_slope, e + v, c, other)
+                        s0, r0 = multiply_add(m, x0, s0), multiply_add(o, x0, r0)
+                    store(sums, to, s0)
+                    store(sums, to_two, r0)
                 elif n == 2:
                     for v in range(0, width, LANES):
                         x0, x1 = load(g, k0 + v), load(g, k1 + v)
-                        b = multiply_add(y1, x1, multiply(y0, x0))
-                        m, part = _receive(both, at + v, stride, features, feature_slope, f + v, b, part)
-                        s0, s1 = multiply_add(m, x0, s0), multiply_add(m, x1, s1)
-                    store(sums, t * LANES, s0)
-                    store(sums, (t + 1) * LANES, s1)
+                        b, c = multiply_add(y1, x1, multiply(y0, x0)), multiply_add(z1, x1, multiply(z0, x0))
+                        m, part = _receive(one, at + v, stride, features, feature_slope, f + v, b, part)
+                        o, other = _receive(two, at + v, stride, features, feature_slope, e + v, c, other)
+                        s0, r0 = multiply_add(m, x0, s0), multiply_add(o, x0, r0)
+                        s1, r1 = multiply_add(m, x1, s1), multiply_add(o, x1, r1)
+                    store(sums, to, s0)
+                    store(sums, to + LANES, s1)
+                    store(sums, to_two, r0)
+                    store(sums, to_two + LANES, r1)
                 elif n == 3:
                     for v in range(0, width, LANES):
                         x0, x1, x2 = load(g, k0 + v), load(g, k1 + v), load(g, k2 + v)
                         b = multiply_add(y2, x2, multiply_add(y1, x1, multiply(y0, x0)))
-                        m, part = _receive(both, at + v, stride, features, feature_slope, f + v, b, part)
-                        s0, s1 = multiply_add(m, x0, s0), multiply_add(m, x1, s1)
-                        s2 = multiply_add(m, x2, s2)
-                    store(sums, t * LANES, s0)
-                    store(sums, (t + 1) * LANES, s1)
-                    store(sums, (t + 2) * LANES, s2)
+                        c = multiply_add(z2, x2, multiply_add(z1, x1, multiply(z0, x0)))
+                        m, part = _receive(one, at + v, stride, features, feature_slope, f + v, b, part)
+                        o, other = _receive(two, at + v, stride, features, feature_slope, e + v, c, other)
+                        s0, r0 = multiply_add(m, x0, s0), multiply_add(o, x0, r0)
+                        s1, r1 = multiply_add(m, x1, s1), multiply_add(o, x1, r1)
+                        s2, r2 = multiply_add(m, x2, s2), multiply_add(o, x2, r2)
+                    store(sums, to, s0)
+                    store(sums, to + LANES, s1)
+                    store(sums, to + 2 * LANES, s2)
+                    store(sums, to_two, r0)
+                    store(sums, to_two + LANES, r1)
+                    store(sums, to_two + 2 * LANES, r2)
                 else:
                     for v in range(0, width, LANES):
                         x0, x1, x2, x3 = load(g, k0 + v), load(g, k1 + v), load(g, k2 + v), load(g, k3 + v)
-                        b = multiply_add(y1, x1, multiply(y0, x0))
+                        b, c = multiply_add(y1, x1, multiply(y0, x0)), multiply_add(z1, x1, multiply(z0, x0))
                         b = multiply_add(y3, x3, multiply_add(y2, x2, b))
-                        m, part = _receive(both, at + v, stride, features, feature_slope, f + v, b, part)
-                        s0, s1 = multiply_add(m, x0, s0), multiply_add(m, x1, s1)
-                        s2, s3 = multiply_add(m, x2, s2), multiply_add(m, x3, s3)
-                    store(sums, t * LANES, s0)
-                    store(sums, (t + 1) * LANES, s1)
-                    store(sums, (t + 2) * LANES, s2)
-                    store(sums, (t + 3) * LANES, s3)
-                radial = add(radial, part)
+                        c = multiply_add(z3, x3, multiply_add(z2, x2, c))
+                        m, part = _receive(one, at + v, stride, features, feature_slope, f + v, b, part)
+                        o, other = _receive(two, at + v, stride, features, feature_slope, e + v, c, other)
+                        s0, r0 = multiply_add(m, x0, s0), multiply_add(o, x0, r0)
+                        s1, r1 = multiply_add(m, x1, s1), multiply_add(o, x1, r1)
+                        s2, r2 = multiply_add(m, x2, s2), multiply_add(o, x2, r2)
+                        s3, r3 = multiply_add(m, x3, s3), multiply_add(o, x3, r3)
+                    store(sums, to, s0)
+                    store(sums, to + LANES, s1)
+                    store(sums, to + 2 * LANES, s2)
+                    store(sums, to + 3 * LANES, s3)
+                    store(sums, to_two, r0)
+                    store(sums, to_two + LANES, r1)
+                    store(sums, to_two + 2 * LANES, r2)
+                    store(sums, to_two + 3 * LANES, r3)
+                radial, radial_two = add(radial, part), add(radial_two, other)
             slope[q] += total(radial)
+            if paired:
+                slope[p] += total(radial_two)
             for k in range(1, n_lm):  # Y_0 is constant
-                x = zero
+                x, z = zero, zero
                 for e in range(entry[k], entry[k + 1]):
-                    x = multiply_add(spread(coefficient, e), load(sums, of_term[e] * LANES), x)
+                    c, at = spread(coefficient, e), of_term[e] * LANES
+                    x = multiply_add(c, load(sums, at), x)
+                    z = multiply_add(c, load(sums, half + at), z)
                 harmonics_slope[q * n_lm + k] += total(x)
+                if paired:
+                    harmonics_slope[p * n_lm + k] += total(z)

@@ -94,3 +94,13 @@ def normals(
         raise ValueError(f"A step counter is at least 0; given {step}.")
     last_word(stream, (n + 1) // 2)
     return choose("normals", normals_reference, seeds)(seeds, index, step, stream, n)
+
+
+def uniforms(
+    seeds: Int[Tensor, "rows"], index: Int[Tensor, "rows"], step: int, stream: int, n: int
+) -> Float[Tensor, "rows n"]:
+    """n independent numbers in (0, 1] for each row, float64; see `normals`."""
+    if step < 0:
+        raise ValueError(f"A step counter is at least 0; given {step}.")
+    last_word(stream, (n + 1) // 2)
+    return choose("uniforms", uniforms_reference, seeds)(seeds, index, step, stream, n)

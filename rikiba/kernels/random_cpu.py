@@ -1,4 +1,4 @@
-"""Compiled CPU versions of `random.normals` and `ornstein_uhlenbeck.ornstein_uhlenbeck`."""
+"""Compiled CPU versions of `random.normals` and `random.uniforms`."""
 
 import math
 
@@ -45,6 +45,26 @@ def _two_normals(seed, index, step, last):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _fill_uniforms(seeds, index, step, stream_word, out):  # type: ignore[no-untyped-def]
+    rows, n = out.shape
+    mask, half, t = np.uint64(0xFFFFFFFF), np.uint64(32), np.uint64(step)
+    for row in range(rows):
+        s = np.uint64(seeds[row])
+        for block in range((n + 1) // 2):
+            w0, w1, w2, w3 = _philox(
+                t & mask,
+                t >> half,
+                np.uint64(index[row]) & mask,
+                np.uint64(stream_word + block),
+                s & mask,
+                s >> half,
+            )
+            out[row, 2 * block] = _uniform(w0, w1)
+            if 2 * block + 1 < n:
+                out[row, 2 * block + 1] = _uniform(w2, w3)
+
+
+@compiled
 def _fill_normals(seeds, index, step, stream_word, out):  # type: ignore[no-untyped-def]
     rows, n = out.shape
     for row in range(rows):
@@ -55,30 +75,6 @@ def _fill_normals(seeds, index, step, stream_word, out):  # type: ignore[no-unty
                 out[row, 2 * block + 1] = b
 
 
-@compiled
-def _ornstein_uhlenbeck(  # type: ignore[no-untyped-def]
-    velocities, masses, inverse_masses, system_index, seeds, decay, thermal_energy, step, stream_word
-):
-    new = np.empty_like(velocities)
-    before = np.zeros(len(seeds))
-    after = np.zeros(len(seeds))
-    start, current = 0, -1
-    for a in range(velocities.shape[0]):
-        k = system_index[a]
-        if k != current:
-            start, current = a, k
-        c = decay[k]
-        width = math.sqrt(thermal_energy[k] * (1.0 - c * c)) * math.sqrt(inverse_masses[a])
-        n0, n1 = _two_normals(seeds[k], a - start, step, stream_word)
-        n2, _ = _two_normals(seeds[k], a - start, step, stream_word + 1)
-        u, v, w = velocities[a, 0], velocities[a, 1], velocities[a, 2]
-        x, y, z = c * u + width * n0, c * v + width * n1, c * w + width * n2
-        new[a, 0], new[a, 1], new[a, 2] = x, y, z
-        before[k] += 0.5 * masses[a] * (u * u + v * v + w * w)
-        after[k] += 0.5 * masses[a] * (x * x + y * y + z * z)
-    return new, before, after
-
-
 def normals(seeds: Tensor, index: Tensor, step: int, stream: int, n: int) -> Tensor:
     """See `random.normals`."""
     out = np.empty((len(seeds), n))
@@ -86,27 +82,8 @@ def normals(seeds: Tensor, index: Tensor, step: int, stream: int, n: int) -> Ten
     return torch.from_numpy(out)
 
 
-def ornstein_uhlenbeck(
-    velocities: Tensor,
-    masses: Tensor,
-    inverse_masses: Tensor,
-    system_index: Tensor,
-    seeds: Tensor,
-    decay: Tensor,
-    thermal_energy: Tensor,
-    step: int,
-    stream: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """See `ornstein_uhlenbeck.ornstein_uhlenbeck`."""
-    new, before, after = _ornstein_uhlenbeck(
-        velocities.numpy(),
-        masses.numpy(),
-        inverse_masses.numpy(),
-        system_index.numpy(),
-        seeds.numpy(),
-        decay.numpy(),
-        thermal_energy.numpy(),
-        step,
-        stream << _BLOCK_BITS,
-    )
-    return torch.from_numpy(new), torch.from_numpy(before), torch.from_numpy(after)
+def uniforms(seeds: Tensor, index: Tensor, step: int, stream: int, n: int) -> Tensor:
+    """See `random.uniforms`."""
+    out = np.empty((len(seeds), n))
+    _fill_uniforms(seeds.numpy(), index.numpy(), step, stream << _BLOCK_BITS, out)
+    return torch.from_numpy(out)

@@ -66,6 +66,10 @@ def in_threads(task: Callable[[int], None], threads: int) -> None:
 
 def over_slices(task: Callable[[int, int], None], n: int, threads: int, multiple: int = 16) -> None:
     """Run task(first, last) on equal parts of 0 … n, each a multiple of `multiple` long but the last."""
+    if threads == 1:
+        if n:
+            task(0, n)
+        return
     size = -(-n // (threads * multiple)) * multiple
     bounds = [min(k * size, n) for k in range(threads + 1)]
     parts = [(a, b) for a, b in pairwise(bounds) if b > a]

@@ -25,7 +25,8 @@ def write(path: str | Path, arrays: Mapping[str, Any], meta: Mapping[str, Any]) 
     for name, value in plain.items():
         if value.dtype == object:
             raise ValueError(f"'{name}' cannot go into a checkpoint: only numbers, booleans and text can.")
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # one name for all attempts: what a killed one left is overwritten by the next
+    scratch = path.with_name(f".{path.name}.part")
     try:
         with open(scratch, "wb") as file:
             np.savez(file, allow_pickle=False, **{_META: np.array(text)}, **plain)  # type: ignore[arg-type]
@@ -34,7 +35,20 @@ def write(path: str | Path, arrays: Mapping[str, Any], meta: Mapping[str, Any]) 
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
+    _sync_folder(path.parent)
     return path
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a renamed file's new name on disk, where the system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # a folder cannot be opened on every system
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -9,7 +9,8 @@ from jaxtyping import Float
 
 from rikiba.core.record import Curve, Figure, Record, Table
 
-Finding = Literal["drifts", "no drift", "too short to tell"]
+Finding = Literal["drifts", "diverges", "no drift", "too short to tell"]
+Behaviour = Literal["divergence", "monotonic drift", "bounded oscillation", "undecided"]
 
 _MIN_BLOCKS, _MAX_BLOCKS = 8, 64
 
@@ -155,6 +156,70 @@ def finding(trend: Trend, confidence: float, tolerance: float) -> Finding:
     return "drifts" if low > 0 or high < 0 else "too short to tell"
 
 
+def diverges(time: Float[np.ndarray, "frames"], values: Float[np.ndarray, "frames"]) -> bool:
+    """True where a series leaves at a growing rate: exponentially, or like the cube of time or faster.
+
+    The last eighth must change more than eight times as fast as the first half did on average (a line scores
+    1, a parabola 3.8, a cube 11), and by more than five times the half-range of the first half about its
+    line, which noise and oscillation do not.
+    """
+    t, y = np.asarray(time, float), np.asarray(values, float)
+    n = len(y)
+    if n < 8 * _MIN_BLOCKS:
+        return False
+    parts = [slice(k * n // 8, (k + 1) * n // 8) for k in range(8)]
+    means = np.array([[t[p].mean(), y[p].mean()] for p in parts])
+    late = (means[7, 1] - means[6, 1]) / (means[7, 0] - means[6, 0])
+    early = (means[3, 1] - means[0, 1]) / (means[3, 0] - means[0, 0])
+    _, left = _line(t[: n // 2], y[: n // 2])
+    return bool(abs(late) > 8.0 * abs(early) and abs(means[7, 1] - means[6, 1]) > 5.0 * np.abs(left).max())
+
+
+def behaviour(found: Finding) -> Behaviour:
+    """What kind of series it is, in words of its own."""
+    kinds: dict[Finding, Behaviour] = {
+        "diverges": "divergence",
+        "drifts": "monotonic drift",
+        "no drift": "bounded oscillation",
+        "too short to tell": "undecided",
+    }
+    return kinds[found]
+
+
+def hints(
+    time: Float[np.ndarray, "frames"],
+    values: Float[np.ndarray, "frames"],
+    found: Finding,
+    kinetic_width: float | None,
+) -> list[str]:
+    """What the shape of a series that does not conserve points at, the likeliest first.
+
+    Steps that are rare and large against the usual ones (excess kurtosis of the third differences above 5;
+    noise has 0, oscillation less) come from energy or forces that jump: a cutoff without a switch, a
+    neighbour list that is updated too late. An oscillation beyond a tenth of the kinetic energy's own
+    fluctuation comes from the timestep: velocity Verlet's is about (ωΔt)²/8 of it. A drift without either is
+    that of forces which are not quite the derivative of the energy: single precision, tables, loose
+    convergence.
+    """
+    said = []
+    jerk = np.diff(values, 3)
+    spread = jerk.std()
+    if len(jerk) > 100 and spread > 0 and float(((jerk / spread) ** 4).mean()) - 3.0 > 5.0:
+        said.append(
+            "jumps: the energy or the forces are discontinuous, as at a cutoff that is not smooth or with "
+            "neighbours found too late"
+        )
+    _, left = _line(time, values)
+    if found == "diverges" or (not said and kinetic_width and left.std() > 0.1 * kinetic_width):
+        said.append("timestep: the step is too long for the fastest motion")
+    if not said and found == "drifts":
+        said.append(
+            "forces: they are not quite the derivative of the energy, as in single precision, from tables, "
+            "or from a reference calculation that is loosely converged"
+        )
+    return said
+
+
 def drift(
     time_ps: Any,
     conserved_eV: Any,
@@ -174,8 +239,10 @@ def drift(
         tolerance_meV_per_atom_per_ns: the drift below which a run counts as conserving.
         confidence: of the intervals.
 
-    The Record's verdict is "pass" for no drift within the tolerance, "fail" for a drift, "undecided" where
-    the run is too short to tell; its `finding` says it in words. Raises ValueError as `fit_trend` does.
+    The Record's verdict is "pass" for no drift within the tolerance, "fail" for a drift or a divergence,
+    "undecided" where the run is too short to tell; its `finding` says it in words, its `behaviour` whether
+    what is seen is a divergence, a monotonic drift or a bounded oscillation, and its `suspects` what the
+    shape of a bad series points at: jumps, timestep, forces. Raises ValueError as `fit_trend` does.
     """
     y = _two_dimensional(conserved_eV)
     t = np.broadcast_to(_two_dimensional(time_ps), y.shape)
@@ -184,8 +251,18 @@ def drift(
     trends = [fit_trend(t[:, k], per_atom[:, k]) for k in range(y.shape[1])]
     pooled = trends[0] if len(trends) == 1 else pooled_trend(trends)
     tolerance = tolerance_meV_per_atom_per_ns / 1000.0
-    found = finding(pooled, confidence, tolerance)
-    each = [finding(x, confidence, tolerance) for x in trends]
+    away = [diverges(t[:, k], per_atom[:, k]) for k in range(y.shape[1])]
+    found: Finding = "diverges" if any(away) else finding(pooled, confidence, tolerance)
+    each: list[Finding] = [
+        "diverges" if a else finding(x, confidence, tolerance) for x, a in zip(trends, away, strict=True)
+    ]
+    width = None if kinetic_energy_eV is None else _two_dimensional(kinetic_energy_eV).std(0)
+    suspects = dict.fromkeys(
+        h
+        for k, f in enumerate(each)
+        if f != "no drift"
+        for h in hints(t[:, k], y[:, k], f, None if width is None else float(width[k]))
+    )
     low, high = (1000.0 * v for v in pooled.interval(confidence))
     values: dict[str, Any] = {
         "drift_meV_per_atom_per_ps": pooled.slope,
@@ -200,12 +277,13 @@ def drift(
         "finding": f"no drift within {tolerance_meV_per_atom_per_ns:g} meV/atom/ns"
         if found == "no drift"
         else found,
+        "behaviour": behaviour(found),
+        "suspects": [h.split(":")[0] for h in suspects],
         "replica_drift_meV_per_atom_per_ns": [1000.0 * x.slope for x in trends],
         "replica_finding": list(each),
     }
     spread: dict[str, Any] = {"drift_meV_per_atom_per_ns": 1000.0 * pooled.error}
-    if kinetic_energy_eV is not None:
-        width = _two_dimensional(kinetic_energy_eV).std(0)
+    if width is not None:
         values["drift_per_kinetic_width_per_ns"] = float(
             np.mean([1000.0 * x.slope * a / 1000.0 / w for x, a, w in zip(trends, atoms, width, strict=True)])
         )
@@ -216,8 +294,10 @@ def drift(
         spread=spread,
         tables=(_table(trends, each, confidence),) if len(trends) > 1 else (),
         figures=(_figure(t, per_atom, pooled),),
-        notes=_notes(trends, pooled, found, tolerance_meV_per_atom_per_ns, confidence),
-        verdict={"no drift": "pass", "drifts": "fail", "too short to tell": "undecided"}[found],  # type: ignore[arg-type]
+        notes=_notes(trends, found, tuple(suspects), tolerance_meV_per_atom_per_ns, confidence),
+        verdict={"no drift": "pass", "drifts": "fail", "diverges": "fail", "too short to tell": "undecided"}[
+            found
+        ],  # type: ignore[arg-type]
         references=("10.1214/09-AOS735",),
     )
 
@@ -258,7 +338,7 @@ def _figure(t: np.ndarray, per_atom: np.ndarray, pooled: Trend) -> Figure:
 
 
 def _notes(
-    trends: Sequence[Trend], pooled: Trend, found: Finding, tolerance: float, confidence: float
+    trends: Sequence[Trend], found: Finding, suspects: Sequence[str], tolerance: float, confidence: float
 ) -> tuple[str, ...]:
     rule = (
         f"Rule: 'no drift' where the whole {100 * confidence:g} % interval lies within ±{tolerance:g} "
@@ -273,10 +353,8 @@ def _notes(
         )
     if len(trends) >= 4:
         notes.append("The pooled interval comes from the scatter of the replicas' slopes.")
-    if found == "drifts":
-        notes.append(
-            "Usual causes: a timestep too long (the drift grows with a high power of it), single precision, "
-            "forces that jump at the cutoff or are not the derivative of the energy, loose convergence of a "
-            "reference calculation."
-        )
+    if found in ("drifts", "diverges"):
+        notes += [f"The series points at: {hint}." for hint in suspects]
+    if found == "diverges":
+        notes.append("The rate of change grows along the series: it diverges rather than drifts.")
     return tuple(notes)

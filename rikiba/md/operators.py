@@ -1,6 +1,7 @@
 """Motion as operators: each advances a part of the state by its share of the timestep."""
 
-from collections.abc import Callable, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, final, runtime_checkable
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from rikiba.core.results import Results
 from rikiba.core.system import System
+from rikiba.kernels.local_motion import DRIFT, KICK, local_motion
 from rikiba.kernels.random import PER_SYSTEM, normals
 
 from .state import State, atom_index
@@ -81,6 +83,9 @@ class Operator(Protocol):
     """Of 'forces', 'stress'."""
     conserves_momentum: ClassVar[bool] = True
     """False where zeroed total momentum does not stay zero (noise, walls)."""
+    keeps_constraints: ClassVar[bool] = False
+    """True where `apply` itself leaves positions and velocities on the state's constraints; else they are put
+    back afterwards, which is right for whatever moves positions or velocities but not the cell."""
 
     def init(self, state: State, step: Step) -> Memory:
         """Memory at the start of a run."""
@@ -91,6 +96,14 @@ class Operator(Protocol):
     ) -> tuple[State, Memory]:
         """Advance by dt (internal units, each system its own)."""
         ...
+
+    def after_constraints(self, memory: Memory, change: Float[Tensor, "systems"]) -> Memory:
+        """Memory once constraints have changed the kinetic energy that `apply` left by `change`, eV.
+
+        An operator that sums its heat under the name "heat" needs nothing else.
+        """
+        heat = memory.systems.get("heat")
+        return memory if heat is None else memory.with_systems(heat=heat + change)
 
     def conserved(self, state: State, memory: Memory) -> Float[Tensor, "systems"]:
         """What this operator adds to kinetic + potential energy to make the conserved quantity, eV."""
@@ -105,23 +118,70 @@ class Operator(Protocol):
         return {}
 
 
-class Kick(Operator):
+class Local(Operator):
+    """An operator that treats each atom by itself, so that runs of them are done in one pass over the atoms.
+
+    A subclass names its kind of `kernels.local_motion` and gives the two numbers that kind needs. One that
+    writes its own `apply` is applied by itself.
+    """
+
+    kind: ClassVar[int]
+
+    @abstractmethod
+    def numbers(
+        self, state: State, dt: Float[Tensor, "systems"]
+    ) -> tuple[Float[Tensor, "systems"], Float[Tensor, "systems"]]:
+        """The kind's two numbers of each system; the same tensors as before where nothing has changed."""
+
+    def remember(
+        self, memory: Memory, before: Float[Tensor, "systems"], after: Float[Tensor, "systems"]
+    ) -> Memory:
+        """The memory after a move that changed the kinetic energy, where its kind says by how much."""
+        return memory
+
+    def apply(self, state: State, memory: Memory, dt: Tensor, step: Step) -> tuple[State, Memory]:
+        state, kinetic = move(
+            (self,), (step.stream,), torch.stack(self.numbers(state, dt))[None], state, step
+        )
+        return state, self.remember(memory, kinetic[0, 0], kinetic[0, 1])
+
+
+def move(
+    operators: Sequence[Local],
+    streams: tuple[int, ...],
+    numbers: Float[Tensor, "operators 2 systems"],
+    state: State,
+    step: Step,
+) -> tuple[State, Float[Tensor, "operators 2 systems"]]:
+    """The state after local operators one after another, and the kinetic energies of `local_motion`."""
+    kinds = tuple(op.kind for op in operators)
+    positions, velocities, kinetic = local_motion(
+        kinds, streams, numbers, step.number, state.system.positions, state.velocities,
+        step.forces(state) if KICK in kinds else state.velocities, state.masses, state.inverse_masses,
+        state.system.system_index, state.seeds,
+    )  # fmt: skip
+    # where nothing drifts positions stay the same tensor, so that results known for them stay known
+    moved = state.moved(positions, velocities) if DRIFT in kinds else state.with_velocities(velocities)
+    return moved, kinetic
+
+
+class Kick(Local):
     """v ← v + Δt F/m."""
 
     needs = frozenset({"forces"})
+    kind = KICK
 
-    def apply(self, state: State, memory: Memory, dt: Tensor, step: Step) -> tuple[State, Memory]:
-        factor = state.inverse_masses * spread(dt, state)
-        velocities = state.velocities + step.forces(state) * factor[:, None]
-        return state.with_velocities(velocities), memory
+    def numbers(self, state: State, dt: Tensor) -> tuple[Tensor, Tensor]:
+        return dt, dt
 
 
-class Drift(Operator):
+class Drift(Local):
     """r ← r + Δt v."""
 
-    def apply(self, state: State, memory: Memory, dt: Tensor, step: Step) -> tuple[State, Memory]:
-        each = dt if state.n_systems == 1 else dt[state.system.system_index][:, None]
-        return state.moved(state.system.positions + state.velocities * each), memory
+    kind = DRIFT
+
+    def numbers(self, state: State, dt: Tensor) -> tuple[Tensor, Tensor]:
+        return dt, dt
 
 
 def spread(values: Float[Tensor, "systems"], state: State) -> Tensor:

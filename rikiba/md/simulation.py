@@ -1,5 +1,6 @@
 """A run: a calculator, an integrator and a state, with reports, checkpoints and bit-for-bit restart."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,16 +15,15 @@ from rikiba.core.results import Results
 from rikiba.core.system import System
 
 from . import checkpoint as files
+from .constraints.base import ConstraintError
+from .limits import Breach, Limits, OutputError, SimulationError, likely_cause
 from .operators import Memory, Step
 from .reporters.base import Reporter, Snapshot
 from .splitting import Ensemble, Splitting, as_splitting
 from .state import State, per_system
 
+WIDE = Limits.wide()
 _STATE_FIELDS = ("velocities", "masses", "inverse_masses", "seeds", "dof_removed", "time")
-
-
-class SimulationError(ArithmeticError):
-    """The run cannot go on: a number is not finite."""
 
 
 @runtime_checkable
@@ -50,7 +50,11 @@ class Evaluator:
         if kept is not None and (kept.stress is not None or not stress):
             return kept
         self.n_calls += 1
-        results = self.calculator(system, forces=True, stress=stress or stress_welcome)
+        try:
+            results = self.calculator(system, forces=True, stress=stress or stress_welcome)
+        except ValueError as error:
+            _require_finite_places(system, error)
+            raise
         if results.need("forces").dtype != torch.float64:
             results = results.replace(forces=results.need("forces").double())
         self.keep(system, results)
@@ -69,9 +73,10 @@ class Evaluator:
 class Simulation:
     """Molecular dynamics of one or many systems.
 
-    Restart is bit for bit: a run that is stopped, restored from its checkpoint and continued equals one that
-    was never stopped, files of the reporters included. Pair lists need no saving because the pairs that a
-    calculator evaluates do not depend on when its list was built.
+    Restart is bit for bit: a run that is stopped or killed at any moment, restored from its checkpoint and
+    continued equals one that was never stopped, files of the reporters included. What reporters wrote stays
+    on disk; at most the steps since the last checkpoint are done again. Pair lists need no saving because the
+    pairs that a calculator evaluates do not depend on when its list was built.
 
     Args:
         calculator: gives energy and forces.
@@ -79,8 +84,9 @@ class Simulation:
         state: positions and velocities to start from.
         timestep_fs: fs; one for all systems or one for each.
         reporters: called at step 0 and every `interval` steps.
-        checkpoint: file for checkpoints; none are written without it.
+        checkpoint: file for checkpoints, the first at the start; none are written without it.
         checkpoint_interval: steps between checkpoints.
+        limits: where the run is stopped with an error; none checks for finite numbers only.
         progress: called with (steps done, steps asked for) some hundred times a run.
     """
 
@@ -94,6 +100,7 @@ class Simulation:
         reporters: Sequence[Reporter] = (),
         checkpoint: str | Path | None = None,
         checkpoint_interval: int = 1000,
+        limits: Limits | None = WIDE,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self.splitting = as_splitting(integrator)
@@ -108,12 +115,13 @@ class Simulation:
         self.reporters = tuple(reporters)
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.checkpoint_interval = checkpoint_interval
+        self.limits = limits
         self.progress = progress
         self.stopped: str | None = None
         """Why a reporter stopped the last run; None if none did."""
         self.evaluator = Evaluator(calculator)
         self.memories = self.splitting.init(state, self._step())
-        self._reported = -1
+        self._reported: dict[int, int] = {}
         self._saved: tuple[int, Path] | None = None
 
     @property
@@ -134,26 +142,64 @@ class Simulation:
     def run(self, n_steps: int) -> "Simulation":
         """Advance by n_steps; returns itself.
 
-        Raises SimulationError, naming the step, the system and the last good checkpoint, where a number is
-        not finite; the state is then the last finite one.
+        Raises SimulationError, naming the step, the systems and atoms at fault, the likely cause and the last
+        good checkpoint, where a number is not finite or a limit is broken; the state is then the last finite
+        one. Raises OutputError where a file cannot be written: run again once it can, or restore.
         """
         if n_steps < 0:
             raise ValueError(f"n_steps is at least 0; given {n_steps}.")
         self.stopped = None
         tell_every = max(1, n_steps // 200)
         self._guarded(self._report)
+        if self.checkpoint is not None and self._saved is None:
+            self._guarded(self._check)
+            self._keep()
         for done in range(1, n_steps + 1):
             if self._is_stopped():
                 break
             self._guarded(self._advance)
             self._guarded(self._report)
-            if self.checkpoint is not None and self.state.step % self.checkpoint_interval == 0:
-                self.save(self.checkpoint)
+            step = self.state.step
+            saves = self.checkpoint is not None and step % self.checkpoint_interval == 0
+            if saves or (self.limits is not None and step % self.limits.interval == 0):
+                self._guarded(self._check)
+            if saves:
+                self._keep()
             if self.progress is not None and (done % tell_every == 0 or done == n_steps):
                 self.progress(done, n_steps)
         if self.checkpoint is not None and (self._saved is None or self._saved[0] != self.state.step):
-            self.save(self.checkpoint)
+            self._guarded(self._check)
+            self._keep()
         return self
+
+    def only(self, systems: Sequence[int], **changes: Any) -> "Simulation":
+        """A new simulation of some of the systems that goes on from this state, e.g. without a failed one.
+
+        `changes` are constructor arguments of the new one: `reporters` and `checkpoint` (it has none unless
+        given: files hold all systems), a `calculator` or an `integrator` whose values are one for each
+        system. Where no sum over atoms of several systems is rounded differently, what the systems do has the
+        bits it would have had in company.
+        """
+        which = torch.as_tensor(list(systems), dtype=torch.int64, device=self.state.time.device)
+        given: dict[str, Any] = {
+            "calculator": self.calculator,
+            "integrator": self.splitting,
+            "timestep_fs": (self.dt[which] / units.femtosecond).tolist(),
+            "limits": self.limits,
+            "checkpoint_interval": self.checkpoint_interval,
+            **changes,
+        }
+        rest = Simulation(state=self.state[which], **given)
+        rest.dt = self.dt[which]
+        rest.memories = {k: m.select(self.state.system, which) for k, m in self.memories.items()}
+        return rest
+
+    def resume(self) -> bool:
+        """Restore the checkpoint if there is one; False where the run has to begin at its beginning."""
+        if self.checkpoint is None or not self.checkpoint.is_file():
+            return False
+        self.restore(self.checkpoint)
+        return True
 
     def close(self) -> None:
         """Close the reporters' files."""
@@ -172,37 +218,72 @@ class Simulation:
 
     def _advance(self) -> None:
         state, memories = self.splitting.advance(self.state, self.memories, self.dt, self._step())
-        if not bool(state.velocities.sum().isfinite()):
-            raise NonFiniteError(_name_bad(state))
+        if not math.isfinite(state.velocities.sum().item()):
+            raise _not_finite(state)
         self.state, self.memories = state, memories
 
     def _report(self) -> None:
-        if self._reported == self.state.step:
-            return
-        due = [r for r in self.reporters if self.state.step % r.interval == 0]
-        if due:
-            snapshot = self.snapshot
-            reasons = [r.report(snapshot) for r in due]
-            self.stopped = next((reason for reason in reasons if reason), None)
-        self._reported = self.state.step
+        step = self.state.step
+        due = [k for k, r in enumerate(self.reporters) if step % r.interval == 0]
+        due = [k for k in due if self._reported.get(k) != step]
+        snapshot = self.snapshot if due else None
+        for k in due:
+            assert snapshot is not None
+            try:
+                reason = self.reporters[k].report(snapshot)
+            except OSError as error:
+                raise self._unwritten(type(self.reporters[k]).__name__, error) from error
+            self._reported[k] = step
+            self.stopped = self.stopped or reason
+
+    def _check(self) -> None:
+        if self.limits is not None:
+            self.limits.check(self.state)
+
+    def _keep(self) -> None:
+        """The regular checkpoint."""
+        assert self.checkpoint is not None
+        try:
+            self.save(self.checkpoint)
+        except OSError as error:
+            raise self._unwritten("The checkpoint", error) from error
 
     def _guarded(self, action: Callable[[], None]) -> None:
         try:
             action()
-        except NonFiniteError as error:
-            raise SimulationError(self._last_words(error)) from error
+        except (NonFiniteError, Breach, ConstraintError) as error:
+            systems, atoms = getattr(error, "systems", ()), getattr(error, "atoms", ())
+            cause = error.cause if isinstance(error, Breach) else ""
+            cause = cause or likely_cause(self.state, self.dt, systems)
+            text = self._last_words(f"{error} Likely cause: {cause}.")
+            raise SimulationError(text, step=self.state.step, systems=systems, atoms=atoms) from error
+        except OutputError:
+            raise
+        except Exception as error:
+            error.add_note(self._last_words("", keep=False))
+            raise
 
-    def _last_words(self, error: Exception) -> str:
-        text = f"The run stopped in the step after step {self.state.step}: {error}"
-        if self.checkpoint is not None:
+    def _last_words(self, reason: str, keep: bool = True) -> str:
+        text = f"The run stopped in the step after step {self.state.step}: {reason}"
+        if self.checkpoint is not None and keep:
             failed = self.checkpoint.with_name(self.checkpoint.stem + ".last_finite" + self.checkpoint.suffix)
-            self.save(failed, _remember=False)
-            text += f" The last finite state is in {failed}."
-        if self._saved is not None:
-            text += f" The last good checkpoint is {self._saved[1]} (step {self._saved[0]})."
-        return (
-            text
-            + " Usual causes: a timestep too long for the fastest motion, atoms that overlap at the start."
+            try:
+                self.save(failed, _remember=False)
+                text += f" The last finite state is in {failed}."
+            except OSError as error:
+                text += f" The last finite state could not be written to {failed}: {error}."
+        return text + self._last_good()
+
+    def _last_good(self) -> str:
+        if self._saved is None:
+            return ""
+        return f" The last good checkpoint is {self._saved[1]} (step {self._saved[0]})."
+
+    def _unwritten(self, what: str, error: OSError) -> OutputError:
+        return OutputError(
+            f"The run stopped at step {self.state.step}: {what} could not be written: {error}. Likely cause: "
+            f"the disk or a quota is full. Nothing that was written before is lost.{self._last_good()} Make "
+            f"room and go on from there."
         )
 
     def save(self, path: str | Path, *, _remember: bool = True) -> Path:
@@ -231,9 +312,10 @@ class Simulation:
     def _meta(self) -> dict[str, Any]:
         return {
             "step": self.state.step,
-            "reported": self._reported,
+            "reported": [self._reported.get(k, -1) for k in range(len(self.reporters))],
             "integrator": self.splitting.settings(),
             "reporters": [type(r).__name__ for r in self.reporters],
+            "constraints": None if self.state.constraints is None else self.state.constraints.digest(),
         }
 
     def restore(self, path: str | Path) -> "Simulation":
@@ -262,7 +344,7 @@ class Simulation:
             self.calculator.restore(files.under(arrays, "calculator"))
         for k, reporter in enumerate(self.reporters):
             reporter.restore(files.under(arrays, f"reporter/{k}"))
-        self._reported = int(meta["reported"])
+        self._reported = dict(enumerate(meta["reported"]))
         self._saved = (self.state.step, Path(path))
         return self
 
@@ -275,10 +357,10 @@ class Simulation:
             raise ValueError(
                 f"{path} holds other atoms than this simulation; restart with the same structures."
             )
-        for what in ("integrator", "reporters"):
-            if meta[what] != now[what]:
+        for what in ("integrator", "reporters", "constraints"):
+            if meta.get(what) != now[what]:
                 raise ValueError(
-                    f"{path} was written with {what} {meta[what]}; this simulation has {now[what]}."
+                    f"{path} was written with {what} {meta.get(what)}; this simulation has {now[what]}."
                 )
         if not np.array_equal(arrays["dt"], self.dt.cpu().numpy()):
             raise ValueError(
@@ -287,9 +369,25 @@ class Simulation:
             )
 
 
-def _name_bad(state: State) -> str:
+def _require_finite_places(system: System, error: ValueError) -> None:
+    """Raise NonFiniteError where a calculator refused positions or a cell that are not finite."""
+    atoms = (~system.positions.isfinite()).any(1).nonzero().flatten()
+    cells = (~system.cell.isfinite()).any(2).any(1).nonzero().flatten()
+    owners = tuple(torch.cat([system.system_index[atoms], cells]).unique().tolist())
+    if owners:
+        what = f"atoms {atoms.tolist()[:8]}" if len(atoms) else "the cell"
+        raise NonFiniteError(
+            f"the place of {what} (system {owners[0]}) is not finite.", owners, tuple(atoms.tolist())
+        ) from error
+
+
+def _not_finite(state: State) -> NonFiniteError:
     bad = (~state.velocities.isfinite()).any(1).nonzero().flatten()
     if len(bad) == 0:
-        return "velocities are so large that their sum overflows."
-    atom = int(bad[0])
-    return f"the velocity of atom {atom} (system {int(state.system.system_index[atom])}) is not finite."
+        return NonFiniteError("velocities are so large that their sum overflows.")
+    atom, owners = int(bad[0]), state.system.system_index[bad]
+    return NonFiniteError(
+        f"the velocity of atom {atom} (system {int(owners[0])}) is not finite.",
+        tuple(owners.unique().tolist()),
+        tuple(bad.tolist()),
+    )

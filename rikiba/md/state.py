@@ -10,7 +10,11 @@ from torch import Tensor
 
 from rikiba.core import units
 from rikiba.core.system import System
+from rikiba.kernels.local_motion import kinetic_energy
 from rikiba.kernels.random import normals
+
+from .constraint_set import Constraints
+from .constraints.base import Constraint
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -40,6 +44,8 @@ class State:
     """Degrees of freedom that carry no kinetic energy because they were zeroed and are conserved."""
     time: Float[Tensor, "systems"]
     """Internal units."""
+    constraints: Constraints | None = None
+    """What positions and velocities keep; fixed atoms alone are in `inverse_masses`."""
     step: int = 0
 
     @staticmethod
@@ -104,53 +110,45 @@ class State:
 
     @staticmethod
     def from_ase(frames: "Atoms | Sequence[Atoms]", *, seed: int | Sequence[int] = 0) -> "State":
-        """Positions, velocities (zero where absent), masses and FixAtoms constraints of ASE structures.
+        """Positions, velocities (zero where absent), masses and constraints of ASE structures.
 
-        Raises ValueError for any other constraint.
+        Raises ValueError for a constraint that is not known here.
         """
         from ase import Atoms
-        from ase.constraints import FixAtoms
+
+        from .ase_constraints import attached
 
         frames = [frames] if isinstance(frames, Atoms) else list(frames)
-        fixed = [torch.zeros(len(a), dtype=torch.bool) for a in frames]
-        for atoms, mask in zip(frames, fixed, strict=True):
-            for constraint in atoms.constraints:
-                if not isinstance(constraint, FixAtoms):
-                    raise ValueError(
-                        f"{type(constraint).__name__} is not supported here; only FixAtoms is read from ASE."
-                    )
-                mask[torch.as_tensor(constraint.get_indices())] = True
-        mask = torch.cat(fixed)
-        velocities = torch.cat([torch.from_numpy(a.get_velocities()) for a in frames])
-        return State.of(
+        state = State.of(
             System.from_ase(frames),
-            torch.where(mask[:, None], 0.0, velocities),
+            torch.cat([torch.from_numpy(a.get_velocities()) for a in frames]),
             masses=torch.cat([torch.from_numpy(a.get_masses().copy()) for a in frames]),
-            fixed=mask if bool(mask.any()) else None,
             seed=seed,
         )
+        return state.constrained(attached(frames))
 
     def to_ase(self) -> "list[Atoms]":
-        """One ASE structure per system, with velocities and masses; fixed atoms as FixAtoms."""
-        from ase.constraints import FixAtoms
+        """One ASE structure per system, with velocities, masses and constraints."""
+        from .ase_constraints import as_ase
 
         frames = self.system.to_ase()
         for k, atoms in enumerate(frames):
             rows = self.system.atom_rows(k)
             atoms.set_masses(self.masses[rows].cpu().numpy())
             atoms.set_velocities(self.velocities[rows].cpu().numpy())
-            still = (self.inverse_masses[rows] == 0).nonzero().flatten().tolist()
-            if still:
-                atoms.set_constraint(FixAtoms(still))
+            atoms.set_constraint(as_ase(self.constraints, self.inverse_masses, self.system, k))
         return frames
 
     def replace(self, **changes: Any) -> "State":
         """A copy with the named fields changed."""
         return replace(self, **changes)
 
-    def moved(self, positions: Float[Tensor, "atoms 3"]) -> "State":
-        """The same state at other positions."""
-        return self._advanced(self.system.replace(positions=positions), self.velocities, self.time, self.step)
+    def moved(
+        self, positions: Float[Tensor, "atoms 3"], velocities: Float[Tensor, "atoms 3"] | None = None
+    ) -> "State":
+        """The same state at other positions, and with other velocities if given."""
+        velocities = self.velocities if velocities is None else velocities
+        return self._advanced(self.system.moved(positions), velocities, self.time, self.step)
 
     def with_velocities(self, velocities: Float[Tensor, "atoms 3"]) -> "State":
         """The same state with other velocities."""
@@ -169,9 +167,70 @@ class State:
             inverse_masses=self.inverse_masses,
             seeds=self.seeds,
             dof_removed=self.dof_removed,
+            constraints=self.constraints,
             time=time,
             step=step,
         )
+
+    def constrained(self, constraints: Sequence[Constraint]) -> "State":
+        """The same state held by constraints, all of them named at once.
+
+        Positions are put onto them, and molecules that a cell's boundary cuts made whole. Velocities lose
+        what the constraints forbid: draw them with `maxwell_boltzmann(…, constraints=…)` for a temperature.
+        Raises ValueError where constraints contradict or repeat each other, or the structure is far off.
+        """
+        from .constraint_binding import Bound
+
+        if not constraints:
+            return self
+        if self.constraints is not None:
+            raise ValueError("This state has constraints already; name all of them in one call.")
+        bound = Bound(
+            system=self.system,
+            masses=self.masses,
+            inverse_masses=self.inverse_masses,
+            constraints=constraints,
+        )
+        held = replace(
+            self,
+            system=self.system.replace(positions=bound.positions),
+            velocities=torch.where(bound.inverse_masses[:, None] > 0, self.velocities, 0.0),
+            inverse_masses=bound.inverse_masses,
+            constraints=None if bound.constraints.holds_nothing else bound.constraints,
+        )
+        return held.tangent().replace(dof_removed=_still_removed(held))
+
+    def tangent(self) -> "State":
+        """The same state with velocities that keep the constraints; itself where there are none."""
+        if self.constraints is None:
+            return self
+        return self.with_velocities(self.tangent_of(self.velocities))
+
+    def tangent_of(self, vectors: Float[Tensor, "atoms 3"]) -> Float[Tensor, "atoms 3"]:
+        """Vectors like velocities without what the constraints forbid."""
+        if self.constraints is None:
+            return vectors
+        return self.constraints.velocities(
+            vectors, self.system.positions, self.masses, self.inverse_masses, self.system.system_index
+        )
+
+    def of_group(self, rows: Float[Tensor, "atoms *rest"]) -> Float[Tensor, "atoms *rest"]:
+        """Every atom's row replaced by that of the first atom that constraints connect it with."""
+        held = self.constraints
+        return rows if held is None else rows[held.first_atoms()[held.group]]
+
+    def pulled_back(self, before: "State", dt: Float[Tensor, "systems"]) -> "State":
+        """Positions put onto the constraints along their gradients a time dt `before`, velocities with them.
+
+        v ← v + Δr/Δt: without this share of the constraints' impulse trajectories would run cold.
+        """
+        if self.constraints is None:
+            return self
+        free = self.system.positions
+        held = self.constraints.positions(free, before.system.positions, self.masses, self.inverse_masses)
+        rate = torch.where(dt != 0, 1.0 / torch.where(dt != 0, dt, 1.0), 0.0)
+        each = rate if self.n_systems == 1 else rate[self.system.system_index][:, None]
+        return self.moved(held).with_velocities(self.velocities + (held - free) * each)
 
     @property
     def n_systems(self) -> int:
@@ -195,13 +254,23 @@ class State:
     @property
     def kinetic_energy(self) -> Float[Tensor, "systems"]:
         """K = Σ ½ m v², eV."""
-        return self.system.total(0.5 * self.masses * (self.velocities**2).sum(-1))
+        return kinetic_energy(self.masses, self.velocities, self.system.system_index, self.n_systems)
 
     @property
     def dof(self) -> Int[Tensor, "systems"]:
-        """N_f = 3 (N − N_fixed) − dof_removed."""
+        """N_f = 3 (N − N_fixed) − N_constraints − dof_removed."""
         free = self.system.total((self.inverse_masses > 0).double()).round().long()
-        return 3 * free - self.dof_removed
+        taken = 0 if self.constraints is None else self.constraints.taken
+        return 3 * free - taken - self.dof_removed
+
+    @property
+    def unrestricted(self) -> Bool[Tensor, "systems"]:
+        """Systems without fixed atoms, planes or lines: forces among their atoms keep total momentum."""
+        held = self.inverse_masses == 0
+        if self.constraints is not None and len(self.constraints.projectors):
+            eye = torch.eye(3, dtype=torch.float64, device=held.device)
+            held = held | (self.constraints.projectors != eye).any(2).any(1)
+        return self.system.total(held.double()) == 0
 
     @property
     def temperature_K(self) -> Float[Tensor, "systems"]:
@@ -220,12 +289,14 @@ class State:
             inverse_masses=self.inverse_masses[atoms],
             seeds=self.seeds[index],
             dof_removed=self.dof_removed[index],
+            constraints=None if self.constraints is None else self.constraints.select(self.system, index),
             time=self.time[index],
         )
 
     def to(self, device: torch.device | str) -> "State":
         """Move every tensor to a device."""
-        names = ("system", "velocities", "masses", "inverse_masses", "seeds", "dof_removed", "time")
+        names = ["system", "velocities", "masses", "inverse_masses", "seeds", "dof_removed", "time"]
+        names += [] if self.constraints is None else ["constraints"]
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
@@ -274,13 +345,17 @@ def maxwell_boltzmann(
     seed: int | Sequence[int] = 0,
     masses: Float[Tensor, "atoms"] | None = None,
     fixed: Bool[Tensor, "atoms"] | None = None,
+    constraints: Sequence[Constraint] = (),
     remove_momentum: bool = True,
     remove_rotation: bool | None = None,
+    exact: bool = False,
 ) -> State:
     """A state with velocities from the Maxwell–Boltzmann distribution, v = √(k_B T/m) ξ.
 
     Removing the total momentum (and rotation) projects those degrees of freedom out and counts them in
-    `dof_removed`, so the mean temperature of what remains is T. Systems with fixed atoms keep both.
+    `dof_removed`, so the mean temperature of what remains is T. Systems with fixed or restricted atoms keep
+    both. Constraints take their share by the projection that is orthogonal in kinetic energy, which leaves
+    the distribution of what remains.
 
     Args:
         system: the structures.
@@ -288,11 +363,13 @@ def maxwell_boltzmann(
         seed: one for each system, or one integer s, which gives system k the seed s + k.
         masses: u; the elements' standard masses if not given.
         fixed: True for atoms that never move.
+        constraints: what positions and velocities keep.
         remove_momentum: subtract the centre-of-mass velocity.
         remove_rotation: subtract the rotation about the centre of mass; by default for systems that are
             periodic along no axis.
+        exact: scale the velocities so that each system has the temperature exactly.
 
-    Raises ValueError for a negative temperature and as `State.of` does.
+    Raises ValueError for a negative temperature and as `State.of` and `State.constrained` do.
     """
     state = State.of(system, masses=masses, fixed=fixed, seed=seed, dof_removed=0)
     kelvin = per_system(temperature_K, system.n_systems, system.positions.device)
@@ -303,22 +380,61 @@ def maxwell_boltzmann(
     own = torch.arange(system.n_atoms, device=index.device) - first[index]
     noise = normals(state.seeds[index], own, 0, VELOCITY_STREAM, 3)
     width = torch.sqrt(units.boltzmann * kelvin[index] * state.inverse_masses)
-    state = state.replace(velocities=width[:, None] * noise)
+    state = state.replace(velocities=width[:, None] * noise).constrained(constraints)
+    turning = state.unrestricted & remove_momentum
+    momentum = turning if state.constraints is None else turning & ~state.constraints.centred
+    bare = state.replace(constraints=None)
     # one system at a time: sums over atoms then have the same bits whoever else is in the batch
-    parts = [_without_drift(state[k], remove_momentum, remove_rotation) for k in range(system.n_systems)]
-    return state.replace(
+    parts = [
+        _without_drift(bare[k], momentum[k : k + 1], turning[k : k + 1], remove_rotation)
+        for k in range(system.n_systems)
+    ]
+    state = state.replace(
         velocities=torch.cat([p.velocities for p in parts]) if parts else state.velocities,
         dof_removed=torch.cat([p.dof_removed for p in parts]) if parts else state.dof_removed,
     )
+    return _at_temperature(state, kelvin) if exact else state
 
 
-def _without_drift(state: State, momentum: bool, rotation: bool | None) -> State:
-    """One system without total momentum and (if isolated or told) rotation; as it is if atoms are fixed."""
-    free = (state.inverse_masses > 0).all()[None]
-    if momentum:
-        state = without_momentum(state, free)
+def _at_temperature(state: State, kelvin: Float[Tensor, "systems"]) -> State:
+    """Velocities scaled to K = N_f k_B T/2; as they are where nothing moves."""
+    kinetic, wanted = state.kinetic_energy, 0.5 * state.dof * units.boltzmann * kelvin
+    scale = torch.where(kinetic > 0, torch.sqrt(wanted / torch.where(kinetic > 0, kinetic, 1.0)), 1.0)
+    return state.with_velocities(state.velocities * scale[state.system.system_index][:, None])
+
+
+def _without_drift(
+    state: State, momentum: Bool[Tensor, "1"], turning: Bool[Tensor, "1"], rotation: bool | None
+) -> State:
+    """One system without total momentum and (if isolated or told) rotation, where it may have them."""
     turn = not bool(state.system.pbc.any()) if rotation is None else rotation
-    return without_rotation(state, free) if momentum and turn else state
+    state = without_momentum(state, momentum)
+    return without_rotation(state, turning) if turn else state
+
+
+def _still_removed(state: State) -> Int[Tensor, "systems"]:
+    """What of `dof_removed` constraints leave: they count a centre of mass that they hold, and walls
+    do not keep momentum, but for planes or lines that all moving atoms share."""
+    held, removed = state.constraints, state.dof_removed
+    if held is None:
+        return torch.where(state.unrestricted, removed, 0)
+    momentum = removed.clamp(max=3)
+    left = torch.where(held.centred, removed - momentum, removed)
+    shared = torch.where((momentum == 3) & ~held.centred, _shared_directions(state), 0)
+    return torch.where(state.unrestricted, left, shared)
+
+
+def _shared_directions(state: State) -> Int[Tensor, "systems"]:
+    """Directions in which all atoms of a system may move alike; 0 where atoms differ or some are fixed."""
+    held = state.constraints
+    if held is None or len(held.projectors) == 0:
+        return torch.where(state.unrestricted, 3, 0)
+    first = state.system.counts.cumsum(0) - state.system.counts
+    example = held.projectors[first]
+    differs = (held.projectors - example[state.system.system_index]).abs().amax((1, 2)) > 1e-9
+    alike = state.system.total((differs | (state.inverse_masses == 0)).double()) == 0
+    rank = torch.diagonal(example, dim1=1, dim2=2).sum(1).round().long()
+    return torch.where(alike, rank, 0)
 
 
 def without_momentum(state: State, which: Bool[Tensor, "systems"]) -> State:

@@ -15,17 +15,19 @@ from .state import State, per_system
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ramp:
-    """From one value to another, linear in time, and constant from then on.
+    """From one value to another, linear in time, and constant before and after.
 
     Args:
-        start: value at time 0.
-        end: value from `duration_ps` on.
+        start: value until `begin_ps`.
+        end: value from `begin_ps + duration_ps` on.
         duration_ps: time it takes, ps.
+        begin_ps: when it begins on the simulation's clock, ps.
     """
 
     start: float
     end: float
     duration_ps: float
+    begin_ps: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.duration_ps > 0:
@@ -33,7 +35,8 @@ class Ramp:
 
     def at(self, time: Float[Tensor, "systems"]) -> Float[Tensor, "systems"]:
         """The value at a time in internal units."""
-        done = (time / (self.duration_ps * units.picosecond)).clamp(0.0, 1.0)
+        begin = self.begin_ps * units.picosecond
+        done = ((time - begin) / (self.duration_ps * units.picosecond)).clamp(0.0, 1.0)
         return self.start + (self.end - self.start) * done
 
 
@@ -78,7 +81,7 @@ class Target:
     def settings(self) -> Any:
         """As plain JSON types."""
         if isinstance(self.value, Ramp):
-            return [self.value.start, self.value.end, self.value.duration_ps]
+            return [self.value.start, self.value.end, self.value.duration_ps, self.value.begin_ps]
         return torch.as_tensor(self.value, dtype=torch.float64).tolist()
 
 

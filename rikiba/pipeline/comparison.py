@@ -22,7 +22,8 @@ from rikiba.execution.processes import Job, run_jobs
 from rikiba.execution.progress import Progress
 from rikiba.kernels.threads import one_torch_thread
 from rikiba.md.ensembles.nve import NVE
-from rikiba.md.simulation import Simulation, SimulationError
+from rikiba.md.limits import SimulationError
+from rikiba.md.simulation import Simulation
 from rikiba.md.state import maxwell_boltzmann
 from rikiba.validation.errors import errors
 

@@ -18,6 +18,7 @@ from rikiba.core.record import Record, Scene
 from rikiba.core.system import System
 from rikiba.execution.processes import Job, run_jobs
 from rikiba.execution.progress import Progress
+from rikiba.md.ase_constraints import attached
 from rikiba.md.drift import drift
 from rikiba.md.ensembles.langevin import Langevin
 from rikiba.md.ensembles.nve import NVE
@@ -178,7 +179,10 @@ def equilibrated(
     calculator: Calculator, structure: Atoms, settings: MolecularDynamicsPlan, n: int, seed: int
 ) -> State:
     """n copies of a structure after a strongly damped run from random velocities; clocks at zero."""
-    start = maxwell_boltzmann(System.from_ase([structure] * n), settings.temperature_K, seed=seed)
+    copies = [structure] * n
+    start = maxwell_boltzmann(
+        System.from_ase(copies), settings.temperature_K, seed=seed, constraints=attached(copies)
+    )
     bath = Langevin(
         temperature_K=settings.temperature_K, friction_per_ps=settings.equilibration_friction_per_ps
     )

@@ -10,6 +10,7 @@ from ase import Atoms
 from rikiba import config as tables
 from rikiba.active.explorers.base import Explorer
 from rikiba.config import ConfigError
+from rikiba.data.structures.base import anchored
 from rikiba.potentials.base import LinearPotential, Potential
 from rikiba.potentials.gap import Gap
 from rikiba.potentials.mtp import Mtp
@@ -318,10 +319,9 @@ def _structure(config: Mapping[str, Any], folder: Path) -> Atoms | None:
     builder = _kind("data.structures", config, "structure")
     if builder is None:
         return None
-    if hasattr(builder, "path"):
-        builder = replace(builder, path=folder / builder.path)
     try:
-        return builder.build()
+        built: Atoms = anchored(builder, folder).build()
+        return built
     except ValueError as error:
         raise ConfigError(f"[structure]: {error}") from error
 

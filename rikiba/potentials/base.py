@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
+from ase import Atoms
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -36,17 +37,22 @@ class Program(Protocol):
 
 
 @runtime_checkable
-class SweepingProgram(Program, Protocol):
-    """A program that also goes from positions to forces itself, and leaves out pairs beyond its cutoff."""
+class PositionProgram(Protocol):
+    """Raw-kernel inference from positions and cell to forces, whatever the energy depends on them by."""
 
     def sweep(
         self, system: System, pairs: Pairs
     ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms 3"], Float[Tensor, "systems 3 3"]]:
-        """(energies per atom in eV, forces in eV/Å, Σ ∂E/∂r_ij ⊗ r_ij in eV), float64.
+        """(energies per atom in eV, forces in eV/Å, ∂E/∂ε before symmetrisation in eV), float64.
 
         `pairs` may be candidates: all that lie within the cutoff, and others, each in both directions.
         """
         ...
+
+
+@runtime_checkable
+class SweepingProgram(Program, PositionProgram, Protocol):
+    """A program that also goes from positions to forces itself, and leaves out pairs beyond its cutoff."""
 
 
 class EnsembleProgram(Program, Protocol):
@@ -124,6 +130,8 @@ class Potential(nn.Module, ABC):
     """False where energies of parts far apart do not add up (charge flows between them)."""
     learned: ClassVar[bool] = True
     """False for classical forms, whose parameters come from literature rather than from data."""
+    fixed_topology: ClassVar[bool] = False
+    """True where atoms have places in a topology: structures are copies of it, and no other arrangement."""
 
     radial_spline: RadialSpline | None = None
     """Set while radial networks are interpolated, see `interpolate_radial`."""
@@ -147,12 +155,20 @@ class Potential(nn.Module, ABC):
     def prepare(self, structures: Iterable[tuple[System, Pairs]]) -> None:
         """Set what depends on the training structures alone (feature scaling), once, before training."""
 
+    def trial_structures(self) -> list[Atoms] | None:
+        """Structures to try it on; None where any arrangement of its elements will do."""
+        return None
+
     def decayed_parameters(self) -> Iterable[str]:
         """Names of the parameters that weight decay applies to; none unless an architecture says so."""
         return ()
 
     def program(self) -> Program | None:
         """Raw-kernel inference, if this potential has one; equal to `forward` to rounding."""
+        return None
+
+    def position_program(self) -> PositionProgram | None:
+        """Raw-kernel inference of a potential with `uses_positions`, if it has one; equal to `forward`."""
         return None
 
     def interpolate_radial(self, intervals: int | None) -> bool:
@@ -198,8 +214,8 @@ class Potential(nn.Module, ABC):
         if not hasattr(self, "_type_table"):
             table = periodic_table.type_table(self.elements).to(system.numbers.device)
             self.register_buffer("_type_table", table, persistent=False)
-        types = self._type_table.to(system.numbers.device)[system.numbers]
-        if bool((types < 0).any()):
+        types = _looked_up(self._type_table, system.numbers)
+        if len(types) and int(types.min()) < 0:
             unknown = [s for s in system.symbols if s not in self.elements]
             raise ValueError(
                 f"{type(self).__name__} knows {', '.join(self.elements)}; the structure also has "
@@ -209,6 +225,13 @@ class Potential(nn.Module, ABC):
             if getattr(system, name) is None:
                 raise ValueError(f"{type(self).__name__} needs '{name}' on the structure; it is not set.")
         return types
+
+
+def _looked_up(table: Tensor, index: Tensor) -> Tensor:
+    """table[index] where the index is; of few numbers on a CPU in a tenth of torch's time."""
+    if index.device.type == table.device.type == "cpu":
+        return torch.from_numpy(table.numpy()[index.numpy()])
+    return table.to(index.device)[index]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -113,7 +113,8 @@ class EAM(DoubleBuffers, Potential):
 
         tables = (self.pair_table, self.embedding_table)
         scales = (self.distance_step, self.density_step, self.switch_from, self.cutoff)
-        return ManyBodyProgram(self, embedded_atom, *tables, *scales)
+        alone = self.embedding_table[:, 0, 0]
+        return ManyBodyProgram(self, embedded_atom, *tables, *scales, one_body=alone)
 
     @classmethod
     def examples(cls) -> "list[EAM]":

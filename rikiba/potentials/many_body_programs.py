@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rikiba.core.pairs import Pairs
@@ -20,10 +20,18 @@ class ManyBodyProgram:
         potential: gives the types of atoms.
         kernel: adds to energies [atoms] and gradient [pairs, 3]; pairs are ordered by centre.
         constants: what the kernel takes besides; tensors are copied.
+        one_body: eV of an atom of each type before the kernel adds anything; 0 if not given.
     """
 
-    def __init__(self, potential: Potential, kernel: Any, *constants: Any) -> None:
+    def __init__(
+        self,
+        potential: Potential,
+        kernel: Any,
+        *constants: Any,
+        one_body: Float[Tensor, "types"] | None = None,
+    ) -> None:
         self._types = potential.types
+        self._one_body = None if one_body is None else one_body.detach().double().clone()
         self._kernel = kernel
         self._constants = [
             c.detach().clone().contiguous().numpy() if isinstance(c, Tensor) else c for c in constants
@@ -35,7 +43,7 @@ class ManyBodyProgram:
         """(energies per atom in eV, ∂E/∂r_ij in eV/Å), float64; pairs may reach beyond the cutoff."""
         types = self._types(system)
         given = vectors.detach().to(torch.float64).contiguous()
-        energies, gradient = torch.zeros(len(types), dtype=torch.float64), torch.zeros_like(given)
+        energies, gradient = self._start(types), torch.zeros_like(given)
         self._kernel(
             given.numpy(), pairs.i.numpy(), pairs.j.numpy(), types.numpy(), *self._constants,
             energies.numpy(), gradient.numpy(),
@@ -52,4 +60,9 @@ class ManyBodyProgram:
         def block(vectors: Any, i: Any, j: Any, energies: Any, gradient: Any) -> None:
             self._kernel(vectors, i, j, known, *constants, energies, gradient)
 
-        return sweep(block, system, pairs, torch.zeros(len(types), dtype=torch.float64))
+        return sweep(block, system, pairs, self._start(types))
+
+    def _start(self, types: Int[Tensor, "atoms"]) -> Float[Tensor, "atoms"]:
+        if self._one_body is None:
+            return torch.zeros(len(types), dtype=torch.float64)
+        return self._one_body[types]

@@ -211,7 +211,7 @@ def _places(s: Shapes, message: list[Block], first: bool) -> Places:
 def _gates(s: Shapes, ungated: list[Block], outputs: list[Block], dtype: torch.dtype) -> Gates:
     before = np.cumsum([0] + [b.d * b.channels for b in ungated]).tolist()
     after = np.cumsum([0] + [b.d * b.channels for b in outputs]).tolist()
-    column, given = padded(s.scalars[0]), 0
+    column = padded(s.scalars[0])
     rows: list[tuple[int, ...]] = []
     factors = []
     for k, (ir, out) in enumerate(zip(s.irreps, outputs, strict=True)):
@@ -220,12 +220,11 @@ def _gates(s: Shapes, ungated: list[Block], outputs: list[Block], dtype: torch.d
         if ir.l:
             gate, column = column, column + out.channels
         width = ungated[k].channels
-        rows.append((out.d, out.channels, before[k], width, gate, after[k], _CODES[name], given))
-        given += 0 if ir.l else width
+        rows.append((out.d, out.channels, before[k], width, gate, after[k], _CODES[name]))
         factors.append(unit_variance_factor(name))
-    d, channels, start, row, gates, after, code, aux = (np.array(x) for x in zip(*rows, strict=True))
+    d, channels, start, row, gates, after, code = (np.array(x) for x in zip(*rows, strict=True))
     factor = torch.tensor(factors, dtype=torch.float64).to(dtype).numpy()
-    return Gates(d, channels, start, row, gates, after, code, aux, factor)
+    return Gates(d, channels, start, row, gates, after, code, factor)
 
 
 def _normalisation(model: "NequIP") -> list[float]:

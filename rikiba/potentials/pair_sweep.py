@@ -1,6 +1,7 @@
 """From positions to forces in blocks of centres, so that nothing of the size of the pair list is stored."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -43,3 +44,20 @@ def sweep(
         collect(v, g, a, b, index, forces, virial)
         start = stop
     return energies, torch.from_numpy(forces), torch.from_numpy(virial)
+
+
+class Once:
+    """Each pair of a list in one direction only; kept while the list stays."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[Tensor, Pairs] | None = None
+
+    def __call__(self, pairs: Pairs) -> Pairs:
+        """The pairs with j > i, and of an atom with its own images those of positive first shift."""
+        if self._kept is None or self._kept[0] is not pairs.i:
+            s = pairs.shift
+            ahead = torch.where(s[:, 0] != 0, s[:, 0], torch.where(s[:, 1] != 0, s[:, 1], s[:, 2])) > 0
+            keep = torch.nonzero((pairs.j > pairs.i) | ((pairs.j == pairs.i) & ahead)).flatten()
+            half = replace(pairs, i=pairs.i[keep], j=pairs.j[keep], shift=s[keep], given_vectors=None)
+            self._kept = (pairs.i, half)
+        return self._kept[1]

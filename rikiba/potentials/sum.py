@@ -10,7 +10,7 @@ from rikiba.core.pairs import Pairs, find_pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
 
-from .base import Potential, Program
+from .base import PositionProgram, Potential, Program
 
 
 class Sum(Potential):
@@ -87,6 +87,20 @@ class Sum(Potential):
             reach = None if isinstance(program, (PairProgram, ManyBodyProgram)) else term.cutoff
             terms.append((AutogradProgram(term) if program is None else program, reach))
         return SumProgram(self, terms)
+
+    def position_program(self) -> PositionProgram | None:
+        """Each term by its own program, pair by pair or from positions; None where a term has neither."""
+        if not self.uses_positions:
+            return None
+        found: list[tuple[Program | PositionProgram, float]] = []
+        for term in self._potentials:
+            program = term.program() or term.position_program()
+            if program is None:
+                return None
+            found.append((program, term.cutoff))
+        from .term_programs import SweepSum
+
+        return SweepSum(self, found)
 
     def _energies_alone(self, term: Potential) -> bool:
         """Whether a program can stand for a term: it answers a row of atoms with energies alone."""

@@ -2,9 +2,9 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,8 +13,8 @@ from rikiba.core.pairs import Pairs
 from rikiba.core.system import System
 from rikiba.kernels.pair_forms_cpu import FORMS, pair_sum
 
-from .base import Potential, Program
-from .pair_sweep import sweep
+from .base import PositionProgram, Potential, Program
+from .pair_sweep import Once, sweep
 
 Answer = tuple[Float[Tensor, "atoms"], Float[Tensor, "pairs 3"]]
 
@@ -44,7 +44,9 @@ class PairProgram:
         self._parameters = parameters.detach().double().clone().contiguous().numpy()
         self._ends = ends.detach().double().clone().contiguous().numpy()
         self._one_body = None if one_body is None else one_body.detach().double().clone()
-        self._half: tuple[Tensor, Pairs] | None = None
+        self._once = Once()
+        plain = bool((ends[..., 0] == ends[..., 1]).all()) and not bool(ends[..., 3].any())
+        self._cut = form == "lennard_jones" and plain
 
     def __call__(self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]) -> Answer:
         """(energies per atom in eV, ∂E/∂r_ij in eV/Å), float64; pairs may reach beyond the cutoff."""
@@ -69,6 +71,8 @@ class PairProgram:
         start = torch.zeros(len(types), dtype=torch.float64)
         if self._one_body is not None:
             start = self._one_body[types]
+        if self._cut:
+            return self._swept(system, self._once(pairs), known, start)
 
         def block(vectors: Any, i: Any, j: Any, energies: Any, gradient: Any) -> None:
             pair_sum(
@@ -79,15 +83,19 @@ class PairProgram:
         # each pair stands for both directions
         return energies, 2.0 * forces, 2.0 * outer
 
-    def _once(self, pairs: Pairs) -> Pairs:
-        """Each pair in one direction only; kept while the list stays."""
-        if self._half is None or self._half[0] is not pairs.i:
-            s = pairs.shift
-            ahead = torch.where(s[:, 0] != 0, s[:, 0], torch.where(s[:, 1] != 0, s[:, 1], s[:, 2])) > 0
-            keep = torch.nonzero((pairs.j > pairs.i) | ((pairs.j == pairs.i) & ahead)).flatten()
-            half = replace(pairs, i=pairs.i[keep], j=pairs.j[keep], shift=s[keep], given_vectors=None)
-            self._half = (pairs.i, half)
-        return self._half[1]
+    def _swept(
+        self, system: System, once: Pairs, types: np.ndarray, energies: Float[Tensor, "atoms"]
+    ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms 3"], Float[Tensor, "systems 3 3"]]:
+        """Lennard-Jones that is cut or shifted: one kernel for all of it."""
+        from rikiba.kernels.pair_sweep_cpu import lennard_jones_sweep
+
+        positions, cell = (x.detach().contiguous().numpy() for x in (system.positions, system.cell))
+        forces, virial = np.zeros_like(positions), np.zeros_like(cell)
+        lennard_jones_sweep(
+            positions, cell, system.system_index.numpy(), once.i.numpy(), once.j.numpy(), once.shift.numpy(),
+            types, self._parameters, self._ends, energies.numpy(), forces, virial,
+        )  # fmt: skip
+        return energies, torch.from_numpy(forces), torch.from_numpy(virial)
 
 
 class AutogradProgram:
@@ -136,3 +144,45 @@ class SumProgram:
                 gradient.index_add_(0, parent, slope)
             energies += part
         return energies, gradient
+
+
+class SweepSum:
+    """Σ_k E_k from positions to forces: terms that sweep do, others run on the pairs within their cutoffs.
+
+    Args:
+        whole: gives the types of atoms.
+        terms: (program, cutoff in Å).
+    """
+
+    def __init__(self, whole: Potential, terms: Sequence[tuple[Program | PositionProgram, float]]) -> None:
+        self._types = whole.types
+        self._terms = list(terms)
+
+    def sweep(
+        self, system: System, pairs: Pairs
+    ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "atoms 3"], Float[Tensor, "systems 3 3"]]:
+        """(energies per atom, forces, ∂E/∂ε before symmetrisation); pairs may reach beyond the cutoffs."""
+        self._types(system)  # each element known to the sum
+        energies = torch.zeros(system.n_atoms, dtype=torch.float64)
+        forces, virial = torch.zeros_like(system.positions), torch.zeros_like(system.cell)
+        for program, cutoff in self._terms:
+            if isinstance(program, PositionProgram):
+                part, own_forces, own_virial = program.sweep(system, pairs)
+            else:
+                part, own_forces, own_virial = _swept(program, system, pairs, cutoff)
+            energies, forces, virial = energies + part, forces + own_forces, virial + own_virial
+        return energies, forces, virial
+
+
+def _swept(program: Program, system: System, pairs: Pairs, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
+    from rikiba.kernels.pair_sweep_cpu import collect
+
+    near, _ = pairs.within(system, cutoff)
+    vectors = near.vectors(system).detach()
+    energies, gradient = program(system, near, vectors)
+    forces, virial = torch.zeros_like(system.positions), torch.zeros_like(system.cell)
+    collect(
+        vectors.contiguous().numpy(), gradient.contiguous().numpy(), near.i.numpy(), near.j.numpy(),
+        system.system_index.numpy(), forces.numpy(), virial.numpy(),
+    )  # fmt: skip
+    return energies, forces, virial

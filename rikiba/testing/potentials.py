@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from ase import Atoms
 
-from rikiba.calculators.autograd import PotentialCalculator, evaluate, run_program
+from rikiba.calculators.autograd import PotentialCalculator, evaluate, run_program, run_sweep
 from rikiba.core.pairs import find_pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
 from rikiba.potentials.base import Potential
-from rikiba.validation.battery import DEFAULT, run_checks
-from rikiba.validation.checks import Subject, default_structures, named
+from rikiba.validation.battery import DEFAULT, run_checks, structures_for
+from rikiba.validation.checks import Subject, named
 
 from .building import check_constructor
 
@@ -31,9 +31,7 @@ def check_potential(
     Runs the physics battery in float64, and again in float32 where there are parameters. Raises
     AssertionError that says what is wrong.
     """
-    found = (
-        default_structures(potential.elements, potential.cutoff) if structures is None else named(structures)
-    )
+    found = structures_for(Subject.of(potential)) if structures is None else named(structures)
     double = copy.deepcopy(potential).to(torch.float64)
     check_constructor(type(potential))
     _check_declarations(potential)
@@ -111,14 +109,18 @@ def _check_skin(p: Potential, atoms: Atoms) -> None:
 
 
 def _check_program(p: Potential, frames: list[Atoms]) -> None:
-    program = p.program()
-    if program is None:
+    program, from_positions = p.program(), p.position_program()
+    if program is None and from_positions is None:
         return
     system = System.from_ase([f for f in frames if f.pbc.all()] or frames[:1])
     pairs = find_pairs(system, p.cutoff)
     stress = bool(system.has_volume.all())
     a = evaluate(p, system, pairs, stress=stress)
-    b = run_program(program, system, pairs, stress=stress)
+    if program is not None:
+        b = run_program(program, system, pairs, stress=stress)
+    else:
+        assert from_positions is not None
+        b = run_sweep(from_positions, system, pairs, stress=stress)
     for key in ("energy", "forces", *(("stress",) if stress else ())):
         x, y = a.need(key), b.need(key)
         scale = max(float(x.abs().max()), 1.0)

@@ -45,6 +45,17 @@ ALL = (*PER_STRUCTURE, *ONCE, "short_range", "cost")
 ASKED_FOR = ("hot_dynamics", "cost")
 """Made only where asked for, by name or as 'all': dynamics that takes its time, and a timing."""
 
+REARRANGING = (
+    "permutation",
+    "additivity",
+    "isolated_atoms",
+    "local_energies",
+    "at_cutoff",
+    "along_path",
+    "short_range",
+)
+"""Checks that list, separate or take away atoms, which those of a fixed topology do not allow."""
+
 DEFAULT = tuple(n for n in ALL if n not in ASKED_FOR)
 
 
@@ -68,8 +79,11 @@ def run_checks(
     figures: list[Figure] = []
     first = next(iter(structures.items()))
     crystals = [item for item in structures.items() if item[1].pbc.all()]
+    fixed = subject.potential is not None and subject.potential.fixed_topology
     for name in wanted:
-        if name in PER_STRUCTURE:
+        if fixed and name in REARRANGING:
+            checks.append(Check.skipped(name, "atoms of a fixed topology keep their order and neighbours"))
+        elif name in PER_STRUCTURE:
             for label, atoms in structures.items():
                 checks += _made(name, PER_STRUCTURE[name], subject, label, atoms)
         elif name in ONCE:
@@ -124,14 +138,17 @@ def physics_battery(
         precision=precision,
         name=name,
     )
-    if structures is None:
-        found = default_structures(subject.elements, subject.cutoff)
-    else:
-        found = named(structures)
+    found = structures_for(subject) if structures is None else named(structures)
     if not found:
         raise ValueError("The physics battery needs at least one structure.")
     made, figures = run_checks(subject, found, DEFAULT if checks is None else checks)
     return as_record(subject, made, figures)
+
+
+def structures_for(subject: Subject) -> dict[str, Atoms]:
+    """What to check on where nothing is given: the potential's own structures, or random ones."""
+    own = None if subject.potential is None else subject.potential.trial_structures()
+    return default_structures(subject.elements, subject.cutoff) if own is None else named(own)
 
 
 def as_record(subject: Subject, checks: Sequence[Check], figures: Sequence[Figure] = ()) -> Record:

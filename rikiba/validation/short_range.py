@@ -9,8 +9,9 @@ from rikiba.core import elements
 from rikiba.core.record import Curve, Figure
 from rikiba.core.system import System
 from rikiba.md.ensembles.nve import NVE
+from rikiba.md.limits import SimulationError
 from rikiba.md.reporters.in_memory import InMemory
-from rikiba.md.simulation import Simulation, SimulationError
+from rikiba.md.simulation import Simulation
 from rikiba.md.state import maxwell_boltzmann
 
 from .checks import Check, Subject

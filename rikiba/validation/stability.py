@@ -7,14 +7,16 @@ import torch
 from ase import Atoms
 
 from rikiba.calculators.base import Calculator
-from rikiba.core.pairs import find_pairs
 from rikiba.core.record import Curve, Figure, Record, Table, Verdict
 from rikiba.core.system import System
+from rikiba.md.ase_constraints import attached
+from rikiba.md.contacts import closest_contacts
 from rikiba.md.drift import drift
 from rikiba.md.ensembles.langevin import Langevin
 from rikiba.md.ensembles.nve import NVE
+from rikiba.md.limits import SimulationError
 from rikiba.md.reporters.in_memory import InMemory
-from rikiba.md.simulation import Simulation, SimulationError
+from rikiba.md.simulation import Simulation
 from rikiba.md.state import State, maxwell_boltzmann
 from rikiba.properties.bond_lengths import Bonds, find_bonds
 from rikiba.properties.trajectories import Trajectory
@@ -59,7 +61,8 @@ def survival(
         seed: of velocities and noise.
     """
     system = System.from_ase([atoms] * replicas)
-    state = maxwell_boltzmann(system, temperature_K, seed=seed)
+    held = attached([atoms] * replicas)
+    state = maxwell_boltzmann(system, temperature_K, seed=seed, constraints=held)
     thermostat = Langevin(temperature_K=temperature_K, friction_per_ps=friction_per_ps)
     every = max(1, round(5.0 / timestep_fs))
     hot, hot_error = _run(calculator, thermostat, state, timestep_fs, nvt_ps, every)
@@ -67,7 +70,8 @@ def survival(
     cold_error = ""
     if not hot_error:
         # constant energy goes on from the thermostat's last state, without its drift
-        free = State.of(system.replace(positions=hot.positions[-1]), hot.velocities[-1], seed=seed)
+        last = system.replace(positions=hot.positions[-1])
+        free = State.of(last, hot.velocities[-1], seed=seed).constrained(held)
         cold, cold_error = _run(calculator, NVE(), free, timestep_fs, nve_ps, 1)
     ran = [r for r in (hot, cold) if r is not None and len(r) > 0]
     positions = torch.cat([r.positions for r in ran]).numpy()
@@ -125,15 +129,9 @@ def _death(t: Trajectory, bonds: Bonds | None, stretch: float, contact: float) -
 
 def closest_contact(system: System) -> tuple[float, int, int]:
     """(distance relative to the sum of covalent radii, i, j) of the closest pair; inf for a lone atom."""
-    from rikiba.core.elements import covalent_radius
-
-    radii = covalent_radius(system.numbers)
-    pairs = find_pairs(system, 2.0 * float(radii.max()))
-    if len(pairs) == 0:
-        return np.inf, 0, 0
-    ratio = pairs.vectors(system).norm(dim=-1) / (radii[pairs.i] + radii[pairs.j])
-    k = int(ratio.argmin())
-    return float(ratio[k]), int(pairs.i[k]), int(pairs.j[k])
+    best = min(closest_contacts(system), key=lambda contact: contact.ratio)
+    first = system.atom_rows(best.system).start
+    return best.ratio, first + best.atoms[0], first + best.atoms[1]
 
 
 def _record(

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHECKED = (
     "rikiba.core",
     "rikiba.kernels.grouping",  # kernels.random_cpu is compiled by numba, which takes no wrapped functions
-    "rikiba.kernels.ornstein_uhlenbeck",
+    "rikiba.kernels.local_motion",
     "rikiba.kernels.pair_convolution",
     "rikiba.kernels.radial_table",
     "rikiba.kernels.random",

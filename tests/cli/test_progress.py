@@ -1,6 +1,9 @@
 """Progress as lines in a log and as bars on a terminal."""
 
 import io
+import time
+
+import pytest
 
 from rikiba.cli.progress import Lines, progress
 
@@ -37,3 +40,22 @@ def test_a_terminal_gets_bars() -> None:
         show("A [remark]")
     text = terminal.getvalue()
     assert "Training" in text and "10/10" in text and "20/20" in text and "A [remark]" in text
+
+
+def test_a_rate_and_the_time_left_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    log = io.StringIO()
+    show = Lines(log)
+    for k in range(0, 101, 10):
+        clock[0] = 60.0 * k
+        show(f"Dynamics\t{k} ns/day", k, 100)
+    lines = [line.split(" ", 1)[1] for line in log.getvalue().splitlines()]
+    assert lines[0] == "Dynamics: 0 of 100 (0 ns/day)"
+    assert lines[1] == "Dynamics: 10 of 100 (10 ns/day, 1:30:00 left)" and len(lines) == 11
+    assert lines[-1] == "Dynamics: 100 of 100 (100 ns/day)"
+    terminal = Terminal()
+    with progress(terminal) as bar:
+        bar("Dynamics\t3 ns/day", 5, 10)
+        bar("Dynamics\t4 ns/day", 10, 10)
+    assert "4 ns/day" in terminal.getvalue() and "\t" not in terminal.getvalue()

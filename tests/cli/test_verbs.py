@@ -122,6 +122,50 @@ def test_md_runs_resumes_and_repeats() -> None:
     assert len(read("whole/trajectory.xyz", ":")) == 13
 
 
+def test_md_with_reporters_limits_and_a_long_timestep(capsys: pytest.CaptureFixture[str]) -> None:
+    text = ARGON + "repeat = [2, 2, 2]\n" + LENNARD_JONES + '[ensemble]\nkind = "nve"\n'
+    text += "[md]\nsteps = 60\ntimestep_fs = 60\ntemperature_K = 40\ninterval = 5\n"
+    text += '[reporter.dcd]\npath = "view.dcd"\n[reporter.watch]\nkind = "health"\npath = "alarms"\n'
+    text += "bonds = true\n[limits]\nmax_temperature_K = 5000\n"
+    file = toml(text)
+    assert main(["md", file]) == 0
+    out, err = capsys.readouterr()
+    assert "ns/day" in err and "µs/atom/step" in err
+    assert "timestep_fs = 60 is long for the fastest vibration" in err + out and "(Ar, period" in out
+    assert Path("runs/job/view.dcd").read_bytes()[4:8] == b"CORD"
+    resolved = tomllib.loads(Path("runs/job/resolved.toml").read_text())
+    assert resolved["limits"]["max_temperature_K"] == 5000 and resolved["limits"]["min_contact"] == 0.3
+    assert resolved["reporter"]["watch"]["window"] == 200
+    said = refused(capsys, "md", file, "--set", "limits.max_temperature_K=10", "--out", "hot")
+    assert "system 0 is at" in said and "limit 10 K" in said
+    assert "max_temperature_K must be positive" in refused(
+        capsys, "md", file, "--set", "limits.max_temperature_K=-1"
+    )
+
+
+def test_md_holds_constraints(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of the tables [[constraint]] and those that the structure's file carries."""
+    text = ARGON + "repeat = [2, 2, 2]\n" + LENNARD_JONES
+    text += '[ensemble]\nkind = "langevin"\ntemperature_K = 40\n'
+    text += "[md]\nsteps = 10\ntimestep_fs = 2\ntemperature_K = 40\ninterval = 5\n"
+    held = '[[constraint]]\nkind = "fixed_atoms"\natoms = [0, 1]\n'
+    held += '[[constraint]]\nkind = "distances"\npairs = [[2, 3]]\n'
+    assert main(["md", toml(text + held), "--out", "out"]) == 0
+    frames = read("out/trajectory.xyz", ":")
+    assert (frames[0].positions[:2] == frames[-1].positions[:2]).all()
+    lengths = [a.get_distance(2, 3, mic=True) for a in frames]
+    assert lengths[-1] == pytest.approx(lengths[0], abs=1e-6)
+    record = json.loads(Path("out/records/md.json").read_text())
+    assert record["values"]["degrees_of_freedom"] == [3 * (len(frames[0]) - 2) - 1]
+    carried = text.replace(
+        ARGON + "repeat = [2, 2, 2]\n", '[structure]\nkind = "file"\npath = "out/trajectory.xyz"\n'
+    )
+    assert main(["md", toml(carried), "--out", "again"]) == 0
+    again = read("again/trajectory.xyz", ":")
+    assert (again[0].positions[:2] == again[-1].positions[:2]).all()
+    assert "known are bonds" in refused(capsys, "md", toml(text + '[[constraint]]\nkind = "glue"\n'))
+
+
 def test_md_with_any_ase_calculator(capsys: pytest.CaptureFixture[str]) -> None:
     text = '[structure]\nkind = "crystal"\nformula = "Cu"\nlattice = "fcc"\n'
     text += '[calculator]\nkind = "ase.calculators.emt:EMT"\n[ensemble]\nkind = "nve"\n'

@@ -28,7 +28,15 @@ from rikiba.testing import (
 from rikiba.testing.building import check_constructor
 
 OPERATOR_ROOMS = ("md.thermostats", "md.barostats")
-CONSTRUCTED_ROOMS = ("md.ensembles", "md.reporters", "relaxation")
+CONSTRUCTED_ROOMS = (
+    "md.constraints",
+    "md.ensembles",
+    "md.reporters",
+    "relaxation",
+    "relaxation.searches",
+    "sampling.moves",
+    "data.structures",
+)
 
 
 @cache
@@ -67,6 +75,7 @@ def test_calculator_of_every_potential(name: str) -> None:
     symbols = list(rng.choice(potential.elements, 4))
     sites = np.array([[0.0, 0, 0], [1.9, 0, 0], [0, 2.0, 0], [0.3, 0.2, 1.8]])
     frames = [Atoms(symbols, sites), Atoms(symbols, sites * 1.1, cell=[4.3, 4.4, 4.5], pbc=True)]
+    frames = potential.trial_structures() or frames
     for atoms in frames:
         atoms.rattle(0.05, seed=3)
     precision = "float32" if potential.dtype == torch.float32 else "float64"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from charged_structures import LATTICES, random_salt, water
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,27 +18,14 @@ from rikiba.core import units
 from rikiba.core.pairs import Pairs, find_pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
-from rikiba.electrostatics.ewald import ChargedCellWarning, Ewald, Terms, coulomb, excluded_energies
+from rikiba.electrostatics.ewald import Ewald, coulomb, excluded_energies
+from rikiba.electrostatics.splitting import ChargedCellWarning, Terms
 from rikiba.potentials.base import Potential
 
 
 def summed(atoms: Atoms, charges: Any, ewald: Ewald) -> Terms:
     system = System.from_ase(atoms)
     return ewald(system, find_pairs(system, ewald.cutoff), torch.tensor(charges, dtype=torch.float64))
-
-
-def fluorite() -> tuple[Atoms, list[float]]:
-    atoms = bulk("CaF2", "fluorite", a=4.0)
-    return atoms, [2.0 if s == "Ca" else -1.0 for s in atoms.get_chemical_symbols()]
-
-
-LATTICES = {
-    "NaCl": (bulk("NaCl", "rocksalt", a=4.0), [1.0, -1.0], 1.747564594633182, 2.0),
-    "CsCl": (bulk("CsCl", "cesiumchloride", a=4.0), [1.0, -1.0], 1.762674773070988, 2 * math.sqrt(3)),
-    "ZnS": (bulk("ZnS", "zincblende", a=4.0), [1.0, -1.0], 1.638055053388790, math.sqrt(3)),
-    "CaF2": (*fluorite(), 5.038784879848568, math.sqrt(3)),
-}
-"""Structure, charges, Madelung constant per nearest distance, that distance."""
 
 
 @pytest.mark.parametrize("name", LATTICES)
@@ -62,14 +50,6 @@ def test_a_lone_charge_in_a_background(lattice: str) -> None:
     assert found == pytest.approx(units.coulomb_constant * CHARGED[lattice] / 3.0, rel=1e-10)
     with pytest.raises(ValueError, match="allow_charged"):
         summed(atoms, [1.0], Ewald(cutoff=8.0))
-
-
-def random_salt(seed: int) -> tuple[Atoms, list[float]]:
-    rng = np.random.default_rng(seed)
-    cell = np.diag(rng.uniform(4.0, 6.0, 3)) + rng.uniform(-1.0, 1.0, (3, 3))
-    atoms = Atoms("NaClNaCl", rng.random((4, 3)) @ cell, cell=cell, pbc=True)
-    charges = rng.normal(size=4)
-    return atoms, list(charges - charges.mean())
 
 
 @settings(max_examples=10, deadline=None)
@@ -154,17 +134,6 @@ def test_the_surface_term_is_the_energy_of_the_dipole() -> None:
         found = summed(atoms, charges, Ewald(cutoff=6.0, dielectric=epsilon)).total().sum()
         expected = 2 * np.pi / ((2 * epsilon + 1) * atoms.get_volume()) * (moment @ moment)
         assert float(found - conductor) == pytest.approx(units.coulomb_constant * expected, rel=1e-10)
-
-
-def water(data_dir: Path, name: str, cell: Any) -> tuple[Atoms, np.ndarray, list[tuple[int, int]]]:
-    """NIST's SPC/E molecules: atoms, charges, pairs within molecules."""
-    lines = (data_dir / "nist_srsw" / name).read_text().split("\n")[2:]
-    rows = [line.split() for line in lines if line.strip()]
-    places = np.array([[float(x) for x in (r[1:4])] for r in rows])
-    atoms = Atoms("OHH" * (len(rows) // 3), places, cell=cell, pbc=True)
-    charges = np.tile([-0.8476, 0.4238, 0.4238], len(rows) // 3)
-    inside = [(3 * m + a, 3 * m + b) for m in range(len(rows) // 3) for a, b in ((0, 1), (0, 2), (1, 2))]
-    return atoms, charges, inside
 
 
 def test_water_of_nist(data_dir: Path) -> None:

@@ -1,11 +1,13 @@
 """Jobs in processes: order, progress, threads, errors."""
 
 import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from rikiba.execution.processes import Job, JobError, run_jobs
+from rikiba.execution.processes import Job, JobError, run_jobs, try_jobs
 
 
 def square(x: int, progress: Any) -> tuple[int, int, str | None]:
@@ -41,3 +43,22 @@ def test_errors_keep_their_message() -> None:
         run_jobs([Job(square, (2,)), Job(fails, ("other",))], workers=2)
     with pytest.raises(ValueError, match="at least 1"):
         run_jobs(jobs, workers=0)
+
+
+def dies(progress: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_job_that_fails_leaves_the_others_their_results() -> None:
+    jobs = [Job(square, (2,)), Job(fails, ("value",)), Job(square, (3,))]
+    with ThreadPoolExecutor(1) as pool:
+        for found in (try_jobs(jobs, workers=1), try_jobs(jobs, workers=1, executor=pool)):
+            assert [found[0][0], found[2][0]] == [4, 9]
+            assert isinstance(found[1], JobError) and "ValueError: this is value" in str(found[1])
+    assert try_jobs([], workers=2) == []
+
+
+def test_a_process_that_dies_takes_no_other_job_with_it() -> None:
+    first, second = try_jobs([Job(dies, ()), Job(square, (3,))], workers=2)
+    assert isinstance(first, JobError) and "process died" in str(first)
+    assert second[0] == 9

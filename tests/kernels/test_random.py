@@ -8,8 +8,7 @@ import torch
 from scipy import stats
 
 from rikiba.kernels.dispatch import only_reference
-from rikiba.kernels.ornstein_uhlenbeck import ornstein_uhlenbeck
-from rikiba.kernels.random import PER_SYSTEM, normals, philox, uniforms_reference
+from rikiba.kernels.random import PER_SYSTEM, normals, philox, uniforms, uniforms_reference
 
 # Known answers of philox4x32 with 10 rounds: file kat_vectors of the Random123 library 1.14
 # (Salmon et al., doi:10.1145/2063384.2063405): counter, key, result.
@@ -52,6 +51,19 @@ def test_compiled_equals_definition(n: int, step: int) -> None:
     assert fast.shape == (1000, n)
 
 
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("step", [0, 2**32 + 3])
+def test_compiled_uniforms_equal_their_definition(n: int, step: int) -> None:
+    rng = np.random.default_rng(1)
+    seeds = torch.from_numpy(rng.integers(-(2**62), 2**62, 1000))
+    index = torch.from_numpy(rng.integers(0, 2**32, 1000))
+    fast = uniforms(seeds, index, step, 7, n)
+    assert torch.equal(fast, uniforms_reference(seeds, index, step, 7, n))
+    assert float(fast.min()) > 0 and float(fast.max()) <= 1
+    with pytest.raises(ValueError, match="at least 0"):
+        uniforms(seeds, index, -1, 7, n)
+
+
 def test_every_part_of_the_counter_matters() -> None:
     seeds, index = torch.tensor([1, 1, 2]), torch.tensor([0, 1, 0])
     base = normals(seeds, index, 0, 0, 2)
@@ -91,22 +103,3 @@ def test_bad_arguments() -> None:
         normals(one, one, -1, 0, 1)
     with pytest.raises(ValueError, match="stream"):
         normals(one, one, 0, 1 << 20, 1)
-
-
-def test_ornstein_uhlenbeck_equals_definition() -> None:
-    g = torch.Generator().manual_seed(1)
-    index = torch.tensor([0] * 5 + [1] * 9 + [2])
-    v = torch.randn(15, 3, generator=g, dtype=torch.float64)
-    m = torch.rand(15, generator=g, dtype=torch.float64) + 1
-    inverse = 1 / m
-    inverse[3] = 0.0
-    v[3] = 0.0
-    args = (v, m, inverse, index, torch.tensor([4, 5, 6]), torch.tensor([0.9, 0.5, 0.0]).double(),
-            torch.tensor([0.02, 0.03, 0.04]).double(), 77, 3)  # fmt: skip
-    fast = ornstein_uhlenbeck(*args)
-    with only_reference():
-        slow = ornstein_uhlenbeck(*args)
-    for a, b in zip(fast, slow, strict=True):
-        assert torch.allclose(a, b, rtol=1e-12, atol=1e-15)
-    assert torch.equal(fast[0][3], torch.zeros(3).double())
-    assert torch.allclose(fast[1], torch.zeros(3).double().index_add(0, index, 0.5 * m * (v * v).sum(-1)))

@@ -154,6 +154,7 @@ def test_without_triton_the_definition_runs(monkeypatch: pytest.MonkeyPatch) -> 
         dispatch.choose("broken", reference, torch.zeros(1))
     monkeypatch.delitem(sys.modules, "rikiba.kernels.radial_table_triton")
     monkeypatch.setitem(sys.modules, "triton", None)
+    dispatch._faster.cache_clear()
     dispatch._say_without_triton.cache_clear()
     with pytest.warns(RuntimeWarning, match=r"rikiba\[gpu\]"):
         assert dispatch.choose("there", reference, torch.zeros(1)) is reference

@@ -52,7 +52,8 @@ def watched(
 ) -> tuple[InMemory, Simulation]:
     """What a run of timestep h (internal units) leaves."""
     kept = InMemory(interval=interval, **more)
-    run = Simulation(calculator, integrator, state, timestep_fs=h * FS, reporters=[kept])
+    # no limits: the cell of a gas may take any shape
+    run = Simulation(calculator, integrator, state, timestep_fs=h * FS, reporters=[kept], limits=None)
     return kept, run.run(steps)
 
 

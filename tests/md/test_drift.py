@@ -1,5 +1,7 @@
 """Drift analysis on series whose drift, noise and oscillation are known, and on real runs."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from md_toys import LennardJones
 
 from rikiba.core.results import Results
 from rikiba.core.system import System
-from rikiba.md.drift import correlation_frames, drift, fit_trend
+from rikiba.md.drift import correlation_frames, diverges, drift, fit_trend
 from rikiba.md.ensembles.nve import NVE
 from rikiba.md.reporters.in_memory import InMemory
 from rikiba.md.simulation import Simulation
@@ -167,3 +169,67 @@ def test_real_run_conserves_and_leaky_forces_do_not() -> None:
     assert good.verdict == "pass", good.values
     bad = drift(*real_run(Leaky(), 4.0), tolerance_meV_per_atom_per_ns=2.0)
     assert bad.verdict == "fail", bad.values
+
+
+def test_behaviours_are_told_apart() -> None:
+    """A line, a parabola, an exponential and a sine, each with noise."""
+    t = np.linspace(0, 20, 4000)
+    noise = 1e-3 * ar1(4000, 0.5, np.random.default_rng(3))[:, 0]
+    ripple = 0.02 * np.sin(2 * np.pi * t / 0.4)
+    found = {
+        "line": drift(t, 0.01 * t + ripple + noise, 100),
+        "parabola": drift(t, 1e-3 * t**2 + noise, 100),
+        "exponential": drift(t, 1e-3 * np.exp(0.5 * t) + ripple + noise, 100),
+        "sine": drift(t, ripple + noise, 100),
+    }
+    behaviours = {name: record["behaviour"] for name, record in found.items()}
+    assert behaviours == {
+        "line": "monotonic drift",
+        "parabola": "monotonic drift",
+        "exponential": "divergence",
+        "sine": "bounded oscillation",
+    }
+    assert found["exponential"].verdict == "fail" and found["exponential"]["suspects"] == ["timestep"]
+    assert found["line"]["suspects"] == ["forces"]
+
+
+def test_noise_does_not_diverge() -> None:
+    rng = np.random.default_rng(11)
+    t = np.linspace(0, 1, 500)
+    for phi in (0.0, 0.9, 0.99):
+        y = ar1(500, phi, rng, 300)
+        assert not any(diverges(t, y[:, k]) for k in range(300))
+
+
+class SinglePrecision(LennardJones):
+    """Forces rounded to float32 after the force is made coarse, as a low-precision kernel gives them."""
+
+    def __call__(self, system: System, *, forces: bool = True, stress: bool = False) -> Results:
+        results = super().__call__(system.replace(positions=system.positions.float().double()), forces=forces)
+        return results.replace(forces=results.need("forces").bfloat16().double())
+
+
+def test_real_failures_are_named() -> None:
+    """Too long a step, a force that is cut, and low precision point at different things."""
+    long_step = _watched(LennardJones(), 60.0)
+    cut = _watched(LennardJones(smooth=False, cutoff=6.0), 4.0, 40.0)
+    low = _watched(SinglePrecision(), 4.0)
+    assert "timestep" in long_step["suspects"], long_step.values
+    assert "jumps" in cut["suspects"] and "timestep" not in cut["suspects"], cut.values
+    assert low.verdict != "pass" and "jumps" not in low["suspects"], low.values
+    good = _watched(LennardJones(), 4.0)
+    assert good["suspects"] == [] or good.verdict != "fail"
+
+
+def _watched(calculator: LennardJones, dt: float, temperature_K: float = 120.0) -> Any:
+    system = System.from_ase(bulk("Ar", "fcc", 5.4, cubic=True).repeat((2, 2, 2)))
+    keep = InMemory(positions=False)
+    state = maxwell_boltzmann(system, temperature_K, seed=1)
+    Simulation(calculator, NVE(), state, timestep_fs=dt, reporters=[keep]).run(600)
+    return drift(
+        keep.time_ps,
+        keep.conserved,
+        32,
+        kinetic_energy_eV=keep.kinetic_energy,
+        tolerance_meV_per_atom_per_ns=2.0,
+    )

@@ -5,7 +5,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
-from ase.constraints import FixAtoms, FixedLine
+from ase.constraints import FixAtoms, FixInternals
 from scipy import stats
 
 from rikiba.core import units
@@ -94,7 +94,7 @@ def test_ase_round_trip() -> None:
     back = state.to_ase()
     assert np.allclose(back[0].get_velocities(), v) and back[0].constraints[0].get_indices().tolist() == [1]
     assert float(state.kinetic_energy[0]) == pytest.approx(atoms.get_kinetic_energy())
-    atoms.set_constraint(FixedLine(0, [1, 0, 0]))
+    atoms.set_constraint(FixInternals(bonds=[[2.5, [0, 1]]]))
     with pytest.raises(ValueError, match="FixAtoms"):
         State.from_ase(atoms)
 

@@ -24,7 +24,8 @@ def trajectory(word: str, h: float, n: int) -> tuple[torch.Tensor, torch.Tensor]
     state = State.of(system, masses=torch.ones(1), dof_removed=0)
     keep = InMemory(interval=1, velocities=True)
     splitting = Splitting(word, {c: {"A": Drift(), "B": Kick()}[c] for c in set(word)})
-    Simulation(Harmonic(sites), splitting, state, timestep_fs=h / units.femtosecond, reporters=[keep]).run(n)
+    timestep = h / units.femtosecond
+    Simulation(Harmonic(sites), splitting, state, timestep_fs=timestep, reporters=[keep], limits=None).run(n)
     return keep.positions[:, 0, 0], keep.velocities[:, 0, 0]
 
 

@@ -51,33 +51,64 @@ def test_nist_configurations(data_dir: Path, name: str) -> None:
 
 
 def test_fcc_lattice_sum() -> None:
-    """Perfect fcc at r = 1.09017 σ has −8.61020 ε per atom (A6 = 14.45392, A12 = 12.13188, Kittel)."""
-    atoms = bulk("Ar", "fcc", a=1.09017 * 2**0.5)
-    calculator = PotentialCalculator(reduced_lj(12.0, truncation="cut", tail_correction=True))
-    assert float(calculator(System.from_ase(atoms), forces=False).need("energy")) == pytest.approx(
-        -8.61020, abs=2e-4
-    )
+    """The sums over an fcc crystal, A6 = 14.45392 and A12 = 12.13188, put its minimum at r = 1.09017 σ with
+    −8.61020 ε per atom (Kittel, Introduction to Solid State Physics, ch. 3; five figures)."""
+    sums = {}
+    for nearest in (1.0, 1.09017):
+        atoms = bulk("Ar", "fcc", a=nearest * 2**0.5)
+        calculator = PotentialCalculator(reduced_lj(12.0, truncation="cut", tail_correction=True))
+        sums[nearest] = float(calculator(System.from_ase(atoms), forces=False).need("energy"))
+    a6, a12 = 14.45392, 12.13188
+    for nearest, energy in sums.items():
+        assert energy == pytest.approx(2.0 * (a12 * nearest**-12 - a6 * nearest**-6), abs=1e-4)
+    assert (2.0 * a12 / a6) ** (1 / 6) == pytest.approx(1.09017, abs=1e-5)
+    assert sums[1.09017] == pytest.approx(-8.61020, abs=1e-4)
+    pressure = {}
+    for nearest in (1.09017, 1.10017):
+        system = System.from_ase(bulk("Ar", "fcc", a=nearest * 2**0.5))
+        pressure[nearest] = float(calculator(system, stress=True).need("stress").abs().max())
+    assert pressure[1.09017] < 0.01 < 0.5 < pressure[1.10017]
 
 
-def test_thirteen_atom_cluster() -> None:
-    """The icosahedral LJ₁₃ minimum is −44.326801 ε (Cambridge Cluster Database)."""
+def octahedron() -> Atoms:
+    from ase.cluster import Octahedron
+
+    return Octahedron("Ar", 4, 1, latticeconstant=1.55)
+
+
+def icosahedron(shells: int) -> Atoms:
     from ase.cluster import Icosahedron
+
+    return Icosahedron("Ar", shells, latticeconstant=1.55)
+
+
+@pytest.mark.parametrize(
+    ("atoms", "energy"),
+    [
+        (icosahedron(2), -44.326801419534),
+        (octahedron(), -173.928426590629),
+        (icosahedron(3), -279.248470463021),
+        (icosahedron(4), -876.461207304314),
+    ],
+    ids=["13", "38", "55", "147"],
+)
+def test_clusters(atoms: Atoms, energy: float) -> None:
+    """Icosahedra and the truncated octahedron of 38 atoms, relaxed: global minima of the Cambridge Cluster
+    Database (doi:10.1021/jp970984n)."""
     from scipy.optimize import minimize
 
-    atoms = Icosahedron("Ar", 2, latticeconstant=1.55)
-    atoms.pbc = False
-    atoms.cell = np.zeros((3, 3))
+    system = System.from_ase(Atoms(atoms.symbols, atoms.positions))
     calculator = PotentialCalculator(reduced_lj(50.0, truncation="cut"))
 
     def f(x: np.ndarray) -> tuple[float, np.ndarray]:
-        atoms.positions = x.reshape(-1, 3)
-        r = calculator(System.from_ase(atoms))
+        r = calculator(system.replace(positions=torch.from_numpy(x.reshape(-1, 3).copy())))
         return float(r.need("energy")), -r.need("forces").numpy().ravel()
 
-    best = minimize(
-        f, atoms.positions.ravel(), jac=True, method="L-BFGS-B", options={"gtol": 1e-9, "ftol": 1e-15}
+    found = minimize(
+        f, atoms.positions.ravel(), jac=True, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-9}
     )
-    assert best.fun == pytest.approx(-44.326801419534, abs=1e-7)
+    assert found.fun == pytest.approx(energy, abs=1e-8)
+    assert f(atoms.positions.ravel())[0] > energy + 0.01  # it was relaxed, not given
 
 
 def dimer(r: float, symbols: str = "Ar2") -> System:

@@ -16,7 +16,7 @@ from rikiba.core.system import System
 from rikiba.data.dataset import Dataset, Labelled
 from rikiba.data.formats import read
 from rikiba.data.statistics import computed_arguments
-from rikiba.electrostatics.ewald import ChargedCellWarning
+from rikiba.electrostatics.splitting import ChargedCellWarning
 from rikiba.potentials.base import Potential, seeded
 from rikiba.potentials.behler_parrinello import BehlerParrinello
 from rikiba.potentials.hdnnp_3g import Hdnnp3G

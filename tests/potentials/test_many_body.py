@@ -106,12 +106,26 @@ def test_pair_potentials_sweep_each_pair_once(kind: str) -> None:
             assert float(expected.need("forces").abs().max()) > 1e-4
 
 
-def test_many_blocks_give_what_one_gives() -> None:
-    """A crystal of more pairs than a block holds; its pairs end in the middle of nothing."""
-    atoms = bulk("Si", "diamond", a=5.431, cubic=True).repeat(4)
+def embedded() -> EAM:
+    """Of nickel and copper, with an energy of atoms alone."""
+    arguments = EAM.examples()[0].arguments
+    tables = {s: [x - 0.3 for x in table] for s, table in arguments["embedding"].items()}
+    return EAM(**{**arguments, "embedding": tables})
+
+
+@pytest.mark.parametrize(
+    ("potential", "atoms"),
+    [
+        (StillingerWeber(), bulk("Si", "diamond", a=5.431, cubic=True).repeat(4)),
+        (embedded(), bulk("Cu", "fcc", a=3.6, cubic=True).repeat(4)),
+    ],
+    ids=["stillinger_weber", "eam"],
+)
+def test_many_blocks_give_what_one_gives(potential: Potential, atoms: Atoms) -> None:
+    """A crystal of more pairs than a block holds, a part of it, and an atom alone."""
     atoms.rattle(0.1, seed=2)
-    system = System.from_ase([atoms, atoms[:50]])
-    potential = StillingerWeber()
+    alone = Atoms(atoms.symbols[:1], cell=[30.0] * 3, pbc=True)
+    system = System.from_ase([alone, atoms, atoms[:50], alone])
     candidates = PairFinder(potential.cutoff, 2.0).candidates(system)
     program = potential.program()
     assert isinstance(program, SweepingProgram) and len(candidates) > 10_000

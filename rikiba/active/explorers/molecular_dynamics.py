@@ -8,6 +8,7 @@ from ase import Atoms
 
 from rikiba.calculators.base import Calculator
 from rikiba.core.system import System
+from rikiba.md.ase_constraints import attached
 from rikiba.md.ensembles.langevin import Langevin
 from rikiba.md.reporters.in_memory import InMemory
 from rikiba.md.simulation import Simulation
@@ -75,7 +76,9 @@ class MolecularDynamics:
     def _trajectory(self, calculator: Calculator, seed: Atoms, n: int) -> list[Atoms]:
         (temperature,) = self.temperatures_K
         number = self.seed + 1000 * self.first + 1_000_000 * n + round(temperature)
-        start = maxwell_boltzmann(System.from_ase(seed), temperature_K=temperature, seed=number)
+        start = maxwell_boltzmann(
+            System.from_ase(seed), temperature_K=temperature, seed=number, constraints=attached(seed)
+        )
         kept = InMemory(interval=max(1, round(self.interval_fs / self.timestep_fs)))
         bath = Langevin(temperature_K=temperature, friction_per_ps=self.friction_per_ps)
         simulation = Simulation(calculator, bath, start, timestep_fs=self.timestep_fs, reporters=[kept])

@@ -6,6 +6,8 @@ from typing import final
 
 from ase import Atoms
 
+from .base import Builder, made
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,20 @@ class Molecule:
                 f"There is no molecule '{self.name}' among the {len(g2.names)} of ASE's G2 collection.{like} "
                 f"For any other molecule use kind = 'file' and a path."
             )
-        atoms = molecule(self.name)
-        atoms.info["charge"] = self.charge
-        return atoms
+        return made(self, molecule(self.name), charge=self.charge)
+
+
+def element_or_molecule(what: str | Builder) -> Atoms:
+    """One atom of an element, a molecule of the G2 collection, or what a builder makes; no cell."""
+    from ase.data import atomic_numbers
+
+    if not isinstance(what, str):
+        atoms = what.build()
+    elif atomic_numbers.get(what):
+        atoms = Atoms(what, positions=[(0.0, 0.0, 0.0)])
+    else:
+        atoms = Molecule(name=what).build()
+    atoms.set_cell(None)
+    atoms.pbc = False
+    atoms.info.clear()
+    return atoms

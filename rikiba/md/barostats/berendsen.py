@@ -6,10 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rikiba.core import units
-
-from ..cell import check_cell, check_interval, internal_pressure
-from ..operators import Memory, Operator, Step, spread
+from ..cell import check_cell, check_interval, compressibility, internal_pressure, stretched
+from ..operators import Memory, Operator, Step
 from ..state import State
 from ..target import Value, pressure, time_constant
 from ..thermostats.berendsen import EquilibrationOnlyWarning
@@ -31,6 +29,7 @@ class Berendsen(Operator):
     """
 
     needs = frozenset({"stress"})
+    keeps_constraints = True
 
     def __init__(
         self,
@@ -48,9 +47,7 @@ class Berendsen(Operator):
         )
         self.pressure = pressure(pressure_GPa)
         self.tau = time_constant(time_constant_fs, "time_constant_fs")
-        if not 0.0 < compressibility_per_GPa < float("inf"):
-            raise ValueError(f"compressibility_per_GPa must be positive; given {compressibility_per_GPa}.")
-        self.compressibility = compressibility_per_GPa / units.gigapascal
+        self.compressibility = compressibility(compressibility_per_GPa)
         self.interval = check_interval(interval)
 
     def init(self, state: State, step: Step) -> Memory:
@@ -63,11 +60,7 @@ class Berendsen(Operator):
         inside = torch.diagonal(internal_pressure(state, step.results(state, stress=True)), dim1=1, dim2=2)
         excess = inside.mean(1) - self.pressure.at(state)
         factor = torch.exp(self.compressibility * self.interval * dt / self.tau * excess / 3.0)
-        system = state.system.replace(
-            positions=state.system.positions * spread(factor, state)[:, None],
-            cell=state.system.cell * factor[:, None, None],
-        )
-        return state.replace(system=system), memory
+        return stretched(state, factor), memory
 
     def settings(self) -> dict[str, Any]:
         return {

@@ -9,7 +9,7 @@ from torch import Tensor
 from rikiba.calculators.base import NonFiniteError
 from rikiba.kernels.nose_hoover_chain import SUZUKI_YOSHIDA, nose_hoover_chain
 
-from ..cell import check_cell, internal_pressure
+from ..cell import check_cell, internal_pressure, on_atoms, translation_dof, translation_energy
 from ..operators import Memory, Operator, Step, spread
 from ..state import State
 from ..target import Value, pressure, temperature, time_constant
@@ -28,6 +28,10 @@ class MartynaTobiasKlein(Operator):
     of Tuckerman et al., doi:10.1088/0305-4470/39/19/S18). v_g is symmetric, so the cell does not rotate. With
     K + U it conserves ½W tr v_g² (½W v_ε² where isotropic) + P₀V + the chains' energies. A word by itself.
 
+    Atoms that constraints connect follow the cell as a whole: v_g acts on their centres of mass, whose
+    kinetic energy, number of degrees of freedom and pressure then stand for K, N_f and P in what moves the
+    cell, and motion within them is that of RATTLE.
+
     Args:
         pressure_GPa: P₀, hydrostatic; one for all systems, one for each, or a ramp.
         temperature_K: bath temperature; without thermostat it sets the cell's inertia only.
@@ -39,6 +43,7 @@ class MartynaTobiasKlein(Operator):
     """
 
     needs = frozenset({"forces", "stress"})
+    keeps_constraints = True
 
     def __init__(
         self,
@@ -67,7 +72,7 @@ class MartynaTobiasKlein(Operator):
         thermal = self.bath.at(state)
         if not bool((thermal > 0).all()):
             raise ValueError("temperature_K must be positive: it sets the inertia of the cell.")
-        inertia = (state.dof.double() + 3.0) * thermal * self.cell_tau**2
+        inertia = (translation_dof(state).double() + 3.0) * thermal * self.cell_tau**2
         zero = inertia.new_zeros(state.n_systems, self.links)
         chains = {f"{who}_{what}": zero.clone() for who in ("atoms", "cell") for what in ("x", "v")}
         inertia = inertia if self.cell == "isotropic" else inertia / 3.0
@@ -134,7 +139,7 @@ class MartynaTobiasKlein(Operator):
         eye = torch.eye(3, dtype=torch.float64, device=half.device)
         inside = internal_pressure(state, step.results(state, stress=True))
         excess = inside - self.pressure.at(state)[:, None, None] * eye
-        share = 2.0 * state.kinetic_energy / state.dof.clamp(min=1)
+        share = 2.0 * translation_energy(state) / translation_dof(state).clamp(min=1)
         force = state.system.volume[:, None, None] * excess + share[:, None, None] * eye
         if self.cell == "isotropic":
             force = torch.diagonal(force, dim1=1, dim2=2).sum(1)[:, None, None] * eye
@@ -155,18 +160,30 @@ class MartynaTobiasKlein(Operator):
     def _kick(self, state: State, memory: Memory, half: Tensor, step: Step) -> State:
         """Velocities under F/m − (v_g + tr v_g/N_f) v, solved exactly."""
         rate = memory.systems["strain_rate"]
-        trace = torch.diagonal(rate, dim1=1, dim2=2).sum(1) / state.dof.clamp(min=1)
+        trace = torch.diagonal(rate, dim1=1, dim2=2).sum(1) / translation_dof(state).clamp(min=1)
         eye = torch.eye(3, dtype=torch.float64, device=half.device)
         decay, response = self._propagators(-(rate + trace[:, None, None] * eye), half)
         pull = step.results(state, stress=True).need("forces") * state.inverse_masses[:, None]
-        return state.with_velocities(_apply(decay, state.velocities, state) + _apply(response, pull, state))
+        v = on_atoms(state, state.velocities)
+        moving = _apply(decay, v, state) + _apply(response, on_atoms(state, pull), state)
+        if state.constraints is None:
+            return state.with_velocities(moving)
+        inner = pull - on_atoms(state, pull)
+        kicked = state.velocities + (moving - v) + spread(half, state)[:, None] * inner
+        return state.with_velocities(kicked).tangent()
 
     def _drift(self, state: State, memory: Memory, dt: Tensor) -> State:
         """Positions under v + v_g r and the cell under v_g h, solved exactly."""
         stretch, response = self._propagators(memory.systems["strain_rate"], dt)
-        positions = _apply(stretch, state.system.positions, state) + _apply(response, state.velocities, state)
-        system = state.system.replace(positions=positions, cell=state.system.cell @ stretch)
-        return state.replace(system=system)
+        r, v = state.system.positions, state.velocities
+        centre, speed = on_atoms(state, r), on_atoms(state, v)
+        positions = _apply(stretch, centre, state) + _apply(response, speed, state)
+        cell = state.system.cell @ stretch
+        if state.constraints is None:
+            return state.replace(system=state.system.replace(positions=positions, cell=cell))
+        positions = positions + (r - centre) + spread(dt, state)[:, None] * (v - speed)
+        moved = state.replace(system=state.system.replace(positions=positions, cell=cell))
+        return moved.pulled_back(state, dt).tangent()
 
     def _propagators(
         self, rate: Float[Tensor, "systems 3 3"], time: Float[Tensor, "systems"]
@@ -190,7 +207,5 @@ class MartynaTobiasKlein(Operator):
 
 
 def _apply(matrix: Float[Tensor, "systems 3 3"], rows: Float[Tensor, "atoms 3"], state: State) -> Tensor:
-    """Each atom's row times its system's symmetric matrix."""
-    if state.n_systems == 1:
-        return rows @ matrix[0]
+    """Each atom's row times its system's symmetric matrix; the same bits in any batch."""
     return (matrix[state.system.system_index] * rows[:, None, :]).sum(-1)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rikiba.core import units
 
-from ..cell import check_cell, check_interval, internal_pressure, scaled
+from ..cell import check_cell, check_interval, compressibility, internal_pressure, scaled, total_energy
 from ..operators import Memory, Operator, Step
 from ..state import State
 from ..target import Value, pressure, temperature, time_constant
@@ -18,10 +18,10 @@ class StochasticCellRescaling(Operator):
     """Volume moved by the excess of pressure and by noise, so that it samples constant pressure; isotropic.
 
     With λ = √V:  dλ = −(β_T λ/2τ_P)(P₀ − P − k_B T/2V) dt + √(k_B T β_T/2τ_P) dW; positions and cell scale
-    with (V′/V)^{1/3}, velocities with its inverse (Bernetti & Bussi, doi:10.1063/5.0020514). Of first order:
-    it relaxes without oscillating, from any start. β_T sets the rate only, not what is sampled. Use it with a
-    thermostat; it stands last in a word, and moves the cell every `interval` steps, at the cost of one more
-    evaluation then.
+    with (V′/V)^{1/3}, velocities with its inverse (Bernetti & Bussi, doi:10.1063/5.0020514); atoms that
+    constraints connect move as a whole. Of first order: it relaxes without oscillating, from any start. β_T
+    sets the rate only, not what is sampled. Use it with a thermostat; it stands last in a word, and moves the
+    cell every `interval` steps, at the cost of one more evaluation then.
 
     With it K + U + P₀V − … is conserved in the sense of Bussi & Parrinello (doi:10.1103/PhysRevE.75.056707):
     what is added is −k_B T times the logarithm of the ratio by which a move breaks detailed balance, so that
@@ -36,6 +36,7 @@ class StochasticCellRescaling(Operator):
     """
 
     needs = frozenset({"stress"})
+    keeps_constraints = True
 
     def __init__(
         self,
@@ -48,9 +49,7 @@ class StochasticCellRescaling(Operator):
     ) -> None:
         self.pressure, self.bath = pressure(pressure_GPa), temperature(temperature_K)
         self.tau = time_constant(time_constant_fs, "time_constant_fs")
-        if not 0.0 < compressibility_per_GPa < float("inf"):
-            raise ValueError(f"compressibility_per_GPa must be positive; given {compressibility_per_GPa}.")
-        self.compressibility = compressibility_per_GPa / units.gigapascal
+        self.compressibility = compressibility(compressibility_per_GPa)
         self.interval = check_interval(interval)
 
     def init(self, state: State, step: Step) -> Memory:
@@ -63,7 +62,7 @@ class StochasticCellRescaling(Operator):
         thermal, target = self.bath.at(state), self.pressure.at(state)
         rate = 0.5 * self.compressibility * self.interval * dt / self.tau
         noise = step.noise_per_system(state, 1)[:, 0]
-        before, energy = self._drift(state, thermal, target, rate, step), _energy(state, step)
+        before, energy = self._drift(state, thermal, target, rate, step), total_energy(state, step)
         root = torch.sqrt(state.system.volume)
         new = root + before + torch.sqrt(thermal * rate) * noise
         if not bool((new > 0).all()):
@@ -75,7 +74,7 @@ class StochasticCellRescaling(Operator):
         moved = scaled(state, (new / root) ** (2.0 / 3.0))
         after = self._drift(moved, thermal, target, rate, step)
         # −k_B T ln of the ratio of backward to forward probabilities, each with the density λ exp(−H/k_B T)
-        gained = _energy(moved, step) - energy
+        gained = total_energy(moved, step) - energy
         width = torch.where(rate > 0, 2.0 * rate, 1.0)
         asymmetry = ((root - new - after) ** 2 - (new - root - before) ** 2) / width
         broken = gained + target * (new**2 - root**2) - thermal * torch.log(new / root) + asymmetry
@@ -102,7 +101,3 @@ class StochasticCellRescaling(Operator):
         inside = internal_pressure(state, step.results(state, stress=True))
         excess = torch.diagonal(inside, dim1=1, dim2=2).mean(1) + 0.5 * thermal / volume - target
         return rate * torch.sqrt(volume) * excess
-
-
-def _energy(state: State, step: Step) -> Float[Tensor, "systems"]:
-    return step.results(state, stress=True).need("energy").double() + state.kinetic_energy

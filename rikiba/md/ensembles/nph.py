@@ -12,7 +12,7 @@ class NPH:
 
     Args:
         pressure_GPa: one for all systems, one for each, or a ramp; 1 bar is 1e-4 GPa.
-        temperature_K: about that of the system; it sets the cell's inertia only.
+        temperature_K: about that of the system, or of each system; it sets the cell's inertia only.
         cell: what may move: isotropic; orthogonal: each lattice vector's length; full: shape as well.
         pressure_time_constant_fs: of the cell, fs.
     """
@@ -23,7 +23,7 @@ class NPH:
         self,
         *,
         pressure_GPa: Value,
-        temperature_K: float,
+        temperature_K: Value,
         cell: Literal["isotropic", "orthogonal", "full"] = "isotropic",
         pressure_time_constant_fs: float = 1000.0,
     ) -> None:

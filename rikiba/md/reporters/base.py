@@ -8,12 +8,13 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rikiba.core import units
 from rikiba.core.results import Results
 
+from ..cell import internal_pressure
 from ..splitting import Memories, Splitting
 from ..state import State, temperature
 
@@ -54,17 +55,32 @@ class Snapshot:
         return temperature(self._splitting.kinetic_energy(self.state, self._memories), self.state.dof)
 
     @cached_property
+    def dof(self) -> Int[Tensor, "systems"]:
+        """Degrees of freedom that the temperature counts."""
+        return self.state.dof
+
+    @cached_property
     def conserved(self) -> Float[Tensor, "systems"]:
         """Kinetic + potential energy + what the operators add (minus heat), eV."""
         extra = self._splitting.conserved(self.state, self._memories)
         return self.potential_energy + self.kinetic_energy + extra
 
     @cached_property
+    def stress_GPa(self) -> Float[Tensor, "systems 3 3"]:
+        """σ − Σ m v ⊗ v/V of the state's velocities: tension is positive."""
+        return -internal_pressure(self.state, self.results) / units.gigapascal
+
+    @cached_property
     def pressure_GPa(self) -> Float[Tensor, "systems"]:
-        """P = (2K/V − tr σ)/3 with the kinetic energy that the temperature is taken from."""
-        kinetic = self._splitting.kinetic_energy(self.state, self._memories)
-        trace = torch.diagonal(self.results.need("stress").double(), dim1=1, dim2=2).sum(1)
-        return (2.0 * kinetic / self.state.system.volume - trace) / 3.0 / units.gigapascal
+        """P = (2K/V − tr σ)/3 with the kinetic energy that the temperature is taken from.
+
+        Atoms that constraints connect count as a whole (see `md.cell.internal_pressure`), which includes the
+        virial of the constraints' forces.
+        """
+        inside = internal_pressure(self.state, self.results)
+        sampled = self._splitting.kinetic_energy(self.state, self._memories) - self.state.kinetic_energy
+        trace = torch.diagonal(inside, dim1=1, dim2=2).sum(1)
+        return (trace + 2.0 * sampled / self.state.system.volume) / 3.0 / units.gigapascal
 
 
 @runtime_checkable
@@ -98,51 +114,81 @@ def checked_interval(interval: int) -> int:
     return interval
 
 
-class TextOutput:
-    """A text file that is appended to, and cut back to a length known from a checkpoint."""
+class ByteOutput:
+    """A file that is appended to in whole pieces, and cut back to a length known from a checkpoint.
+
+    A piece that does not fit on the disk is taken back, so that the file always ends with a whole one unless
+    the process is killed while it writes.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._file: IO[bytes] | None = None
+        self._length = 0
 
     @property
     def started(self) -> bool:
         return self._file is not None
 
-    def write(self, text: str) -> None:
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._length
+
+    def write(self, piece: bytes) -> None:
         """Append; the first write of a fresh run replaces a file of an earlier run."""
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "wb")
-        self._file.write(text.encode("utf-8"))
-        self._file.flush()
+            self._file = open(self.path, "wb", buffering=0)
+        try:
+            self._file.seek(self._length)
+            _write_all(self._file, piece)
+        except OSError:
+            self._file.truncate(self._length)
+            raise
+        self._length += len(piece)
+
+    def overwrite(self, place: int, piece: bytes) -> None:
+        """Replace bytes that were written before."""
+        assert self._file is not None
+        self._file.seek(place)
+        _write_all(self._file, piece)
 
     def length(self) -> int:
         """Bytes written so far, all of them on disk."""
-        if self._file is None:
-            return 0
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self._file.tell()
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+        return self._length
 
     def cut(self, length: int) -> None:
         """Keep the first `length` bytes; raises ValueError where the file is shorter."""
         self.close()
+        self._length = length
         if length == 0:
             return
-        if not self.path.exists() or self.path.stat().st_size < length:
-            raise ValueError(
-                f"{self.path} is missing or shorter than the {length} bytes it had at the checkpoint; "
-                f"put the file back or start afresh."
-            )
-        self._file = open(self.path, "r+b")
+        check_length(self.path, length)
+        self._file = open(self.path, "r+b", buffering=0)
         self._file.truncate(length)
-        self._file.seek(length)
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _write_all(file: IO[bytes], piece: bytes) -> None:
+    left = memoryview(piece)
+    while len(left):
+        left = left[file.write(left) :]
+
+
+def check_length(path: Path, length: int) -> None:
+    """Raise ValueError where a file is missing or shorter than it was at the checkpoint."""
+    if not path.exists() or path.stat().st_size < length:
+        raise ValueError(
+            f"{path} is missing or shorter than the {length} bytes it had at the checkpoint; put the file "
+            f"back or start afresh."
+        )
 
 
 def frames_of(snapshot: Snapshot) -> "list[Atoms]":

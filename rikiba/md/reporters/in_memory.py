@@ -17,7 +17,7 @@ class InMemory(Reporter):
 
     `steps` [frames]; `time_ps`, `potential_energy`, `kinetic_energy`, `conserved` (eV) and `temperature_K`
     [frames systems]; where kept, `positions` (Å), `velocities` (internal), `forces` (eV/Å) [frames atoms 3]
-    and `cells` (Å) [frames systems 3 3].
+    and `cells` (Å), `stress_GPa` (tension positive, motion included) [frames systems 3 3].
 
     Args:
         interval: steps between frames.
@@ -25,6 +25,7 @@ class InMemory(Reporter):
         velocities: keep velocities.
         forces: keep forces.
         cells: keep cells.
+        stress: keep the stress.
     """
 
     def __init__(
@@ -35,9 +36,12 @@ class InMemory(Reporter):
         velocities: bool = False,
         forces: bool = False,
         cells: bool = False,
+        stress: bool = False,
     ) -> None:
         self.interval = checked_interval(interval)
+        self.needs_stress = stress
         kept = {"positions": positions, "velocities": velocities, "forces": forces, "cells": cells}
+        kept["stress_GPa"] = stress
         self._fields = (*_SCALARS, *(name for name, wanted in kept.items() if wanted))
         self._steps: list[int] = []
         self._frames: dict[str, list[Tensor]] = {name: [] for name in self._fields}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Reporter, Snapshot, TextOutput, checked_interval
+from .base import ByteOutput, Reporter, Snapshot, checked_interval
 
 _COLUMNS = (
     "step",
@@ -17,6 +17,7 @@ _COLUMNS = (
     "total_eV",
     "conserved_eV",
     "temperature_K",
+    "degrees_of_freedom",
 )
 
 
@@ -32,11 +33,9 @@ class Thermo(Reporter):
     def __init__(self, *, path: str | Path, interval: int = 10, pressure: bool = False) -> None:
         self.interval = checked_interval(interval)
         self.needs_stress = pressure
-        self._out = TextOutput(path)
+        self._out = ByteOutput(path)
 
     def report(self, snapshot: Snapshot) -> str | None:
-        if not self._out.started:
-            self._out.write(",".join((*_COLUMNS, *(["pressure_GPa"] if self.needs_stress else []))) + "\n")
         potential, kinetic = snapshot.potential_energy, snapshot.kinetic_energy
         columns = [
             snapshot.time_ps,
@@ -45,13 +44,16 @@ class Thermo(Reporter):
             potential + kinetic,
             snapshot.conserved,
             snapshot.temperature_K,
+            snapshot.dof,
             *([snapshot.pressure_GPa] if self.needs_stress else []),
         ]
         values = [c.tolist() for c in columns]
         rows = []
+        if not self._out.started:
+            rows.append(",".join((*_COLUMNS, *(["pressure_GPa"] if self.needs_stress else []))))
         for k, (time, *rest) in enumerate(zip(*values, strict=True)):
             rows.append(",".join([str(snapshot.step), f"{time:.9g}", str(k), *map(repr, rest)]))
-        self._out.write("\n".join(rows) + "\n")
+        self._out.write(("\n".join(rows) + "\n").encode())
         return None
 
     def memory(self) -> Mapping[str, Any]:

@@ -18,6 +18,9 @@ class Andersen(Operator):
     Canonical at any rate; dynamics are not conserved, diffusion least of all
     (Andersen, doi:10.1063/1.439486). K + U − (heat brought in) is conserved.
 
+    Atoms that constraints connect collide together: of velocities within a molecule that are drawn at
+    different times the constraints would make a colder distribution.
+
     Args:
         temperature_K: bath temperature; one for all systems, one for each, or a ramp.
         rate_per_ps: ν, collisions of one atom, 1/ps.
@@ -32,11 +35,16 @@ class Andersen(Operator):
         self.rate = rate_per_ps / units.picosecond
 
     def init(self, state: State, step: Step) -> Memory:
+        if state.constraints is not None and bool(state.constraints.centred.any()):
+            raise ValueError(
+                "Andersen's collisions of single molecules are not canonical where the centre of mass is "
+                "held; leave fixed_centre out, or use langevin."
+            )
         return Memory({"heat": torch.zeros_like(state.time)})
 
     def apply(self, state: State, memory: Memory, dt: Tensor, step: Step) -> tuple[State, Memory]:
         noise = step.noise(state, 4)
-        met = torch.special.ndtr(noise[:, 3]) < -torch.expm1(-self.rate * spread(dt, state))
+        met = torch.special.ndtr(state.of_group(noise[:, 3])) < -torch.expm1(-self.rate * spread(dt, state))
         width = torch.sqrt(spread(self.bath.at(state), state) * state.inverse_masses)
         drawn = width[:, None] * noise[:, :3]
         moved = state.with_velocities(torch.where(met[:, None], drawn, state.velocities))

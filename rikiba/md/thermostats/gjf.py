@@ -20,6 +20,10 @@ class Gjf(Operator):
     (Grønbech-Jensen & Farago, doi:10.1080/00268976.2012.760055). In a harmonic well the on-step velocities
     read low, by the factor 1 − (ωΔt)²/4 of ⟨v²⟩; positions do not. A word by itself: `Splitting("G", …)`.
 
+    With w = b (v + Δt f/2m + β/2m), the velocity of the drift, v′ is 2w − (v + Δt f/2m) + Δt f′/2m. Under
+    constraints v, β and v′ are tangent, and the impulse that holds r′ enters w and v′ once, as in RATTLE; the
+    paper has no constraints.
+
     Args:
         temperature_K: bath temperature; one for all systems, one for each, or a ramp.
         friction_per_ps: γ, 1/ps.
@@ -27,6 +31,7 @@ class Gjf(Operator):
 
     needs = frozenset({"forces"})
     conserves_momentum = False
+    keeps_constraints = True
 
     def __init__(self, *, temperature_K: Value, friction_per_ps: float = 1.0) -> None:
         self.bath = temperature(temperature_K)
@@ -43,11 +48,12 @@ class Gjf(Operator):
         b = 1.0 / (1.0 + 0.5 * self.friction * h)
         a = b * (1.0 - 0.5 * self.friction * h)
         width = torch.sqrt(2.0 * self.friction * spread(self.bath.at(state), state)[:, None] * h * inverse)
-        beta = width * step.noise(state)  # β/m
-        kicked = state.velocities + 0.5 * h * inverse * step.forces(state)
+        beta = state.tangent_of(width * step.noise(state))  # β/m
+        kicked = state.tangent_of(state.velocities + 0.5 * h * inverse * step.forces(state))
         moved = state.moved(state.system.positions + b * h * (kicked + 0.5 * beta))
-        damped = a * kicked + b * beta
-        moved = moved.with_velocities(damped + 0.5 * h * inverse * step.forces(moved))
+        moved = moved.with_velocities(a * kicked + b * beta).pulled_back(state, dt).tangent()
+        damped = moved.velocities
+        moved = moved.with_velocities(damped + 0.5 * h * inverse * step.forces(moved)).tangent()
 
         def kinetic(v: Tensor) -> Tensor:
             return state.system.total(0.5 * state.masses * (v * v).sum(-1))

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from rikiba.core import units
-from rikiba.kernels.ornstein_uhlenbeck import ornstein_uhlenbeck
+from rikiba.kernels.local_motion import FRICTION
 
-from ..operators import Memory, Operator, Step
+from ..operators import Local, Memory, Step
 from ..state import State, per_system
 from ..target import Value, temperature
 
 
-class Langevin(Operator):
+class Langevin(Local):
     """Friction and noise as an exact Ornstein–Uhlenbeck step, the O of BAOAB and OBABO.
 
     v ← c v + √(k_B T (1 − c²)/m) ξ,  c = exp(−γ Δt)
@@ -29,6 +29,7 @@ class Langevin(Operator):
     """
 
     conserves_momentum = False
+    kind = FRICTION
 
     def __init__(
         self,
@@ -46,21 +47,16 @@ class Langevin(Operator):
     def init(self, state: State, step: Step) -> Memory:
         return Memory({"heat": torch.zeros_like(state.time), "kinetic_energy": state.kinetic_energy})
 
-    def apply(self, state: State, memory: Memory, dt: Tensor, step: Step) -> tuple[State, Memory]:
-        decay, thermal_energy = self._decay_in(dt), self.bath.at(state)
-        velocities, before, after = ornstein_uhlenbeck(
-            state.velocities,
-            state.masses,
-            state.inverse_masses,
-            state.system.system_index,
-            state.seeds,
-            decay,
-            thermal_energy,
-            step.number,
-            step.stream,
-        )
+    def numbers(self, state: State, dt: Tensor) -> tuple[Tensor, Tensor]:
+        return self._decay_in(dt), self.bath.at(state)
+
+    def remember(self, memory: Memory, before: Tensor, after: Tensor) -> Memory:
         heat = memory.systems["heat"] + (after - before)
-        return state.with_velocities(velocities), memory.with_systems(heat=heat, kinetic_energy=after)
+        return memory.with_systems(heat=heat, kinetic_energy=after)
+
+    def after_constraints(self, memory: Memory, change: Tensor) -> Memory:
+        old = memory.systems
+        return memory.with_systems(heat=old["heat"] + change, kinetic_energy=old["kinetic_energy"] + change)
 
     def conserved(self, state: State, memory: Memory) -> Tensor:
         return -memory.systems["heat"]

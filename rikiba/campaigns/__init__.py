@@ -1,0 +1,1 @@
+"""Many simulations as one piece of work: condition grids, and protocols of stage after stage."""

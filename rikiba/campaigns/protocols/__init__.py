@@ -1,0 +1,1 @@
+"""Named protocols: what `protocol.kind` of a configuration may say."""

@@ -1,0 +1,1 @@
+"""Ensembles without equations of motion: Monte Carlo."""

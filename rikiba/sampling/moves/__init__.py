@@ -1,0 +1,1 @@
+"""Trial moves of Monte Carlo: what `move.kind` of a configuration may say."""
