@@ -217,10 +217,15 @@ class CompiledACE:
         """(energies per atom in eV, ∂E/∂r_ij in eV/Å), float64."""
         types = self._types(system).numpy()
         n = self._sweep.neighbourhoods(types, pairs, vectors.detach().double().contiguous().numpy())
-        own, slopes = self._embedded(n)
+        own, gradient = self._energies(n)
         energies = self._constants[types]
         energies[n.order] += own
-        return torch.from_numpy(energies), torch.from_numpy(self._sweep.pair_gradient(n, slopes))
+        return torch.from_numpy(energies), torch.from_numpy(gradient)
+
+    def _energies(self, n: Neighbourhoods) -> tuple[np.ndarray, np.ndarray]:
+        """Energies of the centres without constants, and ∂E/∂r_ij of each pair in the given order."""
+        own, slopes = self._embedded(n)
+        return own, self._sweep.pair_gradient(n, slopes)
 
     def _embedded(self, n: Neighbourhoods) -> tuple[np.ndarray, np.ndarray]:
         """Energies of the centres without constants, and ∂E/∂A."""

