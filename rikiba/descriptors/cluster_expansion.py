@@ -8,13 +8,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rikiba.nn.cluster_radial import ClusterRadial, RadialKind
-from rikiba.nn.double_buffers import DoubleBuffers
-from rikiba.nn.so3 import spherical_harmonics
 
 from .ace_products import OneParticle, functions
+from .cluster_sums import ClusterSums
 
 
-class ClusterExpansion(DoubleBuffers):
+class ClusterExpansion(ClusterSums):
     """The functions B of the atomic cluster expansion.
 
     A_i,znlm = Σ_j δ(z, z_j) R_nl(r_ij) Y_lm(r̂_ij), and B_i,k = Σ_m C_km Π_t A_i,m_t over the products of
@@ -70,12 +69,7 @@ class ClusterExpansion(DoubleBuffers):
             raise ValueError("Give total_degree, or n_max and l_max.")
         degree = _each("total_degree", total_degree, order, float("inf"))
         ns, ls = _each("n_max", n_max, order, 10**6), _each("l_max", l_max, order, 10**6)
-        self.elements, self.cutoff, self.order, self.l_weight = (
-            tuple(elements),
-            float(cutoff),
-            order,
-            l_weight,
-        )
+        self.elements, self.cutoff, self.l_weight = tuple(elements), float(cutoff), l_weight
         self.one = OneParticle(len(self.elements), _radial_counts(degree, l_weight, ns, ls))
         self.l_max = len(self.one.count) - 1
         products = functions(
@@ -97,20 +91,10 @@ class ClusterExpansion(DoubleBuffers):
             start = torch.cat([torch.eye(n_base)[:c] for c in self.one.count])
             n = len(self.elements)
             self.mixing = nn.Parameter(start.expand(n, n, -1, -1).clone())
-        self.first_column = tuple(first)
-        column, lm = [], []
-        for l, count in enumerate(self.one.count):
-            for m in range(2 * l + 1):
-                column += [first[l] + n for n in range(count)]
-                lm += [l * l + m] * count
-        for name, table in (("column", column), ("lm", lm)):
-            self.register_buffer(name, torch.tensor(table), persistent=False)
-        for name in ("monomials", "function", "monomial", "coefficient"):
+        self.tabulate(first, torch.from_numpy(products.monomials))
+        for name in ("function", "monomial", "coefficient"):
             self.register_buffer(name, torch.from_numpy(getattr(products, name)), persistent=False)
 
-    column: Tensor
-    lm: Tensor
-    monomials: Tensor
     function: Tensor
     monomial: Tensor
     coefficient: Tensor
@@ -123,29 +107,6 @@ class ClusterExpansion(DoubleBuffers):
         if self.mixing is None:
             return g  # type: ignore[no-any-return]
         return (self.mixing.to(g)[centre, neighbour] @ g[:, :, None]).squeeze(-1)
-
-    def sums(
-        self,
-        vectors: Float[Tensor, "pairs 3"],
-        i: Int[Tensor, "pairs"],
-        neighbour: Int[Tensor, "pairs"],
-        types: Int[Tensor, "atoms"],
-    ) -> Float[Tensor, "atoms functions"]:
-        """A of every atom."""
-        r = vectors.norm(dim=-1)
-        y = spherical_harmonics(vectors / r[:, None], self.l_max) * HARMONIC
-        phi = self.radial_columns(r, types[i], neighbour)[:, self.column] * y[:, self.lm]
-        n = len(self.elements)
-        out = phi.new_zeros((len(types) * n, self.one.per_element)).index_add(0, i * n + neighbour, phi)
-        return out.view(len(types), self.one.size)
-
-    def products(self, sums: Float[Tensor, "atoms functions"]) -> Float[Tensor, "atoms monomials"]:
-        """Π_t A of every monomial."""
-        a = torch.cat([sums, torch.ones_like(sums[:, :1])], 1)
-        out = a[:, self.monomials[:, 0]]
-        for t in range(1, self.order):
-            out = out * a[:, self.monomials[:, t]]
-        return out
 
     def on_products(self, c: Float[Tensor, "*n functions"]) -> Float[Tensor, "*n monomials"]:
         """Coefficients of the monomials for coefficients of the functions: Σ c B = Σ c̃ Π A."""
@@ -173,10 +134,6 @@ class ClusterExpansion(DoubleBuffers):
         w = self.l_weight
         values = [1.0 + sum(n**power + (w * l) ** power for _, n, l in f) for f in self.channels]
         return torch.tensor(values, dtype=torch.float64)
-
-
-HARMONIC = (4.0 * torch.pi) ** -0.5
-"""From harmonics of component normalisation to orthonormal ones."""
 
 
 def _each(name: str, value: float | Sequence[float] | None, order: int, default: float) -> list[float]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from rikiba.core import elements as periodic_table
 from rikiba.nn.residual import ResidualNetworks
 
+from . import yaml_text
 from .foreign_file import ForeignFile
 from .mace_torch import Weights
 
@@ -102,11 +103,7 @@ def load_deepmd(path: str | Path) -> Weights:
 def _parsed(text: str, ending: str) -> Any:
     if ending == ".json":
         return json.loads(text)
-    try:
-        import yaml  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise ImportError("Reading .yaml needs PyYAML: pip install rikiba[deepmd]") from error
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return yaml_text.parse(text, "deepmd")
 
 
 def read_deepmd(data: Mapping[str, Any]) -> Weights:

@@ -51,11 +51,20 @@ def pair_slopes(  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _root(rho, exponent, shifted):  # type: ignore[no-untyped-def]
-    """f(ρ) ≈ sign(ρ)|ρ|^m and its slope; see `rikiba.potentials.embedded_ace`."""
+def _root(rho, exponent, form):  # type: ignore[no-untyped-def]
+    """f(ρ) ≈ sign(ρ)|ρ|^m and its slope; see `root` in `rikiba.potentials.embedded_ace`."""
     if exponent == 1.0:
         return rho, 1.0
-    if not shifted:
+    if form == 2:
+        a = abs(rho)
+        x, start = (1e6 * a) ** 3, 1e6 ** (1.0 - exponent)
+        if a < 1e-10:
+            return start * rho, start
+        g, power = math.exp(-x), a**exponent
+        f = (1.0 - g) * power + start * g * a
+        slope = exponent * (1.0 - g) * power / a + start * g - 3.0 * x * g * (start - power / a)
+        return math.copysign(f, rho), slope
+    if form == 0:
         s = 1.0 + rho * rho
         power = s ** (0.5 * (exponent - 1.0))
         return rho * power, power * (1.0 + (exponent - 1.0) * rho * rho / s)
@@ -68,12 +77,13 @@ def _root(rho, exponent, shifted):  # type: ignore[no-untyped-def]
 
 @compiled
 def centres(  # type: ignore[no-untyped-def]
-    a, spans, left, right, weights, factors, exponents, shifted, energies, slopes
+    a, spans, left, right, weights, factors, exponents, forms, energies, slopes
 ):
     """E_i = Σ_p w_p f(ρ_p, m_p), ρ_p = Σ_k weights[element, p, k] v_k, and slopes = ∂E/∂A.
 
     v are the functions A of a centre and behind them products v[left] v[right] of earlier ones. `spans`
-    are the first centres of each element, `factors` are w and `exponents` m.
+    are the first centres of each element, `factors[element, p]` are w, `exponents[element, p]` m, and
+    `forms[element]` says which f: 0 smooth, 1 shifted_scaled, 2 finnis_sinclair.
     """
     n_a, n_products, n_densities = a.shape[1], len(left), weights.shape[1]
     n_nodes = n_a + n_products
@@ -96,10 +106,10 @@ def centres(  # type: ignore[no-untyped-def]
                     total = multiply_add(spread(flat, at + k), load(v, k * LANES), total)
                 store(rho, p * LANES, total)
                 for m in range(LANES):
-                    f, df = _root(rho[p * LANES + m], exponents[p], shifted)
-                    rho[p * LANES + m] = factors[p] * df
+                    f, df = _root(rho[p * LANES + m], exponents[kind, p], forms[kind])
+                    rho[p * LANES + m] = factors[kind, p] * df
                     if m < n:
-                        energies[c + m] += factors[p] * f
+                        energies[c + m] += factors[kind, p] * f
             for k in range(n_nodes):
                 total = zero
                 for p in range(n_densities):

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from rikiba.core.pairs import Pairs
 from rikiba.core.system import System
-from rikiba.descriptors.cluster_expansion import HARMONIC, ClusterExpansion
+from rikiba.descriptors.cluster_expansion import ClusterExpansion
+from rikiba.descriptors.cluster_sums import ClusterSums
 from rikiba.kernels import cluster_expansion_cpu as kernels
 from rikiba.kernels import pair_geometry_cpu as geometry
 from rikiba.nn.so3 import raising_terms
@@ -21,9 +22,13 @@ from .base import Design
 if TYPE_CHECKING:
     from .ace import ACE
     from .embedded_ace import EmbeddedACE
+    from .pacemaker_ace import PacemakerACE
+
+EMBEDDINGS = ("smooth", "shifted_scaled", "finnis_sinclair")
+"""Forms of f as the kernel numbers them."""
 
 
-class _Neighbourhoods(NamedTuple):
+class Neighbourhoods(NamedTuple):
     """Pairs within the cutoff grouped by centre, atoms by element, and A of all atoms."""
 
     order: np.ndarray
@@ -42,9 +47,9 @@ class _Neighbourhoods(NamedTuple):
 
 
 class ClusterSweep:
-    """The compiled side of a `ClusterExpansion`: a snapshot of its parameters."""
+    """The compiled side of a `ClusterSums`: a snapshot of its parameters."""
 
-    def __init__(self, descriptor: ClusterExpansion) -> None:
+    def __init__(self, descriptor: ClusterSums) -> None:
         self._descriptor = copy.deepcopy(descriptor).double().requires_grad_(False)
         self._raising = raising_terms(descriptor.l_max)
         self._count = np.array(descriptor.one.count)
@@ -52,7 +57,7 @@ class ClusterSweep:
         self.n_a, self._per_element = descriptor.one.size, descriptor.one.per_element
         self._n_kinds = len(descriptor.elements)
 
-    def neighbourhoods(self, types: np.ndarray, pairs: Pairs, vectors: np.ndarray) -> _Neighbourhoods:
+    def neighbourhoods(self, types: np.ndarray, pairs: Pairs, vectors: np.ndarray) -> Neighbourhoods:
         """Sums over the neighbours of every atom."""
         lengths, _ = geometry.lengths(vectors)
         order, _, spans, start, parent, sender = geometry.arrange(
@@ -67,20 +72,20 @@ class ClusterSweep:
         radial, slope = self._radial(r, kinds[centre], kinds[sender])
         a = np.empty((len(types), self.n_a))
         kernels.sums(start, kinds[sender], y, radial, self._count, self._first, self._per_element, a)
-        return _Neighbourhoods(order, spans, start, parent, sender, unit, r, y, radial, slope, kinds, a)
+        return Neighbourhoods(order, spans, start, parent, sender, unit, r, y, radial, slope, kinds, a)
 
     def _radial(self, r: np.ndarray, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """R_nl of each pair and their slopes, with the factor of the harmonics."""
         centre, neighbour = torch.from_numpy(i), torch.from_numpy(j)
         distance = torch.from_numpy(r)
         found = torch.func.jvp(
-            lambda x: HARMONIC * self._descriptor.radial_columns(x, centre, neighbour),
+            lambda x: self._descriptor.harmonic * self._descriptor.radial_columns(x, centre, neighbour),
             (distance,),
             (torch.ones_like(distance),),
         )
         return found[0].contiguous().numpy(), found[1].contiguous().numpy()
 
-    def pair_gradient(self, n: _Neighbourhoods, slopes: np.ndarray) -> np.ndarray:
+    def pair_gradient(self, n: Neighbourhoods, slopes: np.ndarray) -> np.ndarray:
         """∂E/∂r_ij of each pair in the given order, from ∂E/∂A."""
         slope, y_slope = np.empty(len(n.r)), np.empty_like(n.y)
         kernels.pair_slopes(
@@ -93,7 +98,7 @@ class ClusterSweep:
 
     def rows(
         self,
-        n: _Neighbourhoods,
+        n: Neighbourhoods,
         system: np.ndarray,
         energy: np.ndarray,
         forces: np.ndarray,
@@ -101,6 +106,7 @@ class ClusterSweep:
     ) -> None:
         """Fill rows of the design: [systems, …], [atoms, 3, …] and the upper half of [systems, 3, 3, …]."""
         d = self._descriptor
+        assert isinstance(d, ClusterExpansion)
         a = np.concatenate([n.a, np.ones((len(n.a), 1))], 1)
         values = (d.function.numpy(), d.monomial.numpy(), d.coefficient.numpy(), d.monomials.numpy())
         kernels.rows(
@@ -178,17 +184,18 @@ def recursion(monomials: np.ndarray, n_a: int) -> tuple[np.ndarray, np.ndarray, 
 class CompiledACE:
     """A snapshot of an ACE as a program of compiled kernels, in float64.
 
-    E_i = E0 + Σ_p w_p f(ρ_p, m_p) with ρ_p = Σ_k weights[element, p, k] Π_k and `factors` w, `exponents` m.
+    E_i = E0 + Σ_p w_p f(ρ_p, m_p) with ρ_p = Σ_k weights[element, p, k] Π_k and `factors` w, `exponents` m,
+    the same for all elements or a row for each; so is `embedding`, the name of f.
     """
 
     def __init__(
         self,
-        potential: "ACE | EmbeddedACE",
+        potential: "ACE | EmbeddedACE | PacemakerACE",
         weights: Float[Tensor, "elements densities monomials"],
         *,
-        factors: Sequence[float],
-        exponents: Sequence[float],
-        shifted: bool = False,
+        factors: Sequence[float] | Sequence[Sequence[float]],
+        exponents: Sequence[float] | Sequence[Sequence[float]],
+        embedding: str | Sequence[str] = "smooth",
     ) -> None:
         descriptor = potential.descriptor
         self._sweep = ClusterSweep(descriptor)
@@ -196,7 +203,11 @@ class CompiledACE:
         n_nodes = self._sweep.n_a + len(self._left)
         self._weights = np.zeros((*weights.shape[:2], n_nodes))
         self._weights[:, :, node] = weights.numpy()
-        self._factors, self._exponents, self._shifted = np.array(factors), np.array(exponents), shifted
+        shape = weights.shape[:2]
+        self._factors = np.broadcast_to(np.array(factors), shape).copy()
+        self._exponents = np.broadcast_to(np.array(exponents), shape).copy()
+        names = [embedding] * shape[0] if isinstance(embedding, str) else embedding
+        self._forms = np.array([EMBEDDINGS.index(name) for name in names])
         self._constants = potential.atomic_energies.values.numpy().copy()
         self._types = copy.deepcopy(potential).types
 
@@ -206,14 +217,24 @@ class CompiledACE:
         """(energies per atom in eV, ∂E/∂r_ij in eV/Å), float64."""
         types = self._types(system).numpy()
         n = self._sweep.neighbourhoods(types, pairs, vectors.detach().double().contiguous().numpy())
-        own, slopes = np.zeros(len(types)), np.empty_like(n.a)
-        kernels.centres(
-            n.a, n.spans, self._left, self._right, self._weights, self._factors, self._exponents,
-            self._shifted, own, slopes,
-        )  # fmt: skip
+        own, gradient = self._energies(n)
         energies = self._constants[types]
         energies[n.order] += own
-        return torch.from_numpy(energies), torch.from_numpy(self._sweep.pair_gradient(n, slopes))
+        return torch.from_numpy(energies), torch.from_numpy(gradient)
+
+    def _energies(self, n: Neighbourhoods) -> tuple[np.ndarray, np.ndarray]:
+        """Energies of the centres without constants, and ∂E/∂r_ij of each pair in the given order."""
+        own, slopes = self._embedded(n)
+        return own, self._sweep.pair_gradient(n, slopes)
+
+    def _embedded(self, n: Neighbourhoods) -> tuple[np.ndarray, np.ndarray]:
+        """Energies of the centres without constants, and ∂E/∂A."""
+        own, slopes = np.zeros(len(n.kinds)), np.empty_like(n.a)
+        kernels.centres(
+            n.a, n.spans, self._left, self._right, self._weights, self._factors, self._exponents,
+            self._forms, own, slopes,
+        )  # fmt: skip
+        return own, slopes
 
 
 def design(potential: "ACE", system: System, pairs: Pairs, *, forces: bool, stress: bool) -> Design:

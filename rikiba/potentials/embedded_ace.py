@@ -109,7 +109,7 @@ class EmbeddedACE(Potential):
         )
         self.factors = tuple(float(w) for w in fs_parameters[::2])
         self.exponents = tuple(float(m) for m in fs_parameters[1::2])
-        self.shifted = embedding == "shifted_scaled"
+        self.embedding = embedding
         self.atomic_energies = AtomicEnergies(self.elements, atomic_energies)
         n = self.descriptor.n_functions
         with seeded(seed):
@@ -174,7 +174,7 @@ class EmbeddedACE(Potential):
         weights = self.product_coefficients()
         own = products.new_zeros(len(types))
         for p, (w, m) in enumerate(zip(self.factors, self.exponents, strict=True)):
-            own = own + w * root((products * weights[types, p]).sum(-1), m, shifted=self.shifted)
+            own = own + w * root((products * weights[types, p]).sum(-1), m, self.embedding)
         return Results(energies=self.atomic_energies(types) + own.double())
 
     def product_coefficients(self) -> Float[Tensor, "elements densities monomials"]:
@@ -195,21 +195,29 @@ class EmbeddedACE(Potential):
             self.product_coefficients().detach().double(),
             factors=self.factors,
             exponents=self.exponents,
-            shifted=self.shifted,
+            embedding=self.embedding,
         )
 
 
-def root(rho: Float[Tensor, "*n"], exponent: float, *, shifted: bool = False) -> Float[Tensor, "*n"]:
-    """f(ρ, m): ρ (1 + ρ²)^((m−1)/2), or with `shifted` sign(ρ) ((|ρ| + x e^(−|ρ|))^m − z e^(−|ρ|)).
+def root(rho: Float[Tensor, "*n"], exponent: float, form: str = "smooth") -> Float[Tensor, "*n"]:
+    """f(ρ, m): a smooth, odd function that follows sign(ρ)|ρ|^m away from ρ = 0.
 
-    There x = m^(1/(1−m)) and z = m^(m/(1−m)), for which f(0) = 0: with m = ½ x = ¼ and z = ½.
+    smooth: ρ (1 + ρ²)^((m−1)/2).
+    shifted_scaled: sign(ρ) ((|ρ| + x e^(−|ρ|))^m − z e^(−|ρ|)), x = m^(1/(1−m)) and z = m^(m/(1−m)), for
+    which f(0) = 0: with m = ½ x = ¼ and z = ½.
+    finnis_sinclair: sign(ρ) ((1 − g)|ρ|^m + w^(1−m) g |ρ|), g = exp(−(w|ρ|)³), w = 10⁶.
     """
     if exponent == 1.0:
         return rho
-    if not shifted:
+    if form == "smooth":
         return rho * (1.0 + rho * rho) ** (0.5 * (exponent - 1.0))
     sign = torch.where(rho < 0, -torch.ones_like(rho), torch.ones_like(rho))
     a = sign * rho
+    if form == "finnis_sinclair":
+        start, tiny = 1e6 ** (1.0 - exponent), a < 1e-10
+        away = torch.where(tiny, torch.ones_like(a), a)
+        g = torch.exp(-((1e6 * away) ** 3))
+        return torch.where(tiny, start * rho, sign * ((1.0 - g) * away**exponent + start * g * away))
     x, z = exponent ** (1.0 / (1.0 - exponent)), exponent ** (exponent / (1.0 - exponent))
     e = torch.exp(-a)
     return sign * ((a + x * e) ** exponent - z * e)

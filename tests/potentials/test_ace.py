@@ -110,16 +110,16 @@ def test_embedded_program_is_the_definition(options: dict) -> None:
 def test_embedding_functions() -> None:
     """Roots far from zero, zero at zero, odd; the smooth one has a second derivative there."""
     rho = torch.tensor([-50.0, 0.0, 50.0], dtype=torch.float64)
-    for shifted in (False, True):
-        f = root(rho, 0.5, shifted=shifted)
+    for form in ("smooth", "shifted_scaled", "finnis_sinclair"):
+        f = root(rho, 0.5, form)
         torch.testing.assert_close(f, rho.sign() * rho.abs().sqrt(), rtol=1e-3, atol=0)
     bends = {}
-    for shifted in (False, True):
+    for form in ("smooth", "shifted_scaled"):
         x = torch.tensor([-1e-7, 1e-7], dtype=torch.float64, requires_grad=True)
-        (slope,) = torch.autograd.grad(root(x, 0.5, shifted=shifted).sum(), x, create_graph=True)
+        (slope,) = torch.autograd.grad(root(x, 0.5, form).sum(), x, create_graph=True)
         (bend,) = torch.autograd.grad(slope.sum(), x)
-        bends[shifted] = float(bend[1] - bend[0])
-    assert abs(bends[False]) < 1e-5 and abs(bends[True]) == pytest.approx(2.75, abs=1e-4)
+        bends[form] = float(bend[1] - bend[0])
+    assert abs(bends["smooth"]) < 1e-5 and abs(bends["shifted_scaled"]) == pytest.approx(2.75, abs=1e-4)
 
 
 def test_embedded_starts_from_a_linear_fit_and_learns() -> None:
