@@ -9,7 +9,6 @@ from torch import Tensor
 
 from rikiba.core import elements as periodic_table
 from rikiba.core.pairs import Pairs
-from rikiba.core.results import Results
 from rikiba.core.system import System
 from rikiba.descriptors.acsf import Envelope
 from rikiba.nn.atomic_energies import AtomicEnergies
@@ -109,14 +108,6 @@ class BehlerParrinello(SymmetryFunctionPotential):
 
     def raw_features(self, system: System, pairs: Pairs, types: Tensor) -> Float[Tensor, "atoms features"]:
         return self.features(system, pairs, types, torch.float64)
-
-    def forward(self, system: System, pairs: Pairs) -> Results:
-        types = self.types(system)
-        x = self.scaled(self.raw_features(system, pairs, types), types)
-        output = self.outputs(self.networks, x, types)
-        if self.isolated_limit:
-            output = output - self.outputs(self.networks, *self.alone())[types]
-        return Results(energies=self.atomic_energies(types) + self.shift + self.scale * output.double())
 
     @classmethod
     def examples(cls) -> "list[BehlerParrinello]":

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from rikiba.core import elements as periodic_table
 from rikiba.core.pairs import Pairs
-from rikiba.core.results import Results
 from rikiba.core.system import System
 from rikiba.descriptors.acsf import Envelope
 from rikiba.nn.atomic_energies import AtomicEnergies
@@ -207,14 +206,6 @@ class MagneticHdnnp(SymmetryFunctionPotential):
             out.append(torch.bmm(self.angular_sums[centre], block))
             start += pairs * n
         return torch.cat(out, 2)
-
-    def forward(self, system: System, pairs: Pairs) -> Results:
-        types = self.types(system)
-        x = self.scaled(self.raw_features(system, pairs, types), types)
-        output = self.outputs(self.networks, x, types)
-        if self.isolated_limit:
-            output = output - self.outputs(self.networks, *self.alone())[types]
-        return Results(energies=self.atomic_energies(types) + self.shift + self.scale * output.double())
 
     @classmethod
     def examples(cls) -> "list[MagneticHdnnp]":

@@ -8,9 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rikiba.core.pairs import Pairs
+from rikiba.core.results import Results
 from rikiba.core.system import System
 from rikiba.descriptors.acsf import Envelope, SymmetryFunctions, angular_set, shifted_radial_set
 from rikiba.descriptors.selection import cur_columns
+from rikiba.nn.atomic_energies import AtomicEnergies
 from rikiba.nn.double_buffers import DoubleBuffers
 from rikiba.nn.mlp import activation as activation_of
 
@@ -27,12 +29,17 @@ class SymmetryFunctionPotential(DoubleBuffers, Potential):
 
     The statistics are those of the training set (`prepare`), per central element. Symmetry functions are
     computed in float64: differences of large moments would cost a float32 network its forces' last digits.
-    A subclass calls `read_features` when it is made and gives `raw_features`.
+    A subclass gives `raw_features`, and when it is made calls `read_features` and sets the attributes below.
     """
 
     feature_mean: Tensor
     feature_scale: Tensor
     n_selected: int | None
+    networks: nn.ModuleList
+    atomic_energies: AtomicEnergies
+    scale: float
+    shift: float
+    isolated_limit: bool
 
     @abstractmethod
     def raw_features(self, system: System, pairs: Pairs, types: Tensor) -> Float[Tensor, "atoms features"]:
@@ -101,6 +108,15 @@ class SymmetryFunctionPotential(DoubleBuffers, Potential):
         for k in range(n):
             chosen = cur_columns(gram[k], self.n_selected).sort().values
             getattr(self, f"columns_{k}").copy_(chosen)
+
+    def forward(self, system: System, pairs: Pairs) -> Results:
+        """E0 + shift + scale·NN(x) of every atom; with `isolated_limit` NN(x) − NN(x_alone)."""
+        types = self.types(system)
+        x = self.scaled(self.raw_features(system, pairs, types), types)
+        output = self.outputs(self.networks, x, types)
+        if self.isolated_limit:
+            output = output - self.outputs(self.networks, *self.alone())[types]
+        return Results(energies=self.atomic_energies(types) + self.shift + self.scale * output.double())
 
     def scaled(self, g: Float[Tensor, "atoms features"], types: Tensor) -> Float[Tensor, "atoms features"]:
         """x of atoms with features G."""
