@@ -132,6 +132,53 @@ def overhead() -> list[str]:
     return out + [f"| {r['name']} | {r['step_us']:.0f} |" for r in found["results"]]
 
 
+def classical() -> list[str]:
+    """Classical potentials beside LAMMPS and torch-sim."""
+    found = json.loads((HERE / "classical" / "results.json").read_text())
+    about = found["about"]
+    out = [
+        "## Classical potentials beside LAMMPS and torch-sim",
+        "",
+        "Microseconds of processor time an atom and step of velocity Verlet, one thread, float64, neighbour "
+        f"lists included, in turns in one run (`python benchmarks/classical/compare.py`); {about['rounds']} "
+        f"rounds at a load of {about['load_average']:.1f}. LAMMPS is to be at most {about['limit']:g} "
+        "times as quick.",
+        "",
+        "| potential | atoms | rikiba | LAMMPS | torch-sim | rikiba/LAMMPS |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in found["results"]:
+        us = r["us_per_atom_step"]
+        other = f"{us['torch_sim']:.2f}" if "torch_sim" in us else "–"
+        out.append(
+            f"| {r['case'].replace('_', ' ')} | {r['atoms']:,} | {us['rikiba']:.2f} | {us['lammps']:.2f} "
+            f"| {other} | {1.0 / r['of_rikiba']['lammps']:.2f} |"
+        )
+    return out
+
+
+def long_nve() -> list[str]:
+    """A million steps."""
+    found = json.loads((HERE / "long_nve" / "results.json").read_text())
+    out = [
+        "## A million steps at constant energy",
+        "",
+        "64 atoms (`python benchmarks/long_nve/run.py NAME`): drift of the energy with its interval, in "
+        "meV/atom/ns.",
+        "",
+        "| potential | steps | timestep (fs) | T (K) | drift | verdict | alarms | ms per step |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, r in found.items():
+        low, high = (r[f"drift_{end}_meV_per_atom_per_ns"] for end in ("low", "high"))
+        out.append(
+            f"| {name.replace('_', ' ')} | {r['steps']:,} | {r['timestep_fs']:g} "
+            f"| {r['mean_temperature_K']:.0f} "
+            f"| {r['drift_meV_per_atom_per_ns']:.1e} ({low:.1e} to {high:.1e}) | {r['verdict']} | {len(r['alarms'])} | {r['milliseconds_per_step_of_this_part']:.2f} |"
+        )
+    return out
+
+
 def peer_rows() -> dict[str, list[dict[str, Any]]]:
     """All comparisons with other programs, by peer; rows in the order of their file."""
     files = sorted((HERE / "peers" / "results").glob("*.json"))
@@ -450,7 +497,8 @@ def training() -> list[str]:
 def page() -> str:
     """The whole page."""
     parts = (
-        peers(), training(), accuracy(), scaling(), snap(), gap(), pme(), overhead(), roofline()
+        peers(), training(), accuracy(), scaling(), snap(), gap(), classical(), pme(), overhead(),
+        long_nve(), roofline(),
     )  # fmt: skip
     return "\n".join([INTRODUCTION, *(line for part in parts if part for line in (*part, ""))])
 
