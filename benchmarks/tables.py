@@ -42,11 +42,8 @@ PUBLISHED: dict[str, list[tuple[str, int, float | None, float | None, str]]] = {
 def accuracy() -> list[str]:
     """One table a data set."""
     rows = [json.loads(f.read_text()) for f in sorted((HERE / "accuracy" / "results").glob("*.json"))]
-    out = [
-        "## Accuracy",
-        "",
-        "Mean absolute errors on the published test frames; one thread; wall time of the training.",
-    ]
+    text = "Mean absolute errors on the published test frames; one thread; wall time of the training."
+    out = ["## Accuracy", "", text]
     for data in sorted({r["data"] for r in rows}):
         whole = data.startswith("rmd17")
         unit = "meV" if whole else "meV/atom"
@@ -116,19 +113,20 @@ def _beside(family: str, peer: str, folder: str, same: str, least: str) -> list[
     return out
 
 
+def _headed(title: str, text: str, *columns: str) -> list[str]:
+    """A section's title and text, and the head of its table."""
+    return [f"## {title}", "", text, "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+
+
 def overhead() -> list[str]:
     """Microseconds a step beyond the forces."""
     found = json.loads((HERE / "md_overhead" / "results.json").read_text())
-    out = [
-        "## Overhead of a molecular-dynamics step",
-        "",
+    text = (
         "Microseconds beyond the force call, one thread, all programs in turns in one run "
         "(`python benchmarks/md_overhead/compare.py`); the least of "
-        f"{found['about']['rounds']} rounds at a load of {found['about']['load_average']:.1f}.",
-        "",
-        "| program and integrator | µs per step |",
-        "|---|---|",
-    ]
+        f"{found['about']['rounds']} rounds at a load of {found['about']['load_average']:.1f}."
+    )
+    out = _headed("Overhead of a molecular-dynamics step", text, "program and integrator", "µs per step")
     return out + [f"| {r['name']} | {r['step_us']:.0f} |" for r in found["results"]]
 
 
@@ -136,17 +134,13 @@ def classical() -> list[str]:
     """Classical potentials beside LAMMPS and torch-sim."""
     found = json.loads((HERE / "classical" / "results.json").read_text())
     about = found["about"]
-    out = [
-        "## Classical potentials beside LAMMPS and torch-sim",
-        "",
+    text = (
         "Microseconds of processor time an atom and step of velocity Verlet, one thread, float64, neighbour "
         f"lists included, in turns in one run (`python benchmarks/classical/compare.py`); {about['rounds']} "
-        f"rounds at a load of {about['load_average']:.1f}. LAMMPS is to be at most {about['limit']:g} "
-        "times as quick.",
-        "",
-        "| potential | atoms | rikiba | LAMMPS | torch-sim | rikiba/LAMMPS |",
-        "|---|---|---|---|---|---|",
-    ]
+        f"rounds, load {about['load_average']:.1f}. LAMMPS may be {about['limit']:g} times as quick."
+    )
+    columns = ("potential", "atoms", "rikiba", "LAMMPS", "torch-sim", "rikiba/LAMMPS")
+    out = _headed("Classical potentials beside LAMMPS and torch-sim", text, *columns)
     for r in found["results"]:
         us = r["us_per_atom_step"]
         other = f"{us['torch_sim']:.2f}" if "torch_sim" in us else "–"
@@ -160,15 +154,12 @@ def classical() -> list[str]:
 def long_nve() -> list[str]:
     """A million steps."""
     found = json.loads((HERE / "long_nve" / "results.json").read_text())
-    out = [
-        "## A million steps at constant energy",
-        "",
+    text = (
         "64 atoms (`python benchmarks/long_nve/run.py NAME`): drift of the energy with its interval, in "
-        "meV/atom/ns.",
-        "",
-        "| potential | steps | timestep (fs) | T (K) | drift | verdict | alarms | ms per step |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+        "meV/atom/ns."
+    )
+    columns = ("potential", "steps", "timestep (fs)", "T (K)", "drift", "verdict", "alarms", "ms per step")
+    out = _headed("A million steps at constant energy", text, *columns)
     for name, r in found.items():
         drift, low, high = (r[f"drift_{end}meV_per_atom_per_ns"] for end in ("", "low_", "high_"))
         out.append(
@@ -337,17 +328,14 @@ def roofline() -> list[str]:
 def pme() -> list[str]:
     """Milliseconds of Coulomb forces beside LAMMPS at equal error."""
     found = json.loads((HERE / "pme" / "results.json").read_text())
-    out = [
-        "## Particle-mesh Ewald beside LAMMPS PPPM",
-        "",
+    text = (
         f"Coulomb forces of {found['atoms']:,} ions at the density of rock salt, root-mean-square force "
         f"error at most {found['target']:.0e} of the force on both sides, of each the quickest setting; "
         "one thread, in turns (`python benchmarks/pme/compare.py`), at a load of "
-        f"{found['load']:.1f}; least of 9 rounds, and the median of the ratios of neighbouring rounds.",
-        "",
-        "| program | cutoff (Å) | order | error | ms |",
-        "|---|---|---|---|---|",
-    ]
+        f"{found['load']:.1f}; least of 9 rounds, and the median of the ratios of neighbouring rounds."
+    )
+    columns = ("program", "cutoff (Å)", "order", "error", "ms")
+    out = _headed("Particle-mesh Ewald beside LAMMPS PPPM", text, *columns)
     for name, side in (("rikiba", "ours"), (f"LAMMPS {found['lammps']}", "pppm")):
         r = found[side]
         out.append(f"| {name} | {r['cutoff']} | {r['order']} | {r['error']:.1e} | {r['least_ms']:.0f} |")

@@ -19,9 +19,13 @@ class StochasticCellRescaling(Operator):
 
     With λ = √V:  dλ = −(β_T λ/2τ_P)(P₀ − P − k_B T/2V) dt + √(k_B T β_T/2τ_P) dW; positions and cell scale
     with (V′/V)^{1/3}, velocities with its inverse (Bernetti & Bussi, doi:10.1063/5.0020514); atoms that
-    constraints connect move as a whole. Of first order: it relaxes without oscillating, from any start. β_T
-    sets the rate only, not what is sampled. Use it with a thermostat; it stands last in a word, and moves the
-    cell every `interval` steps, at the cost of one more evaluation then.
+    constraints connect move as a whole. Of first order: it relaxes without oscillating, from any start. Use
+    it with a thermostat; it stands last in a word, and moves the cell every `interval` steps, at the cost of
+    one more evaluation then.
+
+    β_T sets the rate only, not what is sampled, as long as a move is short beside the cell's relaxation: keep
+    `interval` timesteps well below τ_P times the material's own compressibility at high frequency (a liquid's
+    is less than β_T) over the one given, or volumes spread too far.
 
     With it K + U + P₀V − … is conserved in the sense of Bussi & Parrinello (doi:10.1103/PhysRevE.75.056707):
     what is added is −k_B T times the logarithm of the ratio by which a move breaks detailed balance, so that
