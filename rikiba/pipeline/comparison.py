@@ -13,6 +13,7 @@ from typing import Any, final
 import numpy as np
 
 from rikiba.calculators.autograd import PotentialCalculator
+from rikiba.calculators.base import Calculator
 from rikiba.config import ConfigError
 from rikiba.core.record import Curve, Figure, Record, Table
 from rikiba.core.system import System
@@ -24,7 +25,7 @@ from rikiba.kernels.threads import one_torch_thread
 from rikiba.md.ensembles.nve import NVE
 from rikiba.md.limits import SimulationError
 from rikiba.md.simulation import Simulation
-from rikiba.md.state import maxwell_boltzmann
+from rikiba.md.state import State, maxwell_boltzmann
 from rikiba.validation.errors import errors
 
 from .fitting import Fitted
@@ -114,39 +115,73 @@ def time_steps(
 ) -> tuple[dict[str, list[float]], list[str]]:
     """Processor time of an MD step of each model's first member, µs per atom, one value a round.
 
-    Models take turns, so that what slows the machine for a while slows them all. A model whose trajectory
-    breaks off has no cost, and a note says so.
+    Models take turns, so that what slows the machine for a while slows them all. Where a trajectory breaks
+    off the model is timed over shorter ones, and a note says so; one that does not last two steps has no
+    cost.
     """
-    runs: dict[str, tuple[Simulation, int]] = {}
+    steppers: dict[str, Stepper] = {}
     costs: dict[str, list[float]] = {model.name: [] for model in models}
     notes = []
     start = maxwell_boltzmann(system, settings.temperature_K, seed=seed)
     for turn in range(-1, settings.rounds):
         progress("Timing MD steps", turn + 1, settings.rounds + 1)
         for model in models:
-            if turn >= 0 and model.name not in runs:
-                continue
             try:
                 if turn < 0:
                     calculator = PotentialCalculator(model.members()[0])
-                    simulation = Simulation(calculator, NVE(), start, timestep_fs=settings.timestep_fs)
-                    simulation.run(2)  # compiles kernels
-                    seconds = processor_time(simulation, 2) / 2
-                    runs[model.name] = simulation, max(1, round(settings.round_s / max(seconds, 1e-6)))
-                    continue
-                simulation, steps = runs[model.name]
-                costs[model.name].append(1e6 * processor_time(simulation, steps) / steps / system.n_atoms)
+                    stepper = Stepper(calculator, start, settings.timestep_fs)
+                    seconds = stepper.time(2) / 2
+                    stepper.round = max(1, round(settings.round_s / max(seconds, 1e-6)))
+                    steppers[model.name] = stepper
+                elif model.name in steppers:
+                    stepper = steppers[model.name]
+                    seconds = stepper.time(stepper.round) / stepper.round
+                    costs[model.name].append(1e6 * seconds / system.n_atoms)
             except SimulationError as error:
-                runs.pop(model.name, None)
+                steppers.pop(model.name, None)
                 costs[model.name] = []
                 notes.append(f"{model.name}: no cost of an MD step, as its trajectory broke off: {error}")
+    for name, stepper in steppers.items():
+        if stepper.broke_off is not None:
+            notes.append(f"{name} is not stable in MD at {settings.temperature_K:g} K: {stepper.broke_off}")
     return costs, notes
 
 
-def processor_time(simulation: Simulation, steps: int) -> float:
-    began = time.process_time()
-    simulation.run(steps)
-    return time.process_time() - began
+class Stepper:
+    """An NVE run whose steps are timed, started again where it breaks off: costs do not ask for stability."""
+
+    def __init__(self, calculator: Calculator, start: State, timestep_fs: float) -> None:
+        self.calculator, self.start, self.timestep_fs = calculator, start, timestep_fs
+        self.round = 1
+        self.stretch: int | None = None
+        """Steps of one trajectory, half of what one lasted; None where none broke off."""
+        self.broke_off: str | None = None
+        self.simulation = self.fresh()
+
+    def fresh(self) -> Simulation:
+        """A run after its first step, which is the one that compiles kernels and makes the neighbour list."""
+        return Simulation(self.calculator, NVE(), self.start, timestep_fs=self.timestep_fs).run(1)
+
+    def time(self, steps: int) -> float:
+        """Processor seconds of that many steps; SimulationError where no trajectory lasts two."""
+        done, spent = 0, 0.0
+        while done < steps:
+            left = steps - done
+            if self.stretch is not None:
+                left = min(left, self.stretch)
+                self.simulation = self.fresh()
+            began = time.process_time()
+            try:
+                self.simulation.run(left)
+            except SimulationError as error:
+                lasted = self.simulation.state.step
+                if lasted < 2:
+                    raise
+                self.stretch, self.broke_off = lasted // 2, str(error)
+                continue
+            spent += time.process_time() - began
+            done += left
+        return spent
 
 
 def side(model: Fitted, kind: str, found: Mapping[str, list[float]], costs: list[float]) -> Side:

@@ -6,10 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from ase import Atoms, units
 
+from rikiba.calculators.base import NonFiniteError
 from rikiba.config import ConfigError
 from rikiba.core.record import Curve, Figure
-from rikiba.pipeline.comparison import learned_kind, moments, pareto
+from rikiba.core.results import Results
+from rikiba.core.system import System
+from rikiba.md.limits import SimulationError
+from rikiba.md.state import State
+from rikiba.pipeline.comparison import Stepper, learned_kind, moments, pareto
 from rikiba.pipeline.plan import Plan, fitter_of, with_shared_training
 from rikiba.report.figures import to_plotly
 from rikiba.training.least_squares import LeastSquares
@@ -41,6 +48,40 @@ def test_front_leaves_out_what_has_no_number() -> None:
 def test_moments_are_those_of_a_sample() -> None:
     assert moments([1.0, 3.0]) == pytest.approx((2.0, 2**0.5))
     assert math.isnan(moments([1.0])[1]) and math.isnan(moments([])[0])
+
+
+class FreeUntil:
+    """No forces, and no answer where an atom is further out than `edge`; counts its answers."""
+
+    def __init__(self, edge: float) -> None:
+        self.edge, self.answers = edge, 0
+
+    def __call__(self, system: System, *, forces: bool = True, stress: bool = False) -> Results:
+        if system.positions.abs().max() > self.edge:
+            raise NonFiniteError("The energy is not finite.")
+        self.answers += 1
+        return Results(energy=system.positions.new_zeros(1), forces=torch.zeros_like(system.positions))
+
+
+def moving_atom() -> State:
+    """One whose distance from the origin grows by 0.1 Å in a step of 1 fs."""
+    return State.from_ase(Atoms("H", velocities=[[0.1 / units.fs, 0, 0]]))
+
+
+@pytest.mark.parametrize(("edge", "stretch"), [(100.0, None), (1.05, 5), (0.25, 1)])
+def test_steps_of_what_breaks_off_are_timed_all_the_same(edge: float, stretch: int | None) -> None:
+    calculator = FreeUntil(edge)
+    stepper = Stepper(calculator, moving_atom(), 1.0)
+    before = calculator.answers
+    assert stepper.time(40) > 0
+    assert stepper.stretch == stretch and (stepper.broke_off is None) == (stretch is None)
+    assert calculator.answers - before >= 40
+
+
+def test_what_does_not_last_two_steps_has_no_cost() -> None:
+    stepper = Stepper(FreeUntil(0.15), moving_atom(), 1.0)
+    with pytest.raises(SimulationError, match="not finite"):
+        stepper.time(1)
 
 
 SNAP: dict[str, Any] = {"potential": {"kind": "snap"}, "training": {"energy_weight": 7.0}}
