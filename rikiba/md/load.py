@@ -45,7 +45,7 @@ class Load:
     """Pressure P and thermodynamic tension t: the energy P V − V₀ tr(t E) that joins K + U.
 
     E = ½(M Mᵀ − 1) is Green's strain of the cell h = h₀ M (rows are lattice vectors) against the reference
-    cell h₀ of volume V₀ (Parrinello & Rahman, doi:10.1063/1.328693, Eq. 2.24 and 2.25). What it pulls the
+    cell h₀ of volume V₀ (Parrinello & Rahman, doi:10.1063/1.328693). What it pulls the
     cell with is −P V + V₀ Mᵀ t M; the stress of mean equilibrium is then −P + Mᵀ t M V₀/V, which is t − P in
     the reference cell itself and differs from it by as much as the strain elsewhere.
 
