@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rikiba.calculators.base import NonFiniteError
-from rikiba.kernels.nose_hoover_chain import SUZUKI_YOSHIDA, nose_hoover_chain
+from rikiba.kernels.nose_hoover_chain import SUZUKI_YOSHIDA, nose_hoover_chain, nose_hoover_velocities
 
 from ..cell import (
     check_cell,
@@ -19,7 +19,7 @@ from ..cell import (
     unturned,
 )
 from ..load import Stress, load
-from ..operators import Memory, Operator, Step, spread
+from ..operators import Freedom, Memory, Operator, Step, spread
 from ..state import State
 from ..target import Value, temperature, time_constant
 
@@ -87,6 +87,7 @@ class MartynaTobiasKlein(Operator):
         self.cell, self.thermostat, self.links = cell, thermostat, links
         self.tau = time_constant(time_constant_fs, "time_constant_fs")
         self.cell_tau = time_constant(pressure_time_constant_fs, "pressure_time_constant_fs")
+        self._freedom = Freedom()
         self.factors = torch.tensor(SUZUKI_YOSHIDA[3], dtype=torch.float64)
 
     def init(self, state: State, step: Step) -> Memory:
@@ -141,7 +142,7 @@ class MartynaTobiasKlein(Operator):
         """(degrees of freedom, k_B T, masses of the links) of a chain."""
         thermal = self.bath.at(state)
         atoms = who == "atoms"
-        dof = state.dof.double() if atoms else torch.full_like(thermal, CELL_FREEDOM[self.cell])
+        dof = self._freedom.of(state) if atoms else torch.full_like(thermal, CELL_FREEDOM[self.cell])
         masses = (thermal * (self.tau if atoms else self.cell_tau) ** 2)[:, None].repeat(1, self.links)
         masses[:, 0] *= dof
         return dof, thermal, masses
@@ -150,19 +151,20 @@ class MartynaTobiasKlein(Operator):
         """The chains' half steps: velocities of cell and atoms scaled."""
         if not self.thermostat:
             return state, memory
-        changed: dict[str, Tensor] = {}
-        for who, energy in (("cell", self._twice_cell_energy(memory)), ("atoms", 2.0 * state.kinetic_energy)):
-            dof, thermal, masses = self._chain(who, state)
-            x, v = memory.systems[f"{who}_x"], memory.systems[f"{who}_v"]
-            x, v, scale = nose_hoover_chain(
-                x, v, masses, energy, dof, thermal, half, self.factors.to(x.device)
-            )
-            changed |= {f"{who}_x": x, f"{who}_v": v}
-            if who == "cell":
-                changed["strain_rate"] = memory.systems["strain_rate"] * scale[:, None, None]
-            else:
-                state = state.with_velocities(state.velocities * spread(scale, state)[:, None])
-        return state, memory.with_systems(**changed)
+        kept, factors = memory.systems, self.factors.to(half.device)
+        dof, thermal, masses = self._chain("cell", state)
+        cell_x, cell_v, scale = nose_hoover_chain(
+            kept["cell_x"], kept["cell_v"], masses, self._twice_cell_energy(memory), dof, thermal, half,
+            factors,
+        )  # fmt: skip
+        dof, thermal, masses = self._chain("atoms", state)
+        x, v, velocities = nose_hoover_velocities(
+            kept["atoms_x"], kept["atoms_v"], masses, dof, thermal, half, factors,
+            state.velocities, state.masses, state.system.system_index,
+        )  # fmt: skip
+        rate = kept["strain_rate"] * scale[:, None, None]
+        changed = {"cell_x": cell_x, "cell_v": cell_v, "atoms_x": x, "atoms_v": v, "strain_rate": rate}
+        return state.with_velocities(velocities), memory.with_systems(**changed)
 
     def _push_cell(self, state: State, memory: Memory, half: Tensor, step: Step) -> Memory:
         """v_g ← v_g + Δt/2 (V(P − P₀) + 2K/N_f)/W, of what the cell may do."""
