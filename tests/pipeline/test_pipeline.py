@@ -150,7 +150,7 @@ def test_constraints_of_the_simulation(tmp_path: Path) -> None:
     """Those of the file hold in its dynamics, and are tried on the structure before any work."""
     (tmp_path / "train.xyz").write_text("")
     content = MINIMAL | {
-        "structure": {"kind": "molecule", "name": "ethanol"},
+        "structure": {"kind": "molecule", "name": "CH3CH2OH"},
         "simulation": {"equilibration_ps": 0.01, "temperature_K": 100.0},
         "constraint": [{"kind": "bonds"}, {"kind": "fixed_atoms", "atoms": [2]}],
     }
@@ -164,7 +164,7 @@ def test_constraints_of_the_simulation(tmp_path: Path) -> None:
     bonds, n = 6, len(plan.structure)
     assert state.dof.tolist() == [3 * (n - 1) - bonds] * 3
     for atoms in state.to_ase():
-        assert atoms.get_distance(0, 1) != plan.structure.get_distance(0, 1)  # C and C are free
+        assert atoms.get_distance(0, 1) != plan.structure.get_distance(0, 1)  # not held
         assert (atoms.positions[2] == state.to_ase()[0].positions[2]).all()
     wrong = content | {"constraint": [{"kind": "fixed_atoms", "atoms": [90]}]}
     with pytest.raises(ConfigError, match=r"\[\[constraint\]\]: .*90"):
