@@ -174,7 +174,8 @@ def load(
         return Load(pressure(pressure_GPa), renewal=reference_interval)
     if not isinstance(stress_GPa, StressRamp):
         mean, tension = _split(stress_GPa, directions)
-        return Load(pressure(tuple((-mean).tolist())), tension, renewal=reference_interval)
+        each = tuple((-mean).tolist())
+        return Load(pressure(each[0] if len(each) == 1 else each), tension, renewal=reference_interval)
     (mean, tension), (last, end) = (_split((s,), directions) for s in (stress_GPa.start, stress_GPa.end))
     times = {"duration_ps": stress_GPa.duration_ps, "begin_ps": stress_GPa.begin_ps}
     outside = Ramp(start=-float(mean), end=-float(last), **times)

@@ -262,8 +262,8 @@ def test_ramps_and_tables_reach_the_ensembles() -> None:
         built = config.build_kind("md.ensembles", {**table, "barostat": barostat}).splitting()
         (load,) = [o.load for o in built.operators.values() if hasattr(o, "load")]
         pull = load.pressure.value
-        assert -pull[0] == pytest.approx(np.trace(STRESS) / 3)
-        full = load.tension[0].numpy() / units.gigapascal - pull[0] * np.eye(3)
+        assert -pull == pytest.approx(np.trace(STRESS) / 3)
+        full = load.tension[0].numpy() / units.gigapascal - pull * np.eye(3)
         assert full == pytest.approx(STRESS)
     ramp = {"start": NONE, "end": STRESS.tolist(), "duration_ps": 1.0}
     ramped = config.build_kind("md.ensembles", {**table, "stress_GPa": ramp}).splitting()
@@ -299,3 +299,5 @@ def test_what_no_cell_can_follow_is_refused() -> None:
     three = NPT(temperature_K=1.0, cell="full", stress_GPa=(rows(STRESS),) * 3)
     with pytest.raises(ValueError, match="each of 2 systems; given 3"):
         Simulation(calculator, three, state, timestep_fs=1.0)
+    one = NPT(temperature_K=1.0, cell="full", stress_GPa=rows(STRESS))  # for both systems
+    Simulation(calculator, one, state, timestep_fs=1.0).run(10)

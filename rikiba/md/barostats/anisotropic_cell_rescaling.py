@@ -84,6 +84,15 @@ class AnisotropicCellRescaling(Operator):
         self.tau = time_constant(time_constant_fs, "time_constant_fs")
         self.compressibility = compressibility(compressibility_per_GPa)
 
+    @classmethod
+    def examples(cls) -> "list[AnisotropicCellRescaling]":
+        """Under a pressure on three lengths, and under a stress with shear, its reference cell renewed."""
+        pulled = ((1.0, 0.5, 0.0), (0.5, 0.0, 0.0), (0.0, 0.0, -2.0))
+        return [
+            cls(temperature_K=300.0, pressure_GPa=0.0, cell="orthogonal", interval=1),
+            cls(temperature_K=300.0, stress_GPa=pulled, interval=2, reference_interval=4),
+        ]
+
     def init(self, state: State, step: Step) -> Memory:
         check_cell(state, type(self).__name__)
         kept = {"exchanged": torch.zeros_like(state.time), "volume": state.system.volume}

@@ -52,6 +52,11 @@ class AxisRescaling(AnisotropicCellRescaling):
         )
         self.axes = "".join(sorted(axes))
 
+    @classmethod
+    def examples(cls) -> "list[AnisotropicCellRescaling]":
+        """All axes."""
+        return [cls(temperature_K=300.0, pressure_GPa=0.0)]
+
     def init(self, state: State, step: Step) -> Memory:
         memory = super().init(state, step)
         diagonal = torch.diag_embed(torch.diagonal(state.system.cell, dim1=1, dim2=2))

@@ -90,6 +90,15 @@ class MartynaTobiasKlein(Operator):
         self._freedom = Freedom()
         self.factors = torch.tensor(SUZUKI_YOSHIDA[3], dtype=torch.float64)
 
+    @classmethod
+    def examples(cls) -> "list[MartynaTobiasKlein]":
+        """Under a pressure and under a stress with shear, its reference cell renewed."""
+        pulled = ((1.0, 0.5, 0.0), (0.5, 0.0, 0.0), (0.0, 0.0, -2.0))
+        return [
+            cls(temperature_K=300.0, pressure_GPa=0.0),
+            cls(temperature_K=300.0, stress_GPa=pulled, cell="full", reference_interval=2),
+        ]
+
     def init(self, state: State, step: Step) -> Memory:
         check_cell(state, type(self).__name__)
         thermal = self.bath.at(state)
