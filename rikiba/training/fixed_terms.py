@@ -54,8 +54,8 @@ def left_to_learn(potential: Potential, dataset: Dataset) -> Dataset:
     """The frames with energies and forces less what a sum's terms that do not learn give: by these, data say
     what a learned term's energies of atoms, scale and shift are.
 
-    The frames as they are where more than half of the forces' root mean square is left: a repulsive core is no
-    baseline, and what a network learns beside it has the scale of the whole.
+    The frames as they are where more than half of the forces' root mean square is left: a repulsive core is
+    no baseline, and what a network learns beside it has the scale of the whole.
     """
     terms = potential.terms if isinstance(potential, Sum) else ()
     fixed = [PotentialCalculator(t) for t in terms if isinstance(t, Potential) and not t.learned]
