@@ -2,7 +2,7 @@
 
 The first layers of the pairs' networks act on atoms before they are gathered; a chunk of pairs then goes
 through both networks of a block while it is in cache. What the reverse sweep reads of a chunk is kept, or
-made again where there is room for one chunk only. Pairs are grouped by centre. Arrays are flat, channels last.
+made again where there is room for one chunk only. Pairs are grouped by centre, arrays are flat.
 """
 
 from typing import NamedTuple
@@ -184,8 +184,8 @@ def _hear(t, q0, q1, at, net, g, s, slot):  # type: ignore[no-untyped-def]
     """Add to the features of pairs, from `at` on in e, what near ones q0 … q1 − 1 hear of their angles."""
     c, wide = net.channels, _wide(net.functions)
     dense(
-        s.angular, q0 * wide, wide, q1 - q0, net.functions, net.angular, t * net.functions * 2 * c, s.f[:0], 0,
-        s.b, 0, 2 * c, 2 * c, False,
+        s.angular, q0 * wide, wide, q1 - q0, net.functions, net.angular, t * net.functions * 2 * c, s.f[:0],
+        0, s.b, 0, 2 * c, 2 * c, False,
     )  # fmt: skip
     _gate(s.b, q1 - q0, c, s.kept, slot, s.f, 0)
     for q in range(q0, q1):
@@ -378,8 +378,8 @@ def _block_reverse(t, net, g, s, keeping, slope, harmonics_slope):  # type: igno
         q0 = q1
     angular_sums_reverse(
         g.near_start, g.near, g.sender, g.functions, g.function_slopes, g.harmonics, net.orders,
-        net.functions, s.x, at + logits, width, s.sums, s.angular, wide, slope, harmonics_slope, s.g_x, logits,
-        width,
+        net.functions, s.x, at + logits, width, s.sums, s.angular, wide, slope, harmonics_slope, s.g_x,
+        logits, width,
     )  # fmt: skip
     one = splat(s.x.dtype.type(1))
     minus = splat(s.x.dtype.type(-1))

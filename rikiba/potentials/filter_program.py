@@ -1,4 +1,4 @@
-"""What programs of SchNet, PaiNN, TensorNet and M3GNet share: filters as tables, pairs by centre, dense networks."""
+"""What programs of SchNet, PaiNN, TensorNet and M3GNet share: tables, pairs by centre, dense networks."""
 
 import copy
 from abc import ABC, abstractmethod

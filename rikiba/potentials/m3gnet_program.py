@@ -19,7 +19,15 @@ from rikiba.nn.cutoff import polynomial
 from rikiba.nn.so3 import raising_terms
 
 from .filter_program import (
-    EXACT, SHORTEST, CompiledFilters, Grouped, exact_table, flat, networks, padded, panelled, widened,
+    EXACT,
+    CompiledFilters,
+    Grouped,
+    exact_table,
+    flat,
+    networks,
+    padded,
+    panelled,
+    widened,
 )  # fmt: skip
 
 if TYPE_CHECKING:

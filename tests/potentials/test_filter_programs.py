@@ -1,4 +1,4 @@
-"""The compiled programs of SchNet, PaiNN, TensorNet and M3GNet: equal to `forward`, with and without tables."""
+"""Compiled programs of SchNet, PaiNN, TensorNet and M3GNet: `forward`, with and without tables."""
 
 from typing import Any
 
