@@ -15,6 +15,7 @@ from rikiba.core.pairs import Pairs, find_pairs
 from rikiba.core.system import System
 from rikiba.kernels import pair_geometry_cpu as geometry
 from rikiba.kernels.activation_cpu import SHIFTED_SOFTPLUS, SILU
+from rikiba.kernels.chgnet_cpu import read_table
 from rikiba.kernels.dense_cpu import PANEL, Network, at_cache_line, network, panels
 from rikiba.nn.mlp import MLP
 from rikiba.nn.tabulation import RadialFunction, SplineTable, spline_table, value_and_slope
@@ -22,6 +23,7 @@ from rikiba.nn.tabulation import RadialFunction, SplineTable, spline_table, valu
 from .base import Potential, Program
 
 if TYPE_CHECKING:
+    from .dimenet_plus_plus import DimeNetPlusPlus
     from .m3gnet import M3GNet
     from .painn import PaiNN
     from .schnet import SchNet
@@ -105,7 +107,7 @@ class CompiledFilters(ABC):
 
     def __init__(
         self,
-        potential: Union["SchNet", "PaiNN", "TensorNet", "M3GNet"],
+        potential: Union["SchNet", "PaiNN", "TensorNet", "M3GNet", "DimeNetPlusPlus"],
         *,
         tabulate: bool,
         tolerance: float,
@@ -117,6 +119,7 @@ class CompiledFilters(ABC):
         self.tabulate, self.tolerance = tabulate, tolerance
         self._table: np.ndarray | None = None
         self._space, self._most_atoms = np.empty(0, self._real), -1
+        self._arrays: dict[str, np.ndarray] = {}
         self._scale = float(potential.scale)
         self._offsets = self._exact.atomic_energies.values.numpy() + self._exact.shift
         self._alone = np.zeros(len(self._exact.elements))
@@ -248,6 +251,35 @@ class CompiledFilters(ABC):
         """Value and slope of the filters at every pair, in consecutive rows."""
         self._filters = self._exact.filters
         return self._by_layer(exact_table(self._function, r))
+
+
+class CompiledPairs(CompiledFilters):
+    """A program whose arrays grow with the number of pairs too."""
+
+    most_kept = 2**26
+    """Numbers that may be kept for the reverse sweep; where they are not enough it makes them again."""
+
+    def _space_for(self, n_atoms: int) -> int:
+        return 0  # see `_array`
+
+    def _array(self, name: str, size: int) -> np.ndarray:
+        """At least so many numbers, kept from call to call."""
+        found = self._arrays.get(name)
+        if found is None or len(found) < size:
+            found = self._arrays[name] = at_cache_line(np.zeros(size + size // 8, self._real))
+        return found
+
+    def _arrays_of(self, sizes: dict[str, int]) -> dict[str, np.ndarray]:
+        return {name: self._array(name, size) for name, size in sizes.items()}
+
+    def _read(
+        self, name: str, row: np.ndarray, weights: np.ndarray, table: np.ndarray, width: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Values and slopes of a table's functions."""
+        values, slopes = (self._array(name + kind, len(row) * width) for kind in ("", "_slopes"))
+        read_table(row, weights, 0, table, width, values)
+        read_table(row, weights, 6, table, width, slopes)
+        return values, slopes
 
 
 def exact_table(function: RadialFunction, r: Tensor) -> Float[Tensor, "rows columns"]:

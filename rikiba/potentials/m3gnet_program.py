@@ -11,8 +11,6 @@ from torch.nn.functional import pad
 
 from rikiba.kernels import angular_sums_cpu as angles
 from rikiba.kernels import pair_geometry_cpu as geometry
-from rikiba.kernels.chgnet_cpu import read_table
-from rikiba.kernels.dense_cpu import at_cache_line
 from rikiba.kernels.lanes import LANES
 from rikiba.kernels.m3gnet_cpu import CHUNK, KEPT, ROWS, M3GNetPairs, M3GNetSpace, M3GNetWeights, m3gnet_sweep
 from rikiba.nn.cutoff import polynomial
@@ -20,7 +18,7 @@ from rikiba.nn.so3 import raising_terms
 
 from .filter_program import (
     EXACT,
-    CompiledFilters,
+    CompiledPairs,
     Grouped,
     exact_table,
     flat,
@@ -34,12 +32,10 @@ if TYPE_CHECKING:
     from .m3gnet import M3GNet
 
 
-class CompiledM3GNet(CompiledFilters):
+class CompiledM3GNet(CompiledPairs):
     """A snapshot of an M3GNet; see `M3GNet.program`."""
 
     _directions = True
-    most_kept = 2**26
-    """Numbers that may be kept for the reverse sweep; where they are not enough it makes them again."""
 
     def __init__(self, potential: "M3GNet", *, tabulate: bool, tolerance: float) -> None:
         super().__init__(potential, tabulate=tabulate, tolerance=tolerance)
@@ -51,7 +47,6 @@ class CompiledM3GNet(CompiledFilters):
         self._width = -(-self._n_max * (model.l_max + 1) // LANES) * LANES
         self._terms = raising_terms(model.l_max)
         self._near_table: tuple[float, float, np.ndarray] | None = None
-        self._arrays: dict[str, np.ndarray] = {}
         with torch.no_grad():
             self._weights = self._collect(layers)
         self._prepare()
@@ -136,25 +131,7 @@ class CompiledM3GNet(CompiledFilters):
             geometry.spline_rows(r, kind, start, spacing, 0.0, len(table) // width, row, weights)
         return self._read("functions", row, weights.reshape(-1), table, width)
 
-    def _read(
-        self, name: str, row: np.ndarray, weights: np.ndarray, table: np.ndarray, width: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        values, slopes = (self._array(name + kind, len(row) * width) for kind in ("", "_slopes"))
-        read_table(row, weights, 0, table, width, values)
-        read_table(row, weights, 6, table, width, slopes)
-        return values, slopes
-
     # one call
-
-    def _array(self, name: str, size: int) -> np.ndarray:
-        """At least so many numbers, kept from call to call."""
-        found = self._arrays.get(name)
-        if found is None or len(found) < size:
-            found = self._arrays[name] = at_cache_line(np.zeros(size + size // 8, self._real))
-        return found
-
-    def _space_for(self, n_atoms: int) -> int:
-        return 0  # arrays grow with pairs too, see `_array`
 
     def _space_of(self, atoms: int, pairs: int, near: int) -> tuple[M3GNetSpace, bool]:
         """The arrays of a sweep, and whether everything is kept for the reverse one."""
@@ -170,7 +147,7 @@ class CompiledM3GNet(CompiledFilters):
             "kept": (chunks if keeping else 1) * KEPT * ROWS * c,
             "a": ROWS * 2 * c, "b": ROWS * 2 * c, "f": ROWS * c,
         }  # fmt: skip
-        arrays = {name: self._array(name, size) for name, size in sizes.items()}
+        arrays = self._arrays_of(sizes)
         # the read-out's are halved inside: of their exact sizes
         ends = {
             "readout_slopes": 2 * CHUNK * sum(hidden), "readout_work": 2 * CHUNK * max(hidden, default=0),
