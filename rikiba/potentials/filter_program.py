@@ -23,7 +23,6 @@ from rikiba.nn.tabulation import RadialFunction, SplineTable, spline_table, valu
 from .base import Potential, Program
 
 if TYPE_CHECKING:
-    from .dimenet_plus_plus import DimeNetPlusPlus
     from .m3gnet import M3GNet
     from .painn import PaiNN
     from .schnet import SchNet
@@ -107,7 +106,7 @@ class CompiledFilters(ABC):
 
     def __init__(
         self,
-        potential: Union["SchNet", "PaiNN", "TensorNet", "M3GNet", "DimeNetPlusPlus"],
+        potential: Union["SchNet", "PaiNN", "TensorNet", "M3GNet"],
         *,
         tabulate: bool,
         tolerance: float,

@@ -1,4 +1,4 @@
-"""Compiled programs of SchNet, PaiNN, TensorNet and M3GNet: `forward`, with and without tables."""
+"""Compiled programs of networks of pairs: equal to `forward`, with and without tables."""
 
 from typing import Any
 

@@ -1,5 +1,6 @@
 """M3GNet's program where it differs from the other networks' (those: test_filter_programs)."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,8 +69,6 @@ def test_pairs_in_any_order() -> None:
     assert program is not None
     vectors = pairs.vectors(system)
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))
-    from dataclasses import replace
-
     mixed = replace(pairs, i=pairs.i[order], j=pairs.j[order], shift=pairs.shift[order])
     right, found = program(system, pairs, vectors), program(system, mixed, vectors[order])
     torch.testing.assert_close(found[0], right[0], rtol=0, atol=1e-12)
