@@ -3,7 +3,7 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from rikiba.nn.tabulation import spline_table, value_and_slope
 from .base import Potential, Program
 
 if TYPE_CHECKING:
+    from .equivariant_transformer import EquivariantTransformer
     from .painn import PaiNN
     from .schnet import SchNet
     from .tensornet import TensorNet
@@ -103,7 +104,11 @@ class CompiledFilters(ABC):
     """Whether directions are read."""
 
     def __init__(
-        self, potential: Union["SchNet", "PaiNN", "TensorNet"], *, tabulate: bool, tolerance: float
+        self,
+        potential: Union["SchNet", "PaiNN", "TensorNet", "EquivariantTransformer"],
+        *,
+        tabulate: bool,
+        tolerance: float,
     ) -> None:
         self._exact = copy.deepcopy(potential).requires_grad_(False)
         self.dtype = potential.dtype
@@ -147,6 +152,10 @@ class CompiledFilters(ABC):
     def _columns(self, filters: Float[Tensor, "layers pairs filters"]) -> list[Tensor]:
         """Per layer, the filters [pairs, filters·channels] as the message kernels read them."""
 
+    def _filters_of(self, model: Any) -> torch.nn.Module:
+        """The module that gives all filters at some distances."""
+        return model.filters  # type: ignore[no-any-return]
+
     def _function(self, r: Tensor, kind: int) -> Tensor:
         """All filters of all layers at distances r, side by side."""
         return torch.cat(self._columns(self._filters(r)), 1)
@@ -164,7 +173,7 @@ class CompiledFilters(ABC):
 
         Begins with so many intervals; returns a quarter more than it took. Raises ValueError beyond the most.
         """
-        self._filters = copy.deepcopy(self._exact.filters).double()
+        self._filters = copy.deepcopy(self._filters_of(self._exact)).double()
         error, tolerance = float("inf"), 0.5 * self.tolerance
         # at the cutoff itself the second derivative of a C¹ envelope is that from outside
         stop = self._exact.cutoff * (1.0 - 1e-12)
@@ -236,7 +245,7 @@ class CompiledFilters(ABC):
 
     def _exact_table(self, r: Tensor) -> np.ndarray:
         """Value and slope of the filters at every pair, in consecutive rows."""
-        self._filters = self._exact.filters
+        self._filters = self._filters_of(self._exact)
         value, slope = value_and_slope(self._function, r, 0)
         table = value.new_zeros((2 * len(r) + 4, value.shape[1]))
         table[0 : 2 * len(r) : 2], table[1 : 2 * len(r) : 2] = value, slope
