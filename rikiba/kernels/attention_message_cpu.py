@@ -1,4 +1,4 @@
-"""Compiled attention over neighbours, head by head, and its reverse; see `potentials.equivariant_transformer`.
+"""Compiled attention over neighbours, head by head, and its reverse; see `EquivariantTransformer`.
 
     A_ij = silu(Σ_c q_i k_j K(r_ij)),  y_i = Σ_j A_ij s¹_j V¹(r_ij),  w_i = Σ_j (m_j V² + s³_j V³ r̂_ij)
 
@@ -41,7 +41,10 @@ def _spline(table, t, stride, a0, a1, a2, a3, a4, a5):  # type: ignore[no-untype
 def own_attention(  # type: ignore[no-untyped-def]
     first, last, own, own_at, queries, q_at, features, f_at, group, channels, y, vectors, v_at
 ):
-    """What atoms first … last − 1 tell themselves, into y (from `first`) and w; `own` is K, V¹, V² at r = 0."""
+    """What atoms first … last − 1 tell themselves, into y (from `first`) and w.
+
+    `own` is K, V¹ and V² at r = 0.
+    """
     for a in range(first, last):
         q, f, o = q_at + a * channels, f_at + a * 6 * channels, (a - first) * channels
         dot = splat(y.dtype.type(0))

@@ -45,8 +45,8 @@ def _bounds(rows, net):  # type: ignore[no-untyped-def]
         np.array(
             [
                 rows * 3 * c, rows * 3 * h, rows * 2 * h, rows * 2 * h, rows * h, rows * 3 * h,
-                rows * 3 * h, rows * hidden_width(net.update), rows * hidden_width(net.last_update), rows * 2 * widest,
-                rows * net.last_update.widths[-1],
+                rows * 3 * h, rows * hidden_width(net.update), rows * hidden_width(net.last_update),
+                rows * 2 * widest, rows * net.last_update.widths[-1],
             ]
         )
     )  # fmt: skip
@@ -83,7 +83,7 @@ def _norms_reverse(v, rows, c, x, g, stride):  # type: ignore[no-untyped-def]
 
 @compiled
 def gated_readout(rows, x, v, v_at, net, space, scale, energies, e_at, g, g_v, g_at):  # type: ignore[no-untyped-def]
-    """Energies of some atoms; g [rows, 2c] begins with ∂(scale·Σ energies)/∂x, g_v [atoms, 3, c] is that of v.
+    """Energies of some atoms; ∂(scale·Σ energies)/∂x begins g [rows, 2c], that of v is g_v [atoms, 3, c].
 
     x [rows, 2c] begins with the scalars; the norms are written behind them.
     """

@@ -70,7 +70,8 @@ def _sizes(n, net, layers):  # type: ignore[no-untyped-def]
         [
             n * c, n * c, layers * n * 3 * c, n * 3 * c, (layers - 1) * n * 5 * c, n * 5 * c,
             (layers - 1) * n * c, (layers - 1) * n * hidden_width(net.message), kept * 6 * c, kept * 3 * c,
-            kept * hidden_width(net.update), CHUNK * 6 * c, CHUNK * 2 * widest, CHUNK * net.readout.widths[-1],
+            kept * hidden_width(net.update), CHUNK * 6 * c, CHUNK * 2 * widest,
+            CHUNK * net.readout.widths[-1],
             CHUNK * hidden_width(net.readout),
         ]
     )  # fmt: skip

@@ -169,7 +169,7 @@ def _projection(layer: Any) -> list[tuple[Tensor, Tensor]]:
 
 
 def _network(mlp: Any, given: tuple[Tensor, int], made: tuple[Tensor, int]) -> Network:
-    """A perceptron whose input is two blocks of channels at given places, whose output blocks of made ones."""
+    """A perceptron that reads blocks of channels at given places and makes blocks at others."""
     weights, biases, last = [], [], len(mlp.layers) - 1
     hidden = [torch.arange(m.out_features) for m in mlp.layers[:-1]]
     inner = [(at, padded(len(at))) for at in hidden]

@@ -1,4 +1,4 @@
-"""The compiled programs of SchNet, PaiNN, TensorNet and the equivariant transformer: equal to `forward`, with and without tables."""
+"""Compiled programs of networks with radial filters: equal to `forward`, with and without tables."""
 
 from typing import Any
 
