@@ -87,6 +87,23 @@ def _logarithm(u):  # type: ignore[no-untyped-def]
     return multiply(multiply(w, splat_as(u, 2.0)), p)
 
 
+@inlined
+def sigmoid_of_exponential(x, u, zero):  # type: ignore[no-untyped-def]
+    """(σ(x), σ(|x|)) of u = e^(−|x|)."""
+    share = divide(splat_as(x, 1.0), add(splat_as(x, 1.0), u))
+    return smaller(x, zero, multiply(u, share), share), share
+
+
+@inlined
+def silu(x):  # type: ignore[no-untyped-def]
+    """x·σ(x) and its slope."""
+    zero = splat_as(x, 0.0)
+    u = exponential(multiply(x, smaller(x, zero, splat_as(x, 1.0), splat_as(x, -1.0))))
+    sigmoid, share = sigmoid_of_exponential(x, u, zero)
+    value = multiply(x, sigmoid)
+    return value, add(sigmoid, multiply(value, smaller(x, zero, share, multiply(u, share))))
+
+
 @compiled
 def activate(z, at, n, activation, slope, slope_at):  # type: ignore[no-untyped-def]
     """z becomes f(z) and `slope` f′(z): n numbers, a multiple of 16, of flat arrays from the given places."""
@@ -100,6 +117,11 @@ def activate(z, at, n, activation, slope, slope_at):  # type: ignore[no-untyped-
             store(z, at + k, smaller(x, zero, multiply(tenth, add(u, minus)), x))
             store(slope, slope_at + k, smaller(x, zero, u, one))
             continue
+        if activation == SILU:
+            value, along = silu(x)
+            store(z, at + k, value)
+            store(slope, slope_at + k, along)
+            continue
         negative = multiply(x, smaller(x, zero, one, minus))  # −|x|
         if activation == TANH:
             u = exponential(add(negative, negative))
@@ -109,15 +131,9 @@ def activate(z, at, n, activation, slope, slope_at):  # type: ignore[no-untyped-
             store(slope, slope_at + k, add(one, multiply(minus, multiply(value, value))))
             continue
         u = exponential(negative)
-        share = divide(one, add(one, u))
-        sigmoid = smaller(x, zero, multiply(u, share), share)
-        if activation == SILU:
-            store(z, at + k, multiply(x, sigmoid))
-            rest = multiply(multiply(x, sigmoid), smaller(x, zero, share, multiply(u, share)))
-            store(slope, slope_at + k, add(sigmoid, rest))
-        else:
-            # torch's softplus is x from 20 on, where the rest is below 3e-9
-            positive, far = smaller(x, zero, zero, x), splat(real(20.0))
-            rest = smaller(far, x, zero, _logarithm(u))
-            store(z, at + k, add(add(positive, splat(real(-_LOG2))), rest))
-            store(slope, slope_at + k, smaller(far, x, one, sigmoid))
+        sigmoid, _ = sigmoid_of_exponential(x, u, zero)
+        # torch's softplus is x from 20 on, where the rest is below 3e-9
+        positive, far = smaller(x, zero, zero, x), splat(real(20.0))
+        rest = smaller(far, x, zero, _logarithm(u))
+        store(z, at + k, add(add(positive, splat(real(-_LOG2))), rest))
+        store(slope, slope_at + k, smaller(far, x, one, sigmoid))

@@ -165,6 +165,15 @@ def dense(  # type: ignore[no-untyped-def]
             first += 8
 
 
+@compiled
+def hidden_width(net):  # type: ignore[no-untyped-def]
+    """Widths of all hidden layers together: how many slopes a row has."""
+    total = 0
+    for w in net.widths[1:-1]:
+        total += w
+    return total
+
+
 @inlined
 def _places(net, which):  # type: ignore[no-untyped-def]
     """Where one network's weights and biases begin, and its number of layers."""

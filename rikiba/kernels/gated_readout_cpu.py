@@ -7,15 +7,6 @@ from .dense_cpu import network_forward, network_reverse
 
 
 @compiled
-def hidden_width(net):  # type: ignore[no-untyped-def]
-    """All hidden layers' widths together."""
-    total = 0
-    for w in net.widths[1:-1]:
-        total += w
-    return total
-
-
-@compiled
 def gated_energies(  # type: ignore[no-untyped-def]
     net, count, x, x_at, rows, slopes, work, out, scale, energies, first, back, back_at
 ):

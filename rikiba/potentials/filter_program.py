@@ -23,6 +23,7 @@ from rikiba.nn.tabulation import RadialFunction, SplineTable, spline_table, valu
 from .base import Potential, Program
 
 if TYPE_CHECKING:
+    from .equivariant_transformer import EquivariantTransformer
     from .m3gnet import M3GNet
     from .painn import PaiNN
     from .schnet import SchNet
@@ -106,7 +107,7 @@ class CompiledFilters(ABC):
 
     def __init__(
         self,
-        potential: Union["SchNet", "PaiNN", "TensorNet", "M3GNet"],
+        potential: Union["SchNet", "PaiNN", "TensorNet", "M3GNet", "EquivariantTransformer"],
         *,
         tabulate: bool,
         tolerance: float,
@@ -154,6 +155,10 @@ class CompiledFilters(ABC):
     def _columns(self, filters: Float[Tensor, "layers pairs filters"]) -> list[Tensor]:
         """Per layer, the filters [pairs, filters·channels] as the message kernels read them."""
 
+    def _filters_of(self, model: Any) -> torch.nn.Module:
+        """The module that gives all filters at some distances."""
+        return model.filters  # type: ignore[no-any-return]
+
     def _function(self, r: Tensor, kind: int) -> Tensor:
         """All filters of all layers at distances r, side by side."""
         return torch.cat(self._columns(self._filters(r)), 1)
@@ -171,7 +176,7 @@ class CompiledFilters(ABC):
 
         Begins with so many intervals; returns a quarter more than it took. Raises ValueError beyond the most.
         """
-        self._filters = copy.deepcopy(self._exact.filters).double()
+        self._filters = copy.deepcopy(self._filters_of(self._exact)).double()
         # at the cutoff itself the second derivative of a C¹ envelope is that from outside
         table = self._fitted(self._function, self._exact.cutoff * (1.0 - 1e-12), intervals)
         self.table_error = max(table.value_error, table.slope_error)
@@ -248,7 +253,7 @@ class CompiledFilters(ABC):
 
     def _exact_table(self, r: Tensor) -> np.ndarray:
         """Value and slope of the filters at every pair, in consecutive rows."""
-        self._filters = self._exact.filters
+        self._filters = self._filters_of(self._exact)
         return self._by_layer(exact_table(self._function, r))
 
 

@@ -25,23 +25,23 @@ class CompiledPacemakerACE(CompiledACE):
         )
         self._potential = copy.deepcopy(potential)
 
-    def _energies(self, n: Neighbourhoods) -> tuple[np.ndarray, np.ndarray]:
+    def _energies(self, n: Neighbourhoods, gradient: np.ndarray) -> np.ndarray:
         if not self._potential.descriptor.radial.repels:
-            return super()._energies(n)
+            return super()._energies(n, gradient)
         own, slopes = self._embedded(n)
         centre = np.repeat(np.arange(len(own)), np.diff(n.start))
         v, dv = self._repulsion(n, centre)
         total = np.zeros(len(own))
         np.add.at(total, centre, v)
         step, d_step = self._core_step(total, n.kinds)
-        gradient = self._sweep.pair_gradient(n, slopes * step[:, None])
+        self._sweep.pair_gradient(n, slopes * step[:, None], gradient)
         gradient[n.parent] += ((1.0 + own * d_step)[centre] * dv)[:, None] * n.unit
-        return own * step + total, gradient
+        return own * step + total
 
     def _repulsion(self, n: Neighbourhoods, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """v of each pair and its slope."""
         r = torch.from_numpy(n.r)
-        i, j = torch.from_numpy(n.kinds[centre]), torch.from_numpy(n.kinds[n.sender])
+        i, j = torch.from_numpy(n.kinds[centre]), torch.from_numpy(n.neighbour)
         radial = self._potential.descriptor.radial
         found = torch.func.jvp(lambda x: radial.repulsion(x, i, j), (r,), (torch.ones_like(r),))
         return found[0].numpy(), found[1].numpy()

@@ -14,6 +14,7 @@ from rikiba.calculators.autograd import PotentialCalculator, evaluate, run_progr
 from rikiba.core.pairs import find_pairs
 from rikiba.core.system import System
 from rikiba.potentials.base import Potential
+from rikiba.potentials.equivariant_transformer import EquivariantTransformer
 from rikiba.potentials.m3gnet import M3GNet
 from rikiba.potentials.painn import PaiNN
 from rikiba.potentials.schnet import SchNet
@@ -66,6 +67,13 @@ CASES: list[tuple[type, dict[str, Any]]] = [
             "readout_layers": 0,
         },
     ),
+    (EquivariantTransformer, {"channels": 16, "n_heads": 4, "n_layers": 2}),
+    (EquivariantTransformer, {"channels": 24, "n_heads": 3, "n_layers": 1}),
+    (
+        EquivariantTransformer,
+        {"channels": 32, "n_heads": 8, "envelope_on": "attention", "envelope": "cosine", "n_layers": 3}
+        | {"isolated_limit": False},
+    ),
 ]
 
 
@@ -114,7 +122,7 @@ def test_with_tables_forces_are_within_the_stated_error(cls: type, more: dict[st
 
 
 @settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 10**6), case=st.sampled_from([CASES[0], CASES[4]]))
+@given(seed=st.integers(0, 10**6), case=st.sampled_from([CASES[0], CASES[4], CASES[10]]))
 def test_random_clusters(seed: int, case: tuple[type, dict[str, Any]]) -> None:
     rng = np.random.default_rng(seed)
     n = int(rng.integers(2, 9))
@@ -145,6 +153,24 @@ def test_bad_tables_are_refused_and_the_default_then_has_none() -> None:
     assert kept.table_error == 0.0  # type: ignore[union-attr]
     smooth = build(SchNet, channels=16).float().program()
     assert 0.0 < smooth.table_error < 1e-6  # type: ignore[union-attr]
+
+
+def test_one_lane_for_a_head() -> None:
+    """One head is sixteen lanes together, sixteen heads are a lane each, more have no program."""
+    for heads, channels in ((1, 6), (2, 8), (16, 32)):
+        model = build(EquivariantTransformer, channels=channels, n_heads=heads, n_layers=2)
+        assert difference(both(model, [ethanol(1)]), "forces") < 1e-11
+        with torch.no_grad():
+            kept = model.program(tabulate=False)  # type: ignore[call-arg]
+            model.layers[1].query.bias[0] += 1.0  # type: ignore[index]
+        system = System.from_ase(ethanol(1))
+        pairs = find_pairs(system, model.cutoff)
+        assert kept is not None
+        moved = evaluate(model, system, pairs).need("forces") - run_program(kept, system, pairs).need(
+            "forces"
+        )
+        assert float(moved.abs().max()) > 1e-7  # negative control: one query of one head
+    assert build(EquivariantTransformer, channels=32, n_heads=32, n_layers=1).program() is None  # type: ignore[call-arg]
 
 
 def test_a_program_is_a_snapshot() -> None:
