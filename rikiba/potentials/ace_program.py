@@ -50,7 +50,7 @@ class ClusterSweep:
     """The compiled side of a `ClusterSums`: a snapshot of its parameters."""
 
     def __init__(self, descriptor: ClusterSums) -> None:
-        self._descriptor = copy.deepcopy(descriptor).double().requires_grad_(False)
+        self._descriptor: ClusterSums = copy.deepcopy(descriptor).double().requires_grad_(False)
         self._raising = raising_terms(descriptor.l_max)
         self._count = np.array(descriptor.one.count)
         self._first = np.array(descriptor.first_column)
@@ -69,12 +69,12 @@ class ClusterSweep:
         geometry.harmonics(unit, *self._raising, y)
         kinds = types[order]
         centre = np.repeat(np.arange(len(types)), np.diff(start))
-        radial, slope = self._radial(r, kinds[centre], kinds[sender])
+        radial, slope = self.radial(r, kinds[centre], kinds[sender])
         a = np.empty((len(types), self.n_a))
         kernels.sums(start, kinds[sender], y, radial, self._count, self._first, self._per_element, a)
         return Neighbourhoods(order, spans, start, parent, sender, unit, r, y, radial, slope, kinds, a)
 
-    def _radial(self, r: np.ndarray, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def radial(self, r: np.ndarray, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """R_nl of each pair and their slopes, with the factor of the harmonics."""
         centre, neighbour = torch.from_numpy(i), torch.from_numpy(j)
         distance = torch.from_numpy(r)
@@ -188,6 +188,8 @@ class CompiledACE:
     the same for all elements or a row for each; so is `embedding`, the name of f.
     """
 
+    sweep_class: type[ClusterSweep] = ClusterSweep
+
     def __init__(
         self,
         potential: "ACE | EmbeddedACE | PacemakerACE",
@@ -198,7 +200,7 @@ class CompiledACE:
         embedding: str | Sequence[str] = "smooth",
     ) -> None:
         descriptor = potential.descriptor
-        self._sweep = ClusterSweep(descriptor)
+        self._sweep = self.sweep_class(descriptor)
         self._left, self._right, node = recursion(descriptor.monomials.numpy(), self._sweep.n_a)
         n_nodes = self._sweep.n_a + len(self._left)
         self._weights = np.zeros((*weights.shape[:2], n_nodes))
