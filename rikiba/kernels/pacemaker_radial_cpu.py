@@ -7,6 +7,7 @@ the factor of the nuclear repulsion; `kind` numbers the radial functions as in `
 import math
 
 from .compiled import compiled, inlined
+from .lanes import LANES, add, aligned, divide, load, multiply, multiply_add, splat, spread, store
 
 
 @inlined
@@ -27,101 +28,126 @@ def _cosine(x, per):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _chebyshev(y, dy, first, n, g, d):  # type: ignore[no-untyped-def]
-    """g_k = ½(1 − T_(k + first)(y)) for k = 0 … n − 1 and slopes; with first = 0, g_0 = 1."""
-    t, dt, last, d_last = 1.0, 0.0, 0.0, 0.0
-    for k in range(-first, n):
-        if k >= 0:
-            g[k], d[k] = 0.5 * (1.0 - t), -0.5 * dt
-        if k == -first:
-            t, dt, last, d_last = y, dy, 1.0, 0.0
-        else:
-            t, dt, last, d_last = 2.0 * y * t - last, 2.0 * (dy * t + y * dt) - d_last, t, dt
-    if first == 0:
-        g[0], d[0] = 1.0, 0.0
-
-
-@inlined
-def _bessel(r, cutoff, bessel, n, g, d):  # type: ignore[no-untyped-def]
-    """g_k = b_k (a_k (sinc (k+1)πx + sinc (k+2)πx)) + c_k g_(k−1), rows of `bessel` a, b, c."""
-    x = math.pi * r / cutoff
-    s1, c1 = math.sin(x), math.cos(x)
-    s, c = s1, c1
-    size = cutoff**-1.5
-    previous, d_previous = s / x, (c - s / x) / r
-    for k in range(n):
-        s, c = s * c1 + c * s1, c * c1 - s * s1
-        sinc = s / (x * (k + 2))
-        d_sinc = (c - sinc) / r
-        g[k] = size * bessel[0, k] * bessel[1, k] * (previous + sinc)
-        d[k] = size * bessel[0, k] * bessel[1, k] * (d_previous + d_sinc)
-        if k > 0:
-            g[k] += bessel[2, k] * g[k - 1]
-            d[k] += bessel[2, k] * d[k - 1]
-        previous, d_previous = sinc, d_sinc
-
-
-@inlined
-def _base(r, row, kind, bessel, n, g, d):  # type: ignore[no-untyped-def]
-    """g_k and slopes of one pair inside its cutoff, before any inner cutoff."""
+def _argument(r, row, kind):  # type: ignore[no-untyped-def]
+    """(y, ∂y/∂r, f, ∂f/∂r) of one pair; f with the inner step, 0 from the cutoff on. Of bessel y is sin πx."""
     cutoff, width, decay = row[0], row[1], row[2]
+    if r >= cutoff:
+        return 0.0, 0.0, 0.0, 0.0
     x, per = r / cutoff, 1.0 / cutoff
+    y, dy, f, df = 1.0 - x, -per, 1.0, 0.0
     if kind == 0:
         end, e = math.exp(-decay), math.exp(-decay * x)
         scale = 2.0 / (1.0 - end)
-        _chebyshev(1.0 - scale * (e - end), scale * decay * per * e, 0, n, g, d)
+        y, dy = 1.0 - scale * (e - end), scale * decay * per * e
         f, df = _cosine(x, per)
         u = (r - cutoff) / width + 1.0
         if u > 0.0:
             last, d_last = _cosine(u, 1.0 / width)
             f, df = f * last, df * last + f * d_last
-        for k in range(n):
-            g[k], d[k] = g[k] * f, d[k] * f + g[k] * df
     elif kind == 1:
-        inside = 1.0 - x
-        power = inside ** (decay - 1.0)
-        _chebyshev(1.0 - 2.0 * inside * power, 2.0 * decay * power * per, 1, n, g, d)
+        power = (1.0 - x) ** (decay - 1.0)
+        y, dy = 1.0 - 2.0 * (1.0 - x) * power, 2.0 * decay * power * per
     elif kind == 2:
-        _bessel(r, cutoff, bessel, n, g, d)
-    else:
-        _chebyshev(1.0 - x, -per, 1, n, g, d)
+        y, dy = math.sin(math.pi * x), math.cos(math.pi * x)
+    if row[6] > 0.0 and row[7] == 0.0:
+        s, ds = _step((r - row[5]) / row[6] + 1.0)
+        f, df = f * (1.0 - s), df * (1.0 - s) - f * ds / row[6]
+    return y, dy, f, df
+
+
+@inlined
+def _chebyshev(lanes, first, n, g, d):  # type: ignore[no-untyped-def]
+    """g_k = ½(1 − T_(k + first)(y)) for k = 0 … n − 1 and slopes; with first = 0, g_0 = 1."""
+    y, dy = load(lanes, 0), load(lanes, LANES)
+    half, minus, one, zero = splat(0.5), splat(-1.0), splat(1.0), splat(0.0)
+    minus_half = splat(-0.5)
+    twice, d_twice = add(y, y), add(dy, dy)
+    t, dt, last, d_last = one, zero, y, multiply(minus, dy)
+    # T_−1 = T_1
+    for k in range(-first, n):
+        if k >= 0:
+            store(g, k * LANES, multiply_add(minus_half, t, half))
+            store(d, k * LANES, multiply(minus_half, dt))
+        if k == -first:
+            t, dt, last, d_last = y, dy, one, zero
+        else:
+            following = multiply_add(twice, t, multiply(minus, last))
+            slope = multiply_add(twice, dt, multiply(minus, d_last))
+            slope = multiply_add(d_twice, t, slope)
+            t, dt, last, d_last = following, slope, t, dt
+    if first == 0:
+        store(g, 0, one)
+        store(d, 0, zero)
+
+
+@inlined
+def _bessel(lanes, cutoff, bessel, n, g, d):  # type: ignore[no-untyped-def]
+    """g_k = b_k a_k (sinc (k+1)πx + sinc (k+2)πx) + c_k g_(k−1), rows of `bessel` a, b, c."""
+    s1, c1, r = load(lanes, 0), load(lanes, LANES), load(lanes, 4 * LANES)
+    minus, per_r = splat(-1.0), divide(splat(1.0), r)
+    per_x = multiply(splat(cutoff / math.pi), per_r)
+    minus_s1, s, c, size = multiply(minus, s1), s1, c1, cutoff**-1.5
+    previous = multiply(s1, per_x)
+    d_previous = multiply(multiply_add(minus, previous, c1), per_r)
+    above, d_above = splat(0.0), splat(0.0)
+    for k in range(n):
+        s, c = multiply_add(s, c1, multiply(c, s1)), multiply_add(c, c1, multiply(s, minus_s1))
+        sinc = multiply(multiply(s, per_x), splat(1.0 / (k + 2)))
+        d_sinc = multiply(multiply_add(minus, sinc, c), per_r)
+        scale, back = splat(size * bessel[0, k] * bessel[1, k]), splat(bessel[2, k])
+        above = multiply_add(scale, add(previous, sinc), multiply(back, above))
+        d_above = multiply_add(scale, add(d_previous, d_sinc), multiply(back, d_above))
+        store(g, k * LANES, above)
+        store(d, k * LANES, d_above)
+        previous, d_previous = sinc, d_sinc
 
 
 @compiled
 def radial_columns(  # type: ignore[no-untyped-def]
-    r, centre, neighbour, table, kind, bessel, mixing, n_first, g, d, out, slope
+    order, group, r, table, kind, bessel, mixing, n_first, out, slope
 ):
     """R_n0, g and R_nl of pairs and their slopes.
 
-    `mixing[centre, neighbour, k]` holds the coefficients c of g_k in all R_nl, the `n_first` of l = 0 first;
-    g and d are scratch.
+    `order` are pairs by their ordered pair of elements, from `group` on for each, which number `table` too.
+    `mixing[elements, column, k]` holds the coefficients c of g_k in all R_nl, the `n_first` of l = 0 first.
     """
-    n, n_mixed = len(g), mixing.shape[3]
-    for q in range(len(r)):
-        i, j = centre[q], neighbour[q]
-        row, values, slopes, c = table[i, j], out[q], slope[q], mixing[i, j]
-        values[:] = 0.0
-        slopes[:] = 0.0
-        if r[q] >= row[0]:
-            continue
-        _base(r[q], row, kind[i, j], bessel, n, g, d)
-        if row[6] > 0.0 and row[7] == 0.0:
-            s, ds = _step((r[q] - row[5]) / row[6] + 1.0)
+    n, n_mixed = bessel.shape[1], mixing.shape[1]
+    lanes, both = aligned(5 * LANES, r), aligned(2 * LANES, r)
+    g, d = aligned(n * LANES, r), aligned(n * LANES, r)
+    zero, flat = splat(0.0), mixing.reshape(-1)
+    for e in range(len(group) - 1):
+        row = table[e]
+        for at in range(group[e], group[e + 1], LANES):
+            used = min(LANES, group[e + 1] - at)
+            for m in range(LANES):
+                x = r[order[at + min(m, used - 1)]]
+                y, dy, f, df = _argument(x, row, kind[e])
+                lanes[m], lanes[LANES + m], lanes[2 * LANES + m] = y, dy, f
+                lanes[3 * LANES + m], lanes[4 * LANES + m] = df, x
+            if kind[e] == 2:
+                _bessel(lanes, row[0], bessel, n, g, d)
+            else:
+                _chebyshev(lanes, 0 if kind[e] == 0 else 1, n, g, d)
+            f, df = load(lanes, 2 * LANES), load(lanes, 3 * LANES)
             for k in range(n):
-                g[k], d[k] = g[k] * (1.0 - s), d[k] * (1.0 - s) - g[k] * ds / row[6]
-        for k in range(n):
-            values[n_first + k], slopes[n_first + k] = g[k], d[k]
-        first, d_first, rest, d_rest = (
-            values[:n_first], slopes[:n_first], values[n_first + n :], slopes[n_first + n :]
-        )  # fmt: skip
-        for k in range(n):
-            x, dx, head, tail = g[k], d[k], c[k, :n_first], c[k, n_first:]
-            for t in range(n_first):
-                first[t] += x * head[t]
-                d_first[t] += dx * head[t]
-            for t in range(n_mixed - n_first):
-                rest[t] += x * tail[t]
-                d_rest[t] += dx * tail[t]
+                value = load(g, k * LANES)
+                store(d, k * LANES, multiply_add(load(d, k * LANES), f, multiply(value, df)))
+                store(g, k * LANES, multiply(value, f))
+                for m in range(used):
+                    q = order[at + m]
+                    out[q, n_first + k], slope[q, n_first + k] = g[k * LANES + m], d[k * LANES + m]
+            for c in range(n_mixed):
+                value, d_value, first = zero, zero, (e * n_mixed + c) * n
+                for k in range(n):
+                    x = spread(flat, first + k)
+                    value = multiply_add(x, load(g, k * LANES), value)
+                    d_value = multiply_add(x, load(d, k * LANES), d_value)
+                store(both, 0, value)
+                store(both, LANES, d_value)
+                column = c if c < n_first else c + n
+                for m in range(used):
+                    q = order[at + m]
+                    out[q, column], slope[q, column] = both[m], both[LANES + m]
 
 
 @inlined

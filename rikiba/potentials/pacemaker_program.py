@@ -24,18 +24,20 @@ class PacemakerSweep(ClusterSweep):
     def __init__(self, descriptor: ClusterSums) -> None:
         super().__init__(descriptor)
         radial: PacemakerRadial = descriptor.radial  # type: ignore[assignment]
-        self._table, self._kind = radial.table.numpy().copy(), radial.kind.numpy().copy()
+        self._table = radial.table.flatten(0, 1).numpy().copy()
+        self._kind = radial.kind.flatten().numpy().copy()
         # c of g_k in the columns (l, n)
-        mixing = radial.mixing.flatten(2, 3).transpose(2, 3).contiguous()
-        self._mixing, self._n_first = mixing.numpy(), radial.n_radial
-        self._bessel = bessel_recursion(radial.n_base)
+        self._mixing = radial.mixing.flatten(2, 3).flatten(0, 1).contiguous().numpy()
+        self._n_first, self._bessel = radial.n_radial, bessel_recursion(radial.n_base)
 
     def radial(self, r: np.ndarray, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        n = len(self._bessel[0])
-        out = np.empty((len(r), self._mixing.shape[3] + n))
-        slope, g, d = np.empty_like(out), np.empty(n), np.empty(n)
+        of = i * self._n_kinds + j
+        order = np.argsort(of, kind="stable") if self._n_kinds > 1 else np.arange(len(r))
+        group = np.searchsorted(of[order], np.arange(len(self._table) + 1))
+        out = np.empty((len(r), self._mixing.shape[1] + self._mixing.shape[2]))
+        slope = np.empty_like(out)
         kernels.radial_columns(
-            r, i, j, self._table, self._kind, self._bessel, self._mixing, self._n_first, g, d, out, slope
+            order, group, r, self._table, self._kind, self._bessel, self._mixing, self._n_first, out, slope
         )
         if (factor := self._descriptor.harmonic) != 1.0:
             return factor * out, factor * slope

@@ -78,9 +78,10 @@ def nuclear(bond: dict[str, Any], r: float, z: tuple[int, int]) -> float:
     def v(x: float) -> float:
         return 14.399645351950543 * z[0] * z[1] * sum(c * np.exp(-e * x / a) for c, e in terms) / x
 
-    h = 1e-3
-    slope = (v(end + h) - v(end - h)) / (2 * h)
-    curvature = (v(end + h) + v(end - h) - 2 * v(end)) / h**2
+    h = 0.01
+    around = np.array([v(end + k * h) for k in (-2, -1, 0, 1, 2)])
+    slope = around @ [1, -8, 0, 8, -1] / (12 * h)
+    curvature = around @ [-1, 16, -30, 16, -1] / (12 * h**2)
     t = max(0.0, r - end + width)
     third = (-3.0 * slope + width * curvature) / width**2
     fourth = (2.0 * slope - width * curvature) / width**3
