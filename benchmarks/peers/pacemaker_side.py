@@ -1,7 +1,7 @@
 """pacemaker: its compiled evaluator in python-ace, called through its ASE calculator.
 
-The recursive evaluator, which takes half the time of its plain one. It reads radial functions from cubic tables
-(0.5 mÅ), searches neighbours at every call and computes in float64 always.
+The recursive evaluator, which takes half the time of its plain one. It reads radial functions from cubic
+tables (0.5 mÅ), searches neighbours at every call and computes in float64 always.
 """
 
 from pathlib import Path

@@ -120,7 +120,9 @@ def _yaml_bond(given: Mapping[str, Any]) -> dict[str, Any]:
     if inner not in ("density", "distance", "zbl"):
         raise ValueError(f"cores of type {inner} are not offered; density, distance and zbl are.")
     if inner == "density" and end > width:
-        raise ValueError(f"below {end - width:g} Å this core of type density has no functions: energies jump.")
+        raise ValueError(
+            f"below {end - width:g} Å this core of type density has no functions: energies jump."
+        )
     if inner != "density":
         out |= {"inner_cutoff": end, "inner_width": width}
     if inner == "zbl":

@@ -1,7 +1,7 @@
 """Fitted potentials of pacemaker as it writes them (`.yaml`): functions B of coupled products, made products.
 
-B = Σ_m C_m Π_t A_t, where C_m couples the harmonics of the factors to an invariant by a tree of Clebsch–Gordan
-coefficients: Drautz, doi:10.1103/PhysRevB.99.014104; Bochkarev et al., doi:10.1103/PhysRevMaterials.6.013804.
+B = Σ_m C_m Π_t A_t, where C_m couples the harmonics of the factors to an invariant by a tree of
+Clebsch–Gordan coefficients: Drautz, doi:10.1103/PhysRevB.99.014104; Bochkarev et al., doi:10.1103/PhysRevMaterials.6.013804.
 """
 
 from collections.abc import Mapping, Sequence
@@ -84,7 +84,9 @@ def _embedding(block: Mapping[str, Any]) -> dict[str, Any]:
 def _function(given: Mapping[str, Any], neighbours: Sequence[str]) -> dict[str, Any]:
     n, l = [int(x) for x in given["nr"]], [int(x) for x in given["nl"]]
     if not len(n) == len(l) == len(neighbours):
-        raise ValueError(f"a function of {len(neighbours)} neighbours needs as many nr and nl; given {given}.")
+        raise ValueError(
+            f"a function of {len(neighbours)} neighbours needs as many nr and nl; given {given}."
+        )
     m, factor = tree_coupling(tuple(l), tuple(int(x) for x in given.get("lint", ())))
     c = np.array([float(x) for x in given["c"]])
     return {

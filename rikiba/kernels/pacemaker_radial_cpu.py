@@ -1,7 +1,7 @@
 """Compiled radial functions and cores of pairs as the program pacemaker defines them, with their slopes.
 
-A row of `table` holds cutoff r_c, cutoff_width, decay, repulsion p, its decay q, inner cutoff, inner width and
-the factor of the nuclear repulsion; `kind` numbers the radial functions as in `rikiba.nn.pacemaker_radial`.
+A row of `table` holds cutoff r_c, cutoff_width, decay, repulsion p, its decay q, inner cutoff, inner width
+and the factor of the nuclear repulsion; `kind` numbers the radial functions as in `rikiba.nn.pacemaker_radial`.
 """
 
 import math
@@ -29,7 +29,7 @@ def _cosine(x, per):  # type: ignore[no-untyped-def]
 
 @inlined
 def _argument(r, row, kind):  # type: ignore[no-untyped-def]
-    """(y, ∂y/∂r, f, ∂f/∂r) of one pair; f with the inner step, 0 from the cutoff on. Of bessel y is sin πx."""
+    """(y, ∂y/∂r, f, ∂f/∂r) of one pair; f with the inner step, 0 beyond the cutoff. Of bessel y is sin πx."""
     cutoff, width, decay = row[0], row[1], row[2]
     if r >= cutoff:
         return 0.0, 0.0, 0.0, 0.0
@@ -169,7 +169,7 @@ def _screened(r, row, nuclear):  # type: ignore[no-untyped-def]
 def repulsion(r, centre, neighbour, table, nuclear, out, slope):  # type: ignore[no-untyped-def]
     """v of pairs and its slope.
 
-    `nuclear[centre, neighbour]` is e²Z_iZ_j/(4πε₀), 1/a, four coefficients and four exponents of the screening,
+    `nuclear[centre, neighbour]` is e²Z_iZ_j/(4πε₀), 1/a, four coefficients and exponents of the screening,
     and c_0, c_3, c_4 of S = c_0 + c_3 t³ + c_4 t⁴.
     """
     for q in range(len(r)):

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -29,7 +30,10 @@ EMBEDDINGS = ("smooth", "shifted_scaled", "finnis_sinclair")
 
 
 class Neighbourhoods(NamedTuple):
-    """Pairs within the cutoff grouped by centre, atoms by element, and A of all atoms."""
+    """Pairs within the cutoff grouped by centre, atoms by element, and A of all atoms.
+
+    What has a row for each pair is overwritten when the same sweep makes the next.
+    """
 
     order: np.ndarray
     spans: np.ndarray
@@ -56,6 +60,14 @@ class ClusterSweep:
         self._first = np.array(descriptor.first_column)
         self.n_a, self._per_element = descriptor.one.size, descriptor.one.per_element
         self._n_kinds = len(descriptor.elements)
+        self._kept: dict[str, np.ndarray] = {}
+
+    def kept(self, name: str, *shape: int) -> np.ndarray:
+        """An array in the memory of the last one of this name: new memory costs more than writing to it."""
+        size = prod(shape)
+        if name not in self._kept or self._kept[name].size < size:
+            self._kept[name] = np.empty(size + size // 8)
+        return self._kept[name][:size].reshape(shape)
 
     def neighbourhoods(self, types: np.ndarray, pairs: Pairs, vectors: np.ndarray) -> Neighbourhoods:
         """Sums over the neighbours of every atom."""
@@ -64,7 +76,8 @@ class ClusterSweep:
             types, self._n_kinds, pairs.i.numpy(), pairs.j.numpy(), lengths
         )
         n = len(parent)
-        unit, r, y = np.empty((n, 3)), np.empty(n), np.empty((n, (self._descriptor.l_max + 1) ** 2))
+        unit, r = self.kept("unit", n, 3), self.kept("r", n)
+        y = self.kept("y", n, (self._descriptor.l_max + 1) ** 2)
         geometry.unit_vectors(vectors, lengths, parent, unit, r)
         geometry.harmonics(unit, *self._raising, y)
         kinds = types[order]
@@ -87,7 +100,7 @@ class ClusterSweep:
 
     def pair_gradient(self, n: Neighbourhoods, slopes: np.ndarray) -> np.ndarray:
         """∂E/∂r_ij of each pair in the given order, from ∂E/∂A."""
-        slope, y_slope = np.empty(len(n.r)), np.empty_like(n.y)
+        slope, y_slope = self.kept("slope", len(n.r)), self.kept("y_slope", *n.y.shape)
         kernels.pair_slopes(
             n.start, n.kinds[n.sender], n.y, n.radial, n.radial_slope, self._count, self._first,
             self._per_element, slopes, slope, y_slope,

@@ -33,8 +33,8 @@ class PacemakerACE(DoubleBuffers, Potential):
     ρ_ip = Σ_k c̃_pk Re Π_t A_i,z_t n_t l_t m_t, A_i,znlm = Σ_j δ(z, z_j) R_nl(r_ij) Y_lm(r̂_ij), and where a
     function has one neighbour only, g_n in place of R_nl Y_lm. v_i = Σ_j v(r_ij) is the repulsion of cores
     and f_c the quintic step from 1 to 0 over the last `core_width_eV` below `core_cutoff_eV`. With nuclear
-    cores (`zbl`) instead E_i = E0 + (1 − S(u_i)) F + S(u_i) v_i: u_i is that of the neighbour which is deepest
-    inside its inner cutoff, S the quintic step from 1 at u = 0 to 0 at u = 1. Y are complex
+    cores (`zbl`) instead E_i = E0 + (1 − S(u_i)) F + S(u_i) v_i: u_i is that of the neighbour deepest inside
+    its inner cutoff, S the quintic step from 1 at u = 0 to 0 at u = 1. Y are complex
     harmonics with Y_00 = 1 (Condon–Shortley phase); g, R and v are those of
     `rikiba.nn.pacemaker_radial.PacemakerRadial`, f that of `rikiba.potentials.embedded_ace.root`.
     Drautz, doi:10.1103/PhysRevB.99.014104; Lysogorskiy et al., doi:10.1038/s41524-021-00559-9, eqs. 3–10;

@@ -34,8 +34,8 @@ class PacemakerSweep(ClusterSweep):
         of = i * self._n_kinds + j
         order = np.argsort(of, kind="stable") if self._n_kinds > 1 else np.arange(len(r))
         group = np.searchsorted(of[order], np.arange(len(self._table) + 1))
-        out = np.empty((len(r), self._mixing.shape[1] + self._mixing.shape[2]))
-        slope = np.empty_like(out)
+        n = self._mixing.shape[1] + self._mixing.shape[2]
+        out, slope = self.kept("radial", len(r), n), self.kept("radial_slope", len(r), n)
         kernels.radial_columns(
             order, group, r, self._table, self._kind, self._bessel, self._mixing, self._n_first, out, slope
         )
@@ -45,7 +45,7 @@ class PacemakerSweep(ClusterSweep):
 
 
 def bessel_recursion(n: int) -> np.ndarray:
-    """Rows a, b, c of `rikiba.nn.radial.SmoothBessel`: f_k = a_k (…), g_k = b_k f_k + c_k g_(k−1); r_c = 1."""
+    """Rows a, b, c of `rikiba.nn.radial.SmoothBessel`: f_k = a_k (…), g_k = b_k f_k + c_k g_(k−1)."""
     k = np.arange(n)
     a = (-1.0) ** k * sqrt(2.0) * pi * (k + 1) * (k + 2) / np.hypot(k + 1, k + 2)
     e = k**2 * (k + 2.0) ** 2 / (4.0 * (k + 1.0) ** 4 + 1.0)

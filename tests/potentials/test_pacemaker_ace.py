@@ -297,7 +297,9 @@ def test_damaged_files_of_coupled_functions(what: str, tmp_path: Path) -> None:
 def test_functions_that_its_program_skips_are_skipped(tmp_path: Path) -> None:
     pytest.importorskip("yaml", reason="pip install rikiba[pacemaker]")
     text = (FILES / "Cu.yaml").read_text()
-    (tmp_path / "x.yaml").write_text(text.replace("{type: Cu Cu, nr: [2],", "{skip: true, type: Cu Cu, nr: [2],"))
+    (tmp_path / "x.yaml").write_text(
+        text.replace("{type: Cu Cu, nr: [2],", "{skip: true, type: Cu Cu, nr: [2],")
+    )
     with pytest.warns(UserWarning, match="energies jump there"):
         every, fewer = (read_pacemaker(p).arguments for p in (FILES / "Cu.yaml", tmp_path / "x.yaml"))
     assert len(fewer["functions"]["Cu"]) == len(every["functions"]["Cu"]) - 1
@@ -339,6 +341,7 @@ def test_compiled_radial_functions_and_their_slopes() -> None:
             lambda x, s=sums, z=zero: s.radial_columns(x, z, z), (r,), (torch.ones_like(r),)
         )
         found = PacemakerSweep(sums).radial(r.numpy(), zero.numpy(), zero.numpy())
+        assert np.isfinite(found[0]).all() and not np.array_equal(found[0][0], found[0][1])
         np.testing.assert_allclose(found[0], value, rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(found[1], slope, rtol=1e-11, atol=1e-11)
         sums.radial.table[..., 2 if k < 2 else 0] += 0.01
