@@ -1,7 +1,8 @@
 """Fitted potentials of pacemaker as it writes them (`.yaml`): functions B of coupled products, made products.
 
 B = Σ_m C_m Π_t A_t, where C_m couples the harmonics of the factors to an invariant by a tree of
-Clebsch–Gordan coefficients: Drautz, doi:10.1103/PhysRevB.99.014104; Bochkarev et al., doi:10.1103/PhysRevMaterials.6.013804.
+Clebsch–Gordan coefficients: Drautz, doi:10.1103/PhysRevB.99.014104; Bochkarev et al.,
+doi:10.1103/PhysRevMaterials.6.013804.
 """
 
 from collections.abc import Mapping, Sequence

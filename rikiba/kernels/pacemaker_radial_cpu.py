@@ -1,7 +1,8 @@
 """Compiled radial functions and cores of pairs as the program pacemaker defines them, with their slopes.
 
 A row of `table` holds cutoff r_c, cutoff_width, decay, repulsion p, its decay q, inner cutoff, inner width
-and the factor of the nuclear repulsion; `kind` numbers the radial functions as in `rikiba.nn.pacemaker_radial`.
+and the factor of the nuclear repulsion; `kind` numbers the radial functions as in
+`rikiba.nn.pacemaker_radial`.
 """
 
 import math
