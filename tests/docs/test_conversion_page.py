@@ -54,7 +54,7 @@ def faults(page: str) -> list[str]:
     kinds = registry.names("potentials")
     for name in set(read) & set(foreign.formats()):
         _, _, files, families, needs, may = read[name]
-        missing = endings(name) - quoted(files) - ({".yml"} if name == "deepmd" else set())
+        missing = endings(name) - quoted(files) - ({".yml"} if "`.yaml`" in files else set())
         out += [f"{name}: {missing}"] if missing else []
         reader = importlib.import_module(f"rikiba.interop.{name}").read_file
         known = {k: p for k, p in inspect.signature(reader).parameters.items() if k != "path"}

@@ -341,7 +341,6 @@ def test_compiled_radial_functions_and_their_slopes() -> None:
             lambda x, s=sums, z=zero: s.radial_columns(x, z, z), (r,), (torch.ones_like(r),)
         )
         found = PacemakerSweep(sums).radial(r.numpy(), zero.numpy(), zero.numpy())
-        assert np.isfinite(found[0]).all() and not np.array_equal(found[0][0], found[0][1])
         np.testing.assert_allclose(found[0], value, rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(found[1], slope, rtol=1e-11, atol=1e-11)
         sums.radial.table[..., 2 if k < 2 else 0] += 0.01
