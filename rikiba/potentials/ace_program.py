@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -32,7 +33,10 @@ EMBEDDINGS = ("smooth", "shifted_scaled", "finnis_sinclair")
 
 
 class Neighbourhoods(NamedTuple):
-    """Pairs within the cutoff grouped by centre, atoms by element, and A of all atoms."""
+    """Pairs within the cutoff grouped by centre, atoms by element, and A of all atoms.
+
+    What has a row for each pair is overwritten when the same sweep makes the next.
+    """
 
     order: np.ndarray
     spans: np.ndarray
@@ -55,12 +59,20 @@ class ClusterSweep:
     """The compiled side of a `ClusterSums`: a snapshot of its parameters."""
 
     def __init__(self, descriptor: ClusterSums) -> None:
-        self._descriptor = copy.deepcopy(descriptor).double().requires_grad_(False)
+        self._descriptor: ClusterSums = copy.deepcopy(descriptor).double().requires_grad_(False)
         self._raising = raising_terms(descriptor.l_max)
         self._count = np.array(descriptor.one.count)
         self._first = np.array(descriptor.first_column)
         self.n_a, self._per_element = descriptor.one.size, descriptor.one.per_element
         self._n_kinds = len(descriptor.elements)
+        self._kept: dict[str, np.ndarray] = {}
+
+    def kept(self, name: str, *shape: int) -> np.ndarray:
+        """An array in the memory of the last one of this name: new memory costs more than writing to it."""
+        size = prod(shape)
+        if name not in self._kept or self._kept[name].size < size:
+            self._kept[name] = np.empty(size + size // 8)
+        return self._kept[name][:size].reshape(shape)
 
     def neighbourhoods(self, types: np.ndarray, pairs: Pairs, vectors: np.ndarray) -> Neighbourhoods:
         """Sums over the neighbours of every atom."""
@@ -84,11 +96,12 @@ class ClusterSweep:
                 last = max(first + 1, int(np.searchsorted(start, start[first] + size, "right")) - 1)
             own, centres = slice(start[first], start[last]), slice(first, last)
             n = int(start[last] - start[first])
-            unit, r, y = np.empty((n, 3)), np.empty(n), np.empty((n, (self._descriptor.l_max + 1) ** 2))
+            unit, r = self.kept("unit", n, 3), self.kept("r", n)
+            y = self.kept("y", n, (self._descriptor.l_max + 1) ** 2)
             geometry.unit_vectors(vectors, lengths, parent[own], unit, r)
             geometry.harmonics(unit, *self._raising, y)
             begin, neighbour = start[first : last + 1] - start[first], kinds[sender[own]]
-            radial, slope = self._radial(r, np.repeat(kinds[centres], np.diff(begin)), neighbour)
+            radial, slope = self.radial(r, np.repeat(kinds[centres], np.diff(begin)), neighbour)
             a = np.empty((last - first, self.n_a))
             kernels.sums(begin, neighbour, y, radial, self._count, self._first, self._per_element, a)
             yield Neighbourhoods(
@@ -99,7 +112,7 @@ class ClusterSweep:
             if first == len(types):
                 return
 
-    def _radial(self, r: np.ndarray, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def radial(self, r: np.ndarray, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """R_nl of each pair and their slopes, with the factor of the harmonics."""
         centre, neighbour = torch.from_numpy(i), torch.from_numpy(j)
         distance = torch.from_numpy(r)
@@ -112,7 +125,7 @@ class ClusterSweep:
 
     def pair_gradient(self, n: Neighbourhoods, slopes: np.ndarray, out: np.ndarray) -> None:
         """∂E/∂r_ij of each pair into its place in the given order, from ∂E/∂A."""
-        slope, y_slope = np.empty(len(n.r)), np.empty_like(n.y)
+        slope, y_slope = self.kept("slope", len(n.r)), self.kept("y_slope", *n.y.shape)
         kernels.pair_slopes(
             n.start, n.neighbour, n.y, n.radial, n.radial_slope, self._count, self._first,
             self._per_element, slopes, slope, y_slope,
@@ -211,6 +224,8 @@ class CompiledACE:
     the same for all elements or a row for each; so is `embedding`, the name of f.
     """
 
+    sweep_class: type[ClusterSweep] = ClusterSweep
+
     def __init__(
         self,
         potential: "ACE | EmbeddedACE | PacemakerACE",
@@ -221,7 +236,7 @@ class CompiledACE:
         embedding: str | Sequence[str] = "smooth",
     ) -> None:
         descriptor = potential.descriptor
-        self._sweep = ClusterSweep(descriptor)
+        self._sweep = self.sweep_class(descriptor)
         self._left, self._right, node = recursion(descriptor.monomials.numpy(), self._sweep.n_a)
         n_nodes = self._sweep.n_a + len(self._left)
         self._weights = np.zeros((*weights.shape[:2], n_nodes))
