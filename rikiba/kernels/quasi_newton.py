@@ -1,6 +1,5 @@
 """The product of a limited-memory inverse Hessian with a gradient."""
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
