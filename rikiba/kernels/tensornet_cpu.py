@@ -8,6 +8,7 @@ import numpy as np
 from .activation_cpu import activate
 from .compiled import compiled
 from .dense_cpu import Network, dense, network_forward, network_reverse
+from .gated_readout_cpu import gated_energies, hidden_width
 from .lanes import LANES, add, load, multiply, multiply_add, splat, store
 from .tensor_message_cpu import (
     tensor_embeddings,
@@ -88,14 +89,6 @@ class _Space(NamedTuple):
 
 
 @compiled
-def _hidden(net):  # type: ignore[no-untyped-def]
-    total = 0
-    for w in net.widths[1:-1]:
-        total += w
-    return total
-
-
-@compiled
 def _sizes(n, net, layers):  # type: ignore[no-untyped-def]
     """Of the arrays in `_Space`, in order."""
     c = net.gate.widths[0]
@@ -105,10 +98,10 @@ def _sizes(n, net, layers):  # type: ignore[no-untyped-def]
             widest = max(widest, w)
     return np.array(
         [
-            nine, nine, nine, nine, nine, n * 3 * c, n * 3 * c, n * _hidden(net.gate), layers * nine,
+            nine, nine, nine, nine, nine, n * 3 * c, n * 3 * c, n * hidden_width(net.gate), layers * nine,
             layers * nine, layers * nine, layers * nine, layers * nine, layers * n * c, layers * n * c,
             CHUNK * 24 * c, CHUNK * 2 * widest, CHUNK * 2 * net.readout.widths[-1],
-            CHUNK * 2 * _hidden(net.readout),
+            CHUNK * 2 * hidden_width(net.readout),
         ]
     )  # fmt: skip
 
@@ -200,7 +193,7 @@ def _embed(a, b, n, c, net, s):  # type: ignore[no-untyped-def]
     _squares(s.first, at, rows, c, False, s.scratch, 0)
     for k in range(rows):
         _norm(s.scratch, k * c, c, net.channels, net.first_norm)
-    hidden = a * _hidden(net.gate)
+    hidden = a * hidden_width(net.gate)
     network_forward(
         net.gate, 0, s.scratch, 0, c, rows, s.hidden_slopes, hidden, s.work, s.gates, a * 3 * c, 3 * c, False
     )
@@ -233,7 +226,7 @@ def _embed_reverse(a, b, n, c, net, s):  # type: ignore[no-untyped-def]
                 store(h, (3 * k + part) * c + v, multiply(sums, load(s.gate_slopes, gate)))
             m += 2 * part + 1
     to = CHUNK * 9 * c
-    hidden = a * _hidden(net.gate)
+    hidden = a * hidden_width(net.gate)
     network_reverse(net.gate, 0, h, 0, 3 * c, rows, s.hidden_slopes, hidden, s.work, h, to, c, False)
     _squares(s.first, at, rows, c, False, h, 0)
     for k in range(rows):
@@ -295,32 +288,14 @@ def _leave(t, a, b, n, c, net, s):  # type: ignore[no-untyped-def]
 @compiled
 def _read(a, b, c, net, s, scale, energies):  # type: ignore[no-untyped-def]
     """Energies of atoms a … b − 1 and ∂(scale·Σ energies)/∂X."""
-    rows, h, wide, at = b - a, s.scratch, net.readout.widths[-1], a * 9 * c
-    hidden, to, back = CHUNK * _hidden(net.readout), CHUNK * 9 * c, CHUNK * 18 * c
+    rows, h, at, to, back = b - a, s.scratch, a * 9 * c, CHUNK * 9 * c, CHUNK * 18 * c
     _squares(s.x, at, rows, c, True, h, 0)
     h[to : to + rows * 3 * c] = h[: rows * 3 * c]
     for k in range(rows):
         _norm(h, to + 3 * k * c, 3 * c, 3 * net.channels, net.last_norm)
-    for r in range(net.readouts):
-        network_forward(
-            net.readout, r, h, to, 3 * c, rows, s.out_slopes, r * hidden, s.work, s.out, r * CHUNK * wide,
-            wide, False,
-        )  # fmt: skip
-    for k in range(rows):
-        value, share, slope = s.out[k * wide], 1.0, 0.0
-        if net.readouts == 2:
-            share = 1.0 / (1.0 + math.exp(-s.out[(CHUNK + k) * wide]))
-            slope = value * share * (1.0 - share)
-        energies[a + k] = value * share
-        s.out[k * wide : (k + 1) * wide] = 0.0
-        s.out[k * wide] = scale * share
-        s.out[(CHUNK + k) * wide : (CHUNK + k + 1) * wide] = 0.0
-        s.out[(CHUNK + k) * wide] = scale * slope
-    for r in range(net.readouts):
-        network_reverse(
-            net.readout, r, s.out, r * CHUNK * wide, wide, rows, s.out_slopes, r * hidden, s.work, h, back,
-            3 * c, r > 0,
-        )  # fmt: skip
+    gated_energies(
+        net.readout, net.readouts, h, to, rows, s.out_slopes, s.work, s.out, scale, energies, a, h, back
+    )
     for k in range(rows):
         _norm_reverse(h, 3 * k * c, 3 * c, 3 * net.channels, net.last_norm, h, back + 3 * k * c)
     _add_squares(s.x, at, rows, c, True, h, back, s.g, at, True)
