@@ -281,8 +281,9 @@ class _WideByMoments(DoubleBuffers):
         """Σ_j g(r_ij) Y_lm(r̂_ij) and Σ_j g(r_ij)² over the neighbours of each element."""
         g = self.gaussians(r) * c
         y = spherical_harmonics(unit, self.l_max)
-        per_pair = (g[:, :, None] * y[:, None, :]).flatten(1)
-        moments = per_pair.new_zeros((n * t, per_pair.shape[1])).index_add(0, slot, per_pair)
+        slots = _Slots(slot, n * t)
+        # a matrix product for each slot: no array of pairs × gaussians × harmonics, forth or back
+        moments = slots.rows(g).transpose(1, 2) @ slots.rows(y)
         squares = g.new_zeros((n * t, g.shape[1])).index_add(0, slot, g * g)
         return moments.reshape(n, t, g.shape[1], y.shape[1]), squares.reshape(n, t, g.shape[1])
 
@@ -295,6 +296,28 @@ class _WideByMoments(DoubleBuffers):
         alone = squares[:, first][..., None] * self.forward_value.to(product.dtype)
         values = torch.where(same > 0, 0.5 * (values - alone), values)
         return values.flatten(2)[..., self.order].flatten(1)
+
+
+class _Slots:
+    """Pairs sorted into slots of one width, that of the fullest.
+
+    Args:
+        slot: of each pair.
+        n: number of slots.
+    """
+
+    def __init__(self, slot: Int[Tensor, "pairs"], n: int) -> None:
+        filled = torch.bincount(slot, minlength=n)
+        self.n, self.width = n, int(filled.max()) if len(slot) else 0
+        order = torch.argsort(slot, stable=True)
+        rank = torch.arange(len(slot), device=slot.device) - (filled.cumsum(0) - filled)[slot[order]]
+        self.place = torch.empty_like(slot).index_copy(0, order, slot[order] * self.width + rank)
+
+    def rows(self, values: Float[Tensor, "pairs k"]) -> Float[Tensor, "slots width k"]:
+        """The values of each slot's pairs, 0 where it has no more."""
+        k = values.shape[1]
+        padded = values.new_zeros((self.n * self.width, k)).index_copy(0, self.place, values)
+        return padded.reshape(self.n, self.width, k)
 
 
 class _Triplets(_Cutoffs):

@@ -11,6 +11,7 @@ have added is then of no use; otherwise 0.
 import math
 
 from .compiled import compiled, inlined
+from .pair_sweep_cpu import add_vector
 
 HARMONIC, MORSE = range(2)
 PERIODIC, RYCKAERT_BELLEMANS, IMPROPER = range(3)
@@ -31,26 +32,6 @@ def nearest(positions, a, b, box, fractions):  # type: ignore[no-untyped-def]
         y += s * box[0, 1] + t * box[1, 1] + u * box[2, 1]
         z += s * box[0, 2] + t * box[1, 2] + u * box[2, 2]
     return x, y, z
-
-
-@inlined
-def add_vector(a, b, x, y, z, gx, gy, gz, forces, virial):  # type: ignore[no-untyped-def]
-    """Forces of ∂E/∂(r_b − r_a) = g on a and b, and g ⊗ (r_b − r_a)."""
-    forces[a, 0] += gx
-    forces[a, 1] += gy
-    forces[a, 2] += gz
-    forces[b, 0] -= gx
-    forces[b, 1] -= gy
-    forces[b, 2] -= gz
-    virial[0, 0] += gx * x
-    virial[0, 1] += gx * y
-    virial[0, 2] += gx * z
-    virial[1, 0] += gy * x
-    virial[1, 1] += gy * y
-    virial[1, 2] += gy * z
-    virial[2, 0] += gz * x
-    virial[2, 1] += gz * y
-    virial[2, 2] += gz * z
 
 
 @inlined

@@ -37,6 +37,19 @@ def add_symmetric(a, xx, xy, xz, yy, yz, zz):  # type: ignore[no-untyped-def]
     a[2, 2] += zz
 
 
+@inlined
+def screened(r, inverse, scale, table):  # type: ignore[no-untyped-def]
+    """(erfc(αr)/r, its slope over r) from a table of erfc."""
+    place = r * scale
+    k = int(place)
+    p = place - k
+    c = table[k]
+    value = c[0] + p * (c[1] + p * (c[2] + p * (c[3] + p * (c[4] + p * c[5]))))
+    slope = c[1] + p * (2.0 * c[2] + p * (3.0 * c[3] + p * (4.0 * c[4] + p * 5.0 * c[5])))
+    value *= inverse
+    return value, inverse * inverse * (slope * scale - value)
+
+
 @compiled
 def screened_pairs(  # type: ignore[no-untyped-def]
     positions, cell, system_index, i, j, shift, charges, alpha, cutoff, table, energies, forces, virial
@@ -67,17 +80,12 @@ def screened_pairs(  # type: ignore[no-untyped-def]
                 continue
             r = math.sqrt(r2)
             inverse = 1.0 / r if r > 0.0 else math.nan
-            place = r * scale
-            k = int(place)
-            p = place - k
-            c = table[k]
-            value = c[0] + p * (c[1] + p * (c[2] + p * (c[3] + p * (c[4] + p * c[5]))))
-            slope = c[1] + p * (2.0 * c[2] + p * (3.0 * c[3] + p * (4.0 * c[4] + p * 5.0 * c[5])))
-            strength = charge * charges[b] * inverse
+            value, slope = screened(r, inverse, scale, table)
+            strength = charge * charges[b]
             half = 0.5 * strength * value
             energy += half
             energies[b] += half
-            along = strength * inverse * (slope * scale - value * inverse)
+            along = strength * slope
             gx, gy, gz = along * x, along * y, along * z
             fx += gx
             fy += gy

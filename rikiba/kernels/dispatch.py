@@ -33,6 +33,7 @@ _FASTER: dict[tuple[str, str], str] = {
     ("mesh_gather", "cpu"): "rikiba.kernels.particle_mesh_cpu:gather",
     ("mesh_spread", "cpu"): "rikiba.kernels.particle_mesh_cpu:spread",
     ("pair_convolution_second", "cpu"): "rikiba.kernels.pair_convolution_cpu:second",
+    ("inverse_hessian_product", "cpu"): "rikiba.kernels.quasi_newton_cpu:inverse_hessian_product",
 }
 """(operation, device type) → "module:function". The module is imported when it is first needed."""
 

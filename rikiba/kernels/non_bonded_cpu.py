@@ -4,7 +4,7 @@ import math
 
 from .bonded_cpu import add_pair, nearest
 from .compiled import compiled, inlined
-from .coulomb_cpu import PER_UNIT, add_symmetric
+from .coulomb_cpu import PER_UNIT, add_symmetric, screened
 
 NONE, BARE, SCREENED, REACTION_FIELD = range(4)
 """Coulomb terms of pairs: none, 1/r, erfc(αr)/r, 1/r + field·r² − shift."""
@@ -26,19 +26,6 @@ def _switched(r, value, along, start, stop):  # type: ignore[no-untyped-def]
     switch = 1.0 - u * u * u * (10.0 - 15.0 * u + 6.0 * u * u)
     falling = -30.0 * u * u * (1.0 - u) * (1.0 - u) / (stop - start)
     return value * switch, along * switch + value * falling / r
-
-
-@inlined
-def _screened(r, inverse, scale, table):  # type: ignore[no-untyped-def]
-    """(erfc(αr)/r, its slope over r) from a table of erfc."""
-    place = r * scale
-    k = int(place)
-    p = place - k
-    c = table[k]
-    value = c[0] + p * (c[1] + p * (c[2] + p * (c[3] + p * (c[4] + p * c[5]))))
-    slope = c[1] + p * (2.0 * c[2] + p * (3.0 * c[3] + p * (4.0 * c[4] + p * 5.0 * c[5])))
-    value *= inverse
-    return value, inverse * inverse * (slope * scale - value)
 
 
 @compiled
@@ -102,7 +89,7 @@ def pair_terms(  # type: ignore[no-untyped-def]
                     d = math.sqrt(d2)
                     inverse = 1.0 / d if d > 0.0 else math.nan
                     if coulomb == SCREENED:
-                        value, slope = _screened(d, inverse, scale, table)
+                        value, slope = screened(d, inverse, scale, table)
                     else:
                         value = inverse + field * d2 - constant
                         slope = 2.0 * field - inverse * inverse * inverse
@@ -125,7 +112,7 @@ def pair_terms(  # type: ignore[no-untyped-def]
                     r = math.sqrt(r2)
                 inverse = 1.0 / r if r > 0.0 else math.nan
                 if coulomb == SCREENED:
-                    value, slope = _screened(r, inverse, scale, table)
+                    value, slope = screened(r, inverse, scale, table)
                 else:
                     value = inverse + field * r2 - constant
                     slope = 2.0 * field - inverse * inverse * inverse

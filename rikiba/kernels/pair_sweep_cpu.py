@@ -2,7 +2,27 @@
 
 import numpy as np
 
-from .compiled import compiled
+from .compiled import compiled, inlined
+
+
+@inlined
+def add_vector(a, b, x, y, z, gx, gy, gz, forces, virial):  # type: ignore[no-untyped-def]
+    """Forces of ∂E/∂(r_b − r_a) = g on a and b, and g ⊗ (r_b − r_a)."""
+    forces[a, 0] += gx
+    forces[a, 1] += gy
+    forces[a, 2] += gz
+    forces[b, 0] -= gx
+    forces[b, 1] -= gy
+    forces[b, 2] -= gz
+    virial[0, 0] += gx * x
+    virial[0, 1] += gx * y
+    virial[0, 2] += gx * z
+    virial[1, 0] += gy * x
+    virial[1, 1] += gy * y
+    virial[1, 2] += gy * z
+    virial[2, 0] += gz * x
+    virial[2, 1] += gz * y
+    virial[2, 2] += gz * z
 
 
 @compiled
@@ -29,23 +49,8 @@ def collect(vectors, gradient, i, j, system_index, forces, virial):  # type: ign
         if g == 0.0 and h == 0.0 and k == 0.0:
             continue
         a, b = i[q], j[q]
-        forces[a, 0] += g
-        forces[a, 1] += h
-        forces[a, 2] += k
-        forces[b, 0] -= g
-        forces[b, 1] -= h
-        forces[b, 2] -= k
         x, y, z = vectors[q, 0], vectors[q, 1], vectors[q, 2]
-        v = virial[system_index[a]]
-        v[0, 0] += g * x
-        v[0, 1] += g * y
-        v[0, 2] += g * z
-        v[1, 0] += h * x
-        v[1, 1] += h * y
-        v[1, 2] += h * z
-        v[2, 0] += k * x
-        v[2, 1] += k * y
-        v[2, 2] += k * z
+        add_vector(a, b, x, y, z, g, h, k, forces, virial[system_index[a]])
 
 
 @compiled

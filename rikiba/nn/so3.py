@@ -28,13 +28,14 @@ def spherical_harmonics(unit_vectors: Float[Tensor, "*n 3"], l_max: int) -> Floa
     """
     if l_max < 0:
         raise ValueError(f"l_max must be at least 0; given {l_max}.")
-    first = unit_vectors * sqrt(3.0)
-    blocks = [torch.ones_like(unit_vectors[..., :1]), first]
+    # components first: sums over them, which derivatives are full of, then run along the vectors
+    unit = unit_vectors.movedim(-1, 0).contiguous()
+    blocks = [torch.ones_like(unit[:1]), unit * sqrt(3.0)]
     for l in range(1, l_max):
         step = _raise_degree(l).to(unit_vectors)
-        product = (blocks[l].unsqueeze(-1) * unit_vectors.unsqueeze(-2)).flatten(-2)
-        blocks.append(product @ step)
-    return torch.cat(blocks[: l_max + 1], -1)
+        product = (blocks[l].unsqueeze(1) * unit.unsqueeze(0)).flatten(0, 1)
+        blocks.append(torch.tensordot(step, product, dims=([0], [0])))
+    return torch.cat(blocks[: l_max + 1]).movedim(0, -1).contiguous()
 
 
 @cache

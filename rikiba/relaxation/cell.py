@@ -21,6 +21,10 @@ class Coordinates(Protocol):
     row_system: Int[Tensor, "rows"]
     needs_stress: bool
 
+    def narrowed(self, systems: Bool[Tensor, "systems"]) -> "Coordinates":
+        """The coordinates of some of the systems; their rows stay in order."""
+        ...
+
     def system(self, x: Float[Tensor, "rows 3"]) -> System:
         """The structures at x."""
         ...
@@ -60,6 +64,9 @@ class FixedCell:
         self.row_system = system.system_index
         self._system = system
         self._fixed = fixed
+
+    def narrowed(self, systems: Tensor) -> "FixedCell":
+        return FixedCell(self._system[systems], self._fixed[systems[self._system.system_index]])
 
     def system(self, x: Tensor) -> System:
         return self._system.replace(positions=x)
@@ -109,6 +116,7 @@ class VariableCell:
             )
         n = system.n_systems
         self._system, self._fixed, self._mode = system, fixed, mode
+        self._pressure_GPa = pressure_GPa
         self._pressure = (pressure_GPa * units.gigapascal)[:, None, None]
         self._scale = (system.counts.double().sqrt() * (system.volume / system.counts) ** (1 / 3))[
             :, None, None
@@ -117,6 +125,10 @@ class VariableCell:
         self.start = torch.cat([system.positions, strain])
         owner = torch.repeat_interleave(torch.arange(n, device=strain.device), 3)
         self.row_system = torch.cat([system.system_index, owner])
+
+    def narrowed(self, systems: Tensor) -> "VariableCell":
+        fixed = self._fixed[systems[self._system.system_index]]
+        return VariableCell(self._system[systems], fixed, self._mode, self._pressure_GPa[systems])
 
     def _deformation(self, strain_rows: Tensor) -> Tensor:
         s = strain_rows.reshape(-1, 3, 3) / self._scale

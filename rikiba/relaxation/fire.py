@@ -109,3 +109,6 @@ class Fire:
         move = limited(new_dt[row_system][:, None] * v, row_system, torch.full_like(dt, self.max_move))
         count = torch.where(downhill, count + 1, 0.0)
         return move, {"v": v, "dt": new_dt, "mix": new_mix, "uphill_free": count}
+
+    def narrowed(self, memory: StepperMemory, systems: Tensor, rows: Tensor) -> StepperMemory:
+        return {name: value[rows if name == "v" else systems] for name, value in memory.items()}

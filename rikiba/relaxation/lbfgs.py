@@ -1,14 +1,16 @@
 """Limited-memory quasi-Newton minimisation."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rikiba.calculators.base import Calculator
 from rikiba.core.system import System
+from rikiba.kernels.quasi_newton import inverse_hessian_product
 
 from .cell import CellMode
 from .minimise import Relaxed, StepperMemory, Thresholds, dot, limited, minimise
@@ -85,7 +87,7 @@ class Lbfgs:
     def start(self, x: Tensor, n_systems: int) -> StepperMemory:
         one = x.new_ones(n_systems)
         return {
-            "pairs": (),
+            "pairs": _Pairs.none(x, n_systems, self.memory),
             "last": None,
             "inverse": one / self.first_curvature,
             "trust": self.max_move * one,
@@ -105,10 +107,18 @@ class Lbfgs:
             weight = torch.where(useful, 1.0 / torch.where(useful, sy, 1.0), 0.0)
             rows = torch.bincount(row_system, minlength=n)
             rose = objective > old_objective + 1e-6 * rows
-            pairs = tuple((a, b, torch.where(rose, 0.0, w)) for a, b, w in pairs)
-            pairs = (*pairs, (s, y, weight))[-self.memory :]
+            pairs = pairs.with_pair(s, y, weight, forgets=rose)
             trust = torch.where(rose, 0.5 * trust, (1.5 * trust).clamp(max=self.max_move))
-        direction = _two_loops(gradient, pairs, inverse, row_system)
+        direction = -inverse_hessian_product(
+            gradient,
+            pairs.steps,
+            pairs.changes,
+            pairs.weights,
+            pairs.newest,
+            pairs.count,
+            inverse,
+            row_system,
+        )
         descends = dot(direction, gradient, row_system, n) < 0
         plain = -inverse[row_system][:, None] * gradient
         direction = torch.where(descends[row_system][:, None], direction, plain)
@@ -119,19 +129,42 @@ class Lbfgs:
             "trust": trust,
         }
 
+    def narrowed(self, memory: StepperMemory, systems: Tensor, rows: Tensor) -> StepperMemory:
+        last = memory["last"]
+        return {
+            "pairs": memory["pairs"].narrowed(systems, rows),
+            "last": None if last is None else (last[0][rows], last[1][rows], last[2][systems]),
+            "inverse": memory["inverse"][systems],
+            "trust": memory["trust"][systems],
+        }
 
-def _two_loops(
-    gradient: Tensor, pairs: tuple[tuple[Tensor, Tensor, Tensor], ...], inverse: Tensor, row_system: Tensor
-) -> Tensor:
-    """−H g, H the inverse Hessian described by pairs (s, y, 1/s·y); a weight of 0 leaves a pair out."""
-    n = len(inverse)
-    q, alphas = gradient, []
-    for s, y, weight in reversed(pairs):
-        alpha = weight * dot(s, q, row_system, n)
-        q = q - alpha[row_system][:, None] * y
-        alphas.append(alpha)
-    q = inverse[row_system][:, None] * q
-    for (s, y, weight), alpha in zip(pairs, reversed(alphas), strict=True):
-        beta = weight * dot(y, q, row_system, n)
-        q = q + (alpha - beta)[row_system][:, None] * s
-    return -q
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Pairs:
+    """The last pairs s = Δx, y = Δg, in a ring that one relaxation writes over."""
+
+    steps: Float[Tensor, "memory rows 3"]
+    changes: Float[Tensor, "memory rows 3"]
+    weights: Float[Tensor, "memory systems"]
+    """1/s·y; 0 leaves a pair out of a system."""
+    newest: int
+    count: int
+
+    @classmethod
+    def none(cls, x: Tensor, n_systems: int, memory: int) -> "_Pairs":
+        ring = x.new_empty((memory, *x.shape))
+        weights = x.new_zeros((memory, n_systems))
+        return cls(steps=ring, changes=torch.empty_like(ring), weights=weights, newest=memory - 1, count=0)
+
+    def with_pair(self, s: Tensor, y: Tensor, weight: Tensor, forgets: Tensor) -> "_Pairs":
+        """One more, over the oldest where the ring is full; systems that forget leave out those before."""
+        memory = len(self.steps)
+        slot = (self.newest + 1) % memory
+        self.weights[:, forgets] = 0.0
+        self.steps[slot], self.changes[slot], self.weights[slot] = s, y, weight
+        return replace(self, newest=slot, count=min(self.count + 1, memory))
+
+    def narrowed(self, systems: Tensor, rows: Tensor) -> "_Pairs":
+        """Those of some systems."""
+        steps, changes = self.steps[:, rows], self.changes[:, rows]
+        return replace(self, steps=steps, changes=changes, weights=self.weights[:, systems])

@@ -1,6 +1,6 @@
 """The loop that every minimiser shares, and what it leaves behind."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, final, runtime_checkable
 
@@ -127,6 +127,12 @@ class Stepper(Protocol):
         """Displacement of every row, and the memory for the next."""
         ...
 
+    def narrowed(
+        self, memory: StepperMemory, systems: Bool[Tensor, "systems"], rows: Bool[Tensor, "rows"]
+    ) -> StepperMemory:
+        """The memory of some of the systems, whose rows are those."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
@@ -172,42 +178,88 @@ def minimise(
 ) -> Relaxed:
     """Move every system of a batch downhill until its forces (and stress) are below the thresholds.
 
-    A system that has converged stays where it is while the others go on. Raises ValueError as the coordinates
-    do; a prediction that is not finite raises in the calculator.
+    A system that has converged stays where it is while the others go on, and is left out of the batch once a
+    quarter of it has converged. Raises ValueError as the coordinates do; a prediction that is not finite
+    raises in the calculator.
     """
     still = torch.zeros_like(system.numbers, dtype=torch.bool) if fixed is None else fixed
     space = coordinates(system, still, thresholds)
-    x, row_system = space.start, space.row_system
+    x, which = space.start, torch.arange(system.n_systems, device=space.start.device)
     memory = stepper.start(x, system.n_systems)
-    done = torch.zeros(system.n_systems, dtype=torch.bool, device=x.device)
-    n_steps = torch.zeros(system.n_systems, dtype=torch.int64, device=x.device)
-    history = []
+    done = torch.zeros_like(which, dtype=torch.bool)
+    n_steps, heights = torch.zeros_like(which), x.new_zeros(system.n_systems)
+    history, parts = [], []
     for iteration in range(thresholds.max_steps + 1):
         system = space.system(x)
         results = calculator(system, forces=True, stress=space.needs_stress)
         force, stress = residual_force(results, system, still), space.residual_stress(system, results)
         done = done | ((force < thresholds.fmax_eV_per_A) & (stress < thresholds.smax_GPa))
         objective = space.objective(system, results)
-        history.append(objective)
+        heights = heights.index_copy(0, which, objective)
+        history.append(heights)
         if progress is not None:
             progress(iteration, thresholds.max_steps)
         if bool(done.all()) or iteration == thresholds.max_steps:
             break
+        if len(done) <= _LEFT_OUT * int(done.sum()):
+            parts.append(_Part(which, system, results, done, force, stress).of(done))
+            goes_on = ~done
+            rows, atoms = goes_on[space.row_system], goes_on[system.system_index]
+            memory = stepper.narrowed(memory, goes_on, rows)
+            rest = _Part(which, system, results, done, force, stress).of(goes_on)
+            which, system, results, done = rest.which, rest.system, rest.results, rest.converged
+            space, x, still, objective = space.narrowed(goes_on), x[rows], still[atoms], objective[goes_on]
         gradient = space.gradient(x, system, results)
-        move, memory = stepper.step(x, gradient, objective, row_system, memory)
-        x = x + torch.where(done[row_system][:, None], 0.0, move)
-        n_steps = n_steps + (~done).long()
+        move, memory = stepper.step(x, gradient, objective, space.row_system, memory)
+        x = x + torch.where(done[space.row_system][:, None], 0.0, move)
+        n_steps = n_steps.index_add(0, which, (~done).long())
+    end = _Part.joined([*parts, _Part(which, system, results, done, force, stress)])
     return Relaxed(
-        system=system,
-        results=results,
-        converged=done,
+        system=end.system,
+        results=end.results,
+        converged=end.converged,
         n_steps=n_steps,
-        fmax_eV_per_A=force,
-        smax_GPa=stress,
+        fmax_eV_per_A=end.force,
+        smax_GPa=end.stress,
         energies=torch.stack(history),
         method=method,
         references=references,
     )
+
+
+_LEFT_OUT = 4
+"""Converged systems leave a batch when they are this part of it, or more."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Some systems of a batch, as their relaxation left them."""
+
+    which: Int[Tensor, "systems"]
+    system: System
+    results: Results
+    converged: Bool[Tensor, "systems"]
+    force: Float[Tensor, "systems"]
+    stress: Float[Tensor, "systems"]
+
+    def of(self, chosen: Bool[Tensor, "systems"]) -> "_Part":
+        results = self.results.select(self.system, chosen.nonzero().flatten().tolist())
+        numbers = (t[chosen] for t in (self.converged, self.force, self.stress))
+        return _Part(self.which[chosen], self.system[chosen], results, *numbers)
+
+    @staticmethod
+    def joined(parts: Sequence["_Part"]) -> "_Part":
+        """All of them, in the order of the batch."""
+        if len(parts) == 1:
+            return parts[0]
+        system = System.cat([p.system for p in parts])
+        results = Results.cat([p.results for p in parts])
+        which = torch.cat([p.which for p in parts])
+        order = which.argsort()
+        numbers = (
+            torch.cat([getattr(p, name) for p in parts])[order] for name in ("converged", "force", "stress")
+        )
+        return _Part(which[order], system[order], results.select(system, order.tolist()), *numbers)
 
 
 def dot(a: Tensor, b: Tensor, row_system: Tensor, n_systems: int) -> Float[Tensor, "systems"]:

@@ -88,9 +88,9 @@ class Minima:
         return replace(self, found=_ranked((*self.found, new))[: self.keep], trials=number, best=best)
 
     def _same(self, old: Minimum, system: System, energy: float, shape: np.ndarray) -> bool:
-        if not torch.equal(old.system.numbers.sort().values, system.numbers.sort().values):
-            return False
         if abs(old.energy - energy) > self.energy_tolerance_eV:
+            return False
+        if not torch.equal(old.system.numbers.sort().values, system.numbers.sort().values):
             return False
         return bool(np.sqrt(((old.shape - shape) ** 2).mean()) <= self.distance_tolerance)
 

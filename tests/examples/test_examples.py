@@ -7,9 +7,11 @@ from typing import Any
 
 import browser
 import pytest
+from ase.io import read
 from small_runs import SILICON
 
 from rikiba.cli.main import main
+from rikiba.core import units
 from rikiba.core.record import Record
 from rikiba.report.store import read_records
 
@@ -146,18 +148,42 @@ def test_whole_ethanol(tmp_path: Path) -> None:
     opens(tmp_path, list(found.values()))
 
 
+def elastic_constants_of_the_labels() -> dict[str, float]:
+    """C11 and C12 of DFT, GPa: stress against strain of the labelled cells strained by 2 % along one axis.
+
+    Atoms of diamond stay where they are in such a cell, by symmetry, so nothing is left to relax.
+    """
+    frames = [
+        atoms
+        for atoms in read(SILICON_FILE.parent / "data" / "train.xyz", ":")
+        if atoms.info["description"].endswith(("mode 0, strain 0.02", "mode 0, strain -0.02"))
+    ]
+    shorter, longer = sorted(frames, key=lambda atoms: atoms.cell[0, 0])
+    rest = shorter.cell[1, 1]
+    strain = (longer.cell[0, 0] - shorter.cell[0, 0]) / rest
+    slope = (longer.get_stress() - shorter.get_stress()) / strain / units.gigapascal
+    assert abs(strain - 0.04) < 1e-3 and longer.cell[1, 1] == pytest.approx(rest)
+    return {"C11_GPa": float(slope[0]), "C12_GPa": float(slope[1])}
+
+
+def test_labels_are_softer_than_silicon() -> None:
+    """PBE: C11 = 153 GPa where 166 are measured, C12 = 56 GPa where 64 are."""
+    assert elastic_constants_of_the_labels() == pytest.approx({"C11_GPa": 152.7, "C12_GPa": 56.5}, abs=0.5)
+
+
 @pytest.mark.slow
 def test_whole_silicon(tmp_path: Path) -> None:
-    """Elastic constants within 20 % of measured ones.
+    """Elastic constants within 20 % of those of the labels; C44, of which labels hold only the part before
+    the atoms relax, within 20 % of the measured one.
 
     Measured at 298 K: McSkimin & Andreatch, J. Appl. Phys. 35, 2161 (1964), doi:10.1063/1.1702809. Labels
     are PBE at 0 K, which is up to a tenth softer: half of the allowance.
     """
-    measured = {"C11_GPa": 165.8, "C12_GPa": 63.9, "C44_GPa": 79.6}
+    expected = elastic_constants_of_the_labels() | {"C44_GPa": 79.6}
     found = run(SILICON_FILE, tmp_path, [])
     for family in FAMILIES:
         elastic = found[f"elastic_{family}"]
-        assert {k: elastic[k] for k in measured} == pytest.approx(measured, rel=0.2)
+        assert {k: elastic[k] for k in expected} == pytest.approx(expected, rel=0.2), family
         assert found[f"eos_{family}"]["a_A"] == pytest.approx(5.469, rel=0.005)
         assert found["errors"][f"{family}_forces_mae_meV_per_A"] < 0.25 * MEAN_FORCE
     opens(tmp_path, list(found.values()))

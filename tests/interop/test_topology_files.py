@@ -65,7 +65,12 @@ def test_every_door(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     system = System.from_ase(read_coordinates(FILES / "alanine_dipeptide.crd", PRMTOP))
     pairs, lengths = back.rigid_distances(system)
     assert len(pairs) == 12 and set(np.round(lengths.tolist(), 3)) == {1.01, 1.09}
-    psf = {"kind": "molecular_mechanics", "file": "ala5.psf", "parameters": ["ala5.prm"], "cutoff": 9.0}
+    psf = {
+        "kind": "molecular_mechanics",
+        "file": "penta_alanine.psf",
+        "parameters": ["penta_alanine.prm"],
+        "cutoff": 9.0,
+    }
     assert len(with_files(psf, FILES)["cmaps"]["atoms"]) == 3
     with pytest.raises(ValueError, match="stand in alanine_dipeptide"):
         with_files(table | {"file": PRMTOP.name}, FILES)
@@ -109,7 +114,7 @@ def test_forces_and_stress_of_a_file_are_derivatives() -> None:
 
 def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TopologyFileError, match="parameters"):
-        read_topology(FILES / "ala5.psf")
+        read_topology(FILES / "penta_alanine.psf")
     with pytest.raises(FileNotFoundError):
         read_topology(tmp_path / "none.prmtop")
     text = PRMTOP.read_text()
@@ -124,23 +129,25 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TopologyFileError, match="12-6-4"):
         read_topology(other)
     missing = tmp_path / "little.prm"
-    lines = (FILES / "ala5.prm").read_text().splitlines()
-    missing.write_text("\n".join(x for x in lines if not x.startswith("NH1 C 370")) + "\n")
-    with pytest.raises(TopologyFileError, match="ala5"):
-        read_topology(FILES / "ala5.psf", parameters=[missing])
+    lines = (FILES / "penta_alanine.prm").read_text().splitlines()
+    kept = [x for x in lines if x.split() != ["C", "NH1", "370.00", "1.3450"]]
+    assert len(kept) == len(lines) - 1
+    missing.write_text("\n".join(kept) + "\n")
+    with pytest.raises(TopologyFileError, match="penta_alanine"):
+        read_topology(FILES / "penta_alanine.psf", parameters=[missing])
 
 
 def test_changed_pairs_of_types(tmp_path: Path) -> None:
     """NBFIX of a CHARMM file, and changed A and B of a prmtop, act on those pairs alone."""
     fixed = tmp_path / "fixed.prm"
-    text = (FILES / "ala5.prm").read_text()
+    text = (FILES / "penta_alanine.prm").read_text()
     fixed.write_text(text.replace("\nEND", "\nNBFIX\nH O -0.3 2.9\nEND"))
-    crd = FILES / "ala5.crd"
-    places = read_coordinates(crd, FILES / "ala5.psf", [FILES / "ala5.prm"])
+    crd = FILES / "penta_alanine.crd"
+    places = read_coordinates(crd, FILES / "penta_alanine.psf", [FILES / "penta_alanine.prm"])
     system = System.from_ase(places)
     both = []
-    for prm in (FILES / "ala5.prm", fixed):
-        p = MolecularMechanics(**read_topology(FILES / "ala5.psf", parameters=[prm]).arguments)
+    for prm in (FILES / "penta_alanine.prm", fixed):
+        p = MolecularMechanics(**read_topology(FILES / "penta_alanine.psf", parameters=[prm]).arguments)
         both.append({k: float(v.sum()) for k, v in p.energy_terms(system, find_pairs(system, 0.0)).items()})
         overrides = p.arguments["lennard_jones"]["overrides"]
         assert [

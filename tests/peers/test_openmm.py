@@ -25,7 +25,7 @@ CASES = {
     "amber_dipeptide": ("alanine_dipeptide.prmtop", []),
     "amber_dipeptide_periodic": ("alanine_dipeptide.prmtop", []),
     "amber_solvated": ("solvated_dipeptide.prmtop", []),
-    "charmm_ala5": ("ala5.psf", ["ala5.prm"]),
+    "charmm_penta_alanine": ("penta_alanine.psf", ["penta_alanine.prm"]),
     "gromacs_ethanol": ("ethanol_opls.top", []),
 }
 OURS = {
@@ -184,9 +184,9 @@ def test_mistakes_are_noticed() -> None:
     )
     assert off("amber_dipeptide", "lennard_jones", mixing="geometric") > 1e-5
     assert off("amber_dipeptide_periodic", "coulomb", exclusions=[]) > 0.1
-    maps = read("charmm_ala5")[0].arguments["cmaps"]
+    maps = read("charmm_penta_alanine")[0].arguments["cmaps"]
     turned = maps | {"grids_eV": np.swapaxes(maps["grids_eV"], 1, 2).tolist()}
-    assert off("charmm_ala5", "cmaps", cmaps=turned) > 1e-3
+    assert off("charmm_penta_alanine", "cmaps", cmaps=turned) > 1e-3
     series = read("gromacs_ethanol")[0].arguments["ryckaert_bellemans"]
     other = series | {"c1_eV": [-c for c in series["c1_eV"]]}
     assert off("gromacs_ethanol", "ryckaert_bellemans", ryckaert_bellemans=other) > 0.1

@@ -8,12 +8,22 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from network_checks import ethanol
+from program_checks import (
+    a_batch_is_its_parts,
+    assert_equal,
+    both,
+    calculator_follows_the_weights,
+    longer_lists_short_distances_and_empty_systems,
+    many_atoms_take_several_chunks,
+    same_bits_each_time,
+    tables_are_refused_where_they_fail,
+    tables_keep_their_promise,
+)
 
-from rikiba.calculators.autograd import PotentialCalculator, evaluate, run_program
 from rikiba.core.pairs import find_pairs
-from rikiba.core.results import Results
 from rikiba.core.system import System
-from rikiba.potentials.base import Program
+from rikiba.potentials import nequip_program
 from rikiba.potentials.nequip import NequIP
 
 SMALL: dict[str, Any] = {
@@ -84,12 +94,6 @@ def build(seed: int = 0, **more: Any) -> NequIP:
     return model
 
 
-def ethanol(seed: int = 0) -> Atoms:
-    atoms = molecule("CH3CH2OH")
-    atoms.positions += np.random.default_rng(seed).normal(0, 0.1, atoms.positions.shape)
-    return atoms
-
-
 def crystal(seed: int = 3) -> Atoms:
     """Periodic, triclinic, smaller than the cutoff, two elements."""
     atoms = bulk("CO", "rocksalt", a=3.6)
@@ -102,21 +106,6 @@ def crystal(seed: int = 3) -> Atoms:
 def batch() -> System:
     """Structures of all kinds, isolated atoms among them."""
     return System.from_ase([ethanol(), Atoms("O"), crystal(), molecule("H2"), ethanol(1), Atoms("H")])
-
-
-def both(model: NequIP, program: Program | None, system: System, reference: NequIP | None = None) -> Any:
-    pairs = find_pairs(system, model.cutoff)
-    assert program is not None
-    return (
-        run_program(program, system, pairs, stress=True),
-        evaluate(reference or model, system, pairs, stress=True),
-    )
-
-
-def assert_equal(found: Results, expected: Results, tolerance: float) -> None:
-    for name in ("energies", "energy", "forces", "stress"):
-        a, b = found.need(name), expected.need(name)
-        torch.testing.assert_close(a, b, rtol=0, atol=tolerance, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -149,18 +138,9 @@ def test_every_weight_counts(name: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ["natural", "sevennet", "both parities, weights by type", "solid harmonics"])
 def test_tables_keep_their_promise(name: str, dtype: torch.dtype) -> None:
-    """Forces within 1e-5 eV/Å of the networks' in float64, or twice float32's own rounding if larger."""
-    reference = build(**VARIANTS[name])
     model = build(**VARIANTS[name]).to(dtype)
     program = model.program(tabulate=True)
-    found, exact = both(model, program, batch(), reference)
-    rounding = 0.0
-    if dtype == torch.float32:
-        rounded = both(model, program, batch())[1]
-        rounding = float((rounded.need("forces") - exact.need("forces")).abs().max())
-    error = float((found.need("forces") - exact.need("forces")).abs().max())
-    assert error < max(1e-5, 2.0 * rounding)
-    assert float((found.need("energies") - exact.need("energies")).abs().max()) < 1e-4
+    tables_keep_their_promise(build(**VARIANTS[name]), model, batch(), program)
     assert 0.0 < program.table_error < 1e-5  # type: ignore[union-attr]
 
 
@@ -176,49 +156,20 @@ def test_tables_hold_on_both_sides_of_a_kink() -> None:
 
 
 def test_many_atoms_take_several_chunks() -> None:
-    model = build(l_max=1, n_layers=3)
-    atoms = bulk("CO", "rocksalt", a=4.2).repeat((8, 8, 5))
-    atoms.rattle(0.05, seed=1)
-    system = System.from_ase(atoms)
-    assert system.n_atoms > 512
-    assert_equal(*both(model, model.program(), system), 2e-11)
+    many_atoms_take_several_chunks(build(l_max=1, n_layers=3))
 
 
 def test_same_bits_each_time_whatever_ran_before() -> None:
-    model = build(l_max=2).float()
-    program = model.program()
-    first = both(model, program, batch())[0]
-    both(model, program, System.from_ase(crystal()))
-    again = both(model, program, batch())[0]
-    assert torch.equal(first.need("forces"), again.need("forces"))
-    assert torch.equal(first.need("energy"), again.need("energy"))
+    same_bits_each_time(build(l_max=2).float(), batch(), System.from_ase(crystal()))
 
 
 def test_a_batch_is_its_parts_whatever_their_elements() -> None:
     """The first layer's tables grow with the elements met."""
-    model = build(l_max=2)
-    program = model.program(tabulate=True)
-    parts = [both(model, program, System.from_ase(a))[0] for a in (molecule("H2"), crystal(), ethanol())]
-    whole = both(model, program, System.from_ase([molecule("H2"), crystal(), ethanol()]))[0]
-    for n, part in enumerate(parts):
-        assert float(whole.need("energy")[n]) == pytest.approx(float(part.need("energy")), abs=1e-10)
+    a_batch_is_its_parts(build(l_max=2), [molecule("H2"), crystal(), ethanol()])
 
 
 def test_longer_lists_short_distances_and_empty_systems() -> None:
-    model = build(l_max=2)
-    program = model.program(tabulate=True)
-    assert program is not None
-    system = System.from_ase(ethanol())
-    near, far = (run_program(program, system, find_pairs(system, rc)) for rc in (4.0, 6.0))
-    torch.testing.assert_close(near.need("forces"), far.need("forces"), rtol=0, atol=1e-12)
-    close = System.from_ase(Atoms("CO", [[0, 0, 0], [0, 0, 0.1]]))  # nearer than the table reaches
-    found, expected = both(model, program, close)
-    torch.testing.assert_close(found.need("forces"), expected.need("forces"), rtol=0, atol=1e-12)
-    for one in (program, model.program(tabulate=False)):
-        alone = both(model, one, System.from_ase(Atoms("O")))
-        assert float(alone[0].need("energy")) == pytest.approx(float(alone[1].need("energy")), abs=1e-12)
-    with pytest.raises(ValueError, match="Si"):
-        both(model, program, System.from_ase(Atoms("Si")))
+    longer_lists_short_distances_and_empty_systems(build(l_max=2))
 
 
 def test_distances_that_are_no_numbers_are_not_hidden() -> None:
@@ -235,48 +186,12 @@ def test_distances_that_are_no_numbers_are_not_hidden() -> None:
 
 
 def test_tables_are_refused_where_they_fail() -> None:
-    model = build(l_max=1)
-    with torch.no_grad():
-        model.layers[0].radial.weights[0].mul_(1e4)  # far from smooth
-    with pytest.raises(ValueError, match="cannot be tabulated"):
-        model.program(tabulate=True)
-    with pytest.warns(RuntimeWarning, match="networks are kept"):
-        program = model.float().program()
-    assert program is not None
-    with pytest.raises(ValueError, match="off by"):
-        _with_wrong_table(build(l_max=2))
-
-
-def _with_wrong_table(model: NequIP) -> None:
-    import rikiba.potentials.nequip_program as program
-
-    def spoiled(*args: Any, **kwargs: Any) -> Any:
-        tables = original(*args, **kwargs)
-        tables.coefficients[1][:] *= 1.001
-        return tables
-
-    original = program.tables_of
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(program, "tables_of", spoiled)
-        model.program(tabulate=True)
+    rough, wrong = build(l_max=1), build(l_max=2)
+    tables_are_refused_where_they_fail(rough, wrong, nequip_program, lambda tables: tables.coefficients[1])
 
 
 def test_calculator_follows_the_weights() -> None:
-    model, system = build(l_max=1), System.from_ase(ethanol())
-    calculator, plain = PotentialCalculator(model), PotentialCalculator(model, use_program=False)
-    for change in range(3):
-        assert_equal(*(c(system).replace(stress=torch.zeros(1)) for c in (calculator, plain)), 1e-11)
-        with torch.no_grad():
-            if change == 0:
-                model.embedding.mul_(1.5)
-            else:
-                model.embedding.data = model.embedding.data * 0.7
-    kept = PotentialCalculator(model, use_program=model.program(tabulate=True))
-    before = kept(system).need("energy")
-    with torch.no_grad():
-        model.embedding.mul_(1.5)
-    assert torch.equal(kept(system).need("energy"), before)
-    assert not torch.allclose(calculator(system).need("energy"), before)
+    calculator_follows_the_weights(build(l_max=1))
 
 
 def test_no_program_where_there_is_none() -> None:

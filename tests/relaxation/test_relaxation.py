@@ -109,6 +109,35 @@ def test_batch_equals_single(method: type, cell: str) -> None:
         assert torch.allclose(one.system.positions, batch.system[k].positions, atol=1e-6)
 
 
+@pytest.mark.parametrize("cell", ["fixed", "hydrostatic"])
+def test_converged_systems_are_left_out(cell: str) -> None:
+    """Later calls see fewer structures; what was left out comes back in its place, as it ended."""
+    frames = [bulk("Cu", a=a, cubic=True) for a in (3.7, 3.5899, 3.5, 3.5899)]
+    for atoms, far in zip(frames, (0.1, 0.0, 0.2, 0.0), strict=True):
+        atoms.rattle(far, seed=5)
+    emt, seen = FromASE(EMT()), []
+
+    def counted(system: System, **what: bool) -> Results:
+        seen.append(system.n_systems)
+        return emt(system, **what)
+
+    system = System.from_ase(frames)
+    fixed = torch.arange(system.n_atoms) % 4 == 0
+    end = Lbfgs(fmax_eV_per_A=5e-3, smax_GPa=0.1, cell=cell).relax(counted, system, fixed=fixed)
+    assert end.converged.all() and seen[:2] == [4, 2] and 1 in seen
+    assert end.n_steps.tolist()[1::2] == [0, 0] and min(end.n_steps.tolist()[::2]) > 1
+    again = emt(end.system, stress=cell != "fixed")
+    torch.testing.assert_close(end.results.forces, again.forces, rtol=0, atol=1e-12)
+    torch.testing.assert_close(end.energies[-1], again.energy, rtol=0, atol=1e-12)
+    assert torch.equal(end.energies[0, 1::2], end.energies[-1, 1::2])
+    assert torch.equal(end.system.positions[fixed], system.positions[fixed]) == (cell == "fixed")
+    for k in (0, 2):
+        one = Lbfgs(fmax_eV_per_A=5e-3, smax_GPa=0.1, cell=cell).relax(
+            emt, system[k], fixed=fixed[system.atom_rows(k)]
+        )
+        torch.testing.assert_close(end.system[k].positions, one.system.positions, rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_lennard_jones_cluster(method: type) -> None:
     """LJ13: −44.326801 ε (Wales & Doye, doi:10.1021/jp970984n), from a rattled icosahedron."""

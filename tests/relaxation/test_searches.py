@@ -26,9 +26,9 @@ LJ13, LJ38, LJ55 = -44.326801419534, -173.928426590629, -279.248470463021
 
 
 def lennard_jones() -> PotentialCalculator:
-    """In units of ε = 1 eV and σ = 1 Å; a cutoff beyond any pair, so that nothing is cut."""
+    """In units of ε = 1 eV and σ = 1 Å; no pair is beyond the cutoff, none searched for twice."""
     potential = LennardJones(epsilon_eV={"Ar": 1.0}, sigma={"Ar": 1.0}, cutoff=50.0, truncation="cut")
-    return PotentialCalculator(potential, skin=0.0)
+    return PotentialCalculator(potential, skin=10.0)
 
 
 def hopping(

@@ -183,5 +183,5 @@ if __name__ == "__main__":
     for model in ("spce", "tip3p", "tip4pew"):
         placed = water(model)
         case(f"water_{model}", lambda placed=placed: copy.deepcopy(placed), ewald=5.5)
-    case("charmm_ala5", lambda: charmm("ala5"))
+    case("charmm_penta_alanine", lambda: charmm("penta_alanine"))
     case("gromacs_ethanol", lambda: gromacs("ethanol_opls"))
