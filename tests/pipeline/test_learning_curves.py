@@ -99,13 +99,13 @@ def config(folder: Path, **comparison: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Record]:
-    """Two models on 3, 6 and all 12 small silicon frames."""
+    """Two models on 2, 4 and all 8 small silicon frames."""
     folder = tmp_path_factory.mktemp("data")
-    small = [a for a in read(DATA / "train.xyz", ":") if len(a) <= 24]
-    write(folder / "train.xyz", small[:12], format="extxyz")
-    write(folder / "test.xyz", small[12:18], format="extxyz")
+    small = [a for a in read(DATA / "train.xyz", ":") if len(a) <= 40]
+    write(folder / "train.xyz", small[:8], format="extxyz")
+    write(folder / "test.xyz", small[8:], format="extxyz")
     file = folder / "run.toml"
-    file.write_text(to_toml(config(folder, training_sizes=[6, 3])), encoding="utf-8")
+    file.write_text(to_toml(config(folder, training_sizes=[4, 2])), encoding="utf-8")
     out = folder / "out"
     assert main(["run", str(file), "--out", str(out)]) == 0
     return out, Record.load(out / "records" / "learning_curves.json")
@@ -113,7 +113,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Record]:
 
 def test_a_run_has_errors_at_every_size_and_ends_at_the_comparison(done: tuple[Path, Record]) -> None:
     out, found = done
-    assert found["training_sizes"] == [3, 6, 12] and set(found["models"]) == {"snap", "bp"}
+    assert found["training_sizes"] == [2, 4, 8] and set(found["models"]) == {"snap", "bp"}
     whole = Record.load(out / "records" / "comparison.json")
     for key in ("forces_mae_meV_per_A", "energy_mae_meV_per_atom"):
         last = dict(zip(found["models"], [row[-1] for row in found[key]], strict=True))
@@ -124,7 +124,7 @@ def test_a_run_has_errors_at_every_size_and_ends_at_the_comparison(done: tuple[P
         assert len(set(row)) == 3 and min(row) > 0, "every size has a training of its own"
         assert all((s is None) == (name == "snap") for s in spread)
     snap = found["models"].index("snap")
-    assert found["forces_slope"][snap] < 0, "thirty coefficients are not fixed by three small frames"
+    assert found["forces_slope"][snap] < 0, "thirty coefficients are not fixed by two small frames"
 
 
 def test_the_page_has_curves_with_error_bars(done: tuple[Path, Record]) -> None:
@@ -134,7 +134,7 @@ def test_the_page_has_curves_with_error_bars(done: tuple[Path, Record]) -> None:
         assert figure.log_x and figure.log_y
         bars = {c.label: c.error is not None for c in figure.curves}
         assert bars == {"snap": False, "bp": True}
-        assert all(c.x == (3.0, 6.0, 12.0) for c in figure.curves)
+        assert all(c.x == (2.0, 4.0, 8.0) for c in figure.curves)
 
 
 def test_a_second_run_trains_nothing_again(done: tuple[Path, Record]) -> None:
@@ -148,7 +148,7 @@ def test_a_second_run_trains_nothing_again(done: tuple[Path, Record]) -> None:
 
 def test_sizes_that_the_data_do_not_have_are_refused(done: tuple[Path, Record], tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
-    file.write_text(to_toml(config(done[0].parent, training_sizes=[6, 12])), encoding="utf-8")
+    file.write_text(to_toml(config(done[0].parent, training_sizes=[4, 8])), encoding="utf-8")
     assert main(["run", str(file), "--out", str(tmp_path / "out")]) == 2
     assert not (tmp_path / "out" / "models").exists(), "before anything is trained"
     with pytest.raises(ValueError, match="at least 1"):
