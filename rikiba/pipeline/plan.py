@@ -78,7 +78,7 @@ class DataFiles:
         training: file of training frames.
         validation: file of validation frames; otherwise [split] takes them from the training frames.
         test: file of test frames; otherwise [split] takes them from the training frames.
-        level_of_theory: the method that made the labels, e.g. PBE/def2-SVP.
+        level_of_theory: the method that made the labels, e.g. PBE/def2-SVP; may stand in the files instead.
         energy_key: name of the energies in the files.
         forces_key: name of the forces in the files.
         stress_key: name of the stresses in the files; not read if not given.
@@ -90,7 +90,7 @@ class DataFiles:
     training: Path
     validation: Path | None = None
     test: Path | None = None
-    level_of_theory: str
+    level_of_theory: str | None = None
     energy_key: str = "energy"
     forces_key: str = "forces"
     stress_key: str | None = None
