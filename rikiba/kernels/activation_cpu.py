@@ -35,6 +35,13 @@ _LOG2_HIGH = math.floor(_LOG2 * 2.0**14) / 2.0**14
 @inlined
 def exponential(x):  # type: ignore[no-untyped-def]
     """eˣ for x ≤ 0; below −87 (−700 in float64) that of this value."""
+    power, rest = _exponential_parts(x)
+    return multiply_add(rest, power, power)
+
+
+@inlined
+def _exponential_parts(x):  # type: ignore[no-untyped-def]
+    """(p, q) with eˣ = p·(1 + q) for x ≤ 0: p a power of two, |q| < 0.42; eˣ − 1 is p·q + (p − 1)."""
     lowest = splat_as(x, -700.0 if wide(x) else -87.0)
     x = smaller(x, lowest, lowest, x)
     n = nearest(multiply(x, splat_as(x, 1.0 / _LOG2)))
@@ -56,8 +63,7 @@ def exponential(x):  # type: ignore[no-untyped-def]
     p = multiply_add(p, r, splat_as(x, 1.0 / 6.0))
     p = multiply_add(p, r, splat_as(x, 0.5))
     p = multiply_add(p, r, splat_as(x, 1.0))
-    p = multiply_add(p, r, splat_as(x, 1.0))
-    return multiply(p, power_of_two(n))
+    return power_of_two(n), multiply(p, r)
 
 
 @inlined
@@ -87,6 +93,23 @@ def _logarithm(u):  # type: ignore[no-untyped-def]
     return multiply(multiply(w, splat_as(u, 2.0)), p)
 
 
+@inlined
+def sigmoid_of_exponential(x, u, zero):  # type: ignore[no-untyped-def]
+    """(σ(x), σ(|x|)) of u = e^(−|x|)."""
+    share = divide(splat_as(x, 1.0), add(splat_as(x, 1.0), u))
+    return smaller(x, zero, multiply(u, share), share), share
+
+
+@inlined
+def silu(x):  # type: ignore[no-untyped-def]
+    """x·σ(x) and its slope."""
+    zero = splat_as(x, 0.0)
+    u = exponential(multiply(x, smaller(x, zero, splat_as(x, 1.0), splat_as(x, -1.0))))
+    sigmoid, share = sigmoid_of_exponential(x, u, zero)
+    value = multiply(x, sigmoid)
+    return value, add(sigmoid, multiply(value, smaller(x, zero, share, multiply(u, share))))
+
+
 @compiled
 def activate(z, at, n, activation, slope, slope_at):  # type: ignore[no-untyped-def]
     """z becomes f(z) and `slope` f′(z): n numbers, a multiple of 16, of flat arrays from the given places."""
@@ -100,24 +123,26 @@ def activate(z, at, n, activation, slope, slope_at):  # type: ignore[no-untyped-
             store(z, at + k, smaller(x, zero, multiply(tenth, add(u, minus)), x))
             store(slope, slope_at + k, smaller(x, zero, u, one))
             continue
+        if activation == SILU:
+            value, along = silu(x)
+            store(z, at + k, value)
+            store(slope, slope_at + k, along)
+            continue
         negative = multiply(x, smaller(x, zero, one, minus))  # −|x|
         if activation == TANH:
-            u = exponential(add(negative, negative))
-            size = divide(add(one, multiply(minus, u)), add(one, u))
-            value = smaller(x, zero, multiply(minus, size), size)
-            store(z, at + k, value)
-            store(slope, slope_at + k, add(one, multiply(minus, multiply(value, value))))
+            # tanh|x| = −w/(2 + w) with w = e^{−2|x|} − 1, f′ = 4·(1 + w)/(2 + w)²: right to the last places
+            # of f and f′ themselves, for small and for large |x|
+            power, rest = _exponential_parts(add(negative, negative))
+            w = multiply_add(rest, power, add(power, minus))
+            share = divide(one, add(w, splat(real(2.0))))
+            store(z, at + k, multiply(smaller(x, zero, w, multiply(minus, w)), share))
+            u = multiply_add(rest, power, power)
+            store(slope, slope_at + k, multiply(multiply(splat(real(4.0)), u), multiply(share, share)))
             continue
         u = exponential(negative)
-        share = divide(one, add(one, u))
-        sigmoid = smaller(x, zero, multiply(u, share), share)
-        if activation == SILU:
-            store(z, at + k, multiply(x, sigmoid))
-            rest = multiply(multiply(x, sigmoid), smaller(x, zero, share, multiply(u, share)))
-            store(slope, slope_at + k, add(sigmoid, rest))
-        else:
-            # torch's softplus is x from 20 on, where the rest is below 3e-9
-            positive, far = smaller(x, zero, zero, x), splat(real(20.0))
-            rest = smaller(far, x, zero, _logarithm(u))
-            store(z, at + k, add(add(positive, splat(real(-_LOG2))), rest))
-            store(slope, slope_at + k, smaller(far, x, one, sigmoid))
+        sigmoid, _ = sigmoid_of_exponential(x, u, zero)
+        # torch's softplus is x from 20 on, where the rest is below 3e-9
+        positive, far = smaller(x, zero, zero, x), splat(real(20.0))
+        rest = smaller(far, x, zero, _logarithm(u))
+        store(z, at + k, add(add(positive, splat(real(-_LOG2))), rest))
+        store(slope, slope_at + k, smaller(far, x, one, sigmoid))
