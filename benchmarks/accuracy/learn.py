@@ -12,7 +12,7 @@ division, with stress; all training frames train and nothing is used to stop ear
 (doi:10.1103/PhysRevLett.120.143001): deepmd-kit's example, 320 frames train, the 80 of data_3 test. Data
 come from the folder that RIKIBA_DATA names (mlearn-Si from examples/silicon/data).
 
-Sizes and trainers are those of settings.toml, or of short.toml for at most five minutes and for what the
+Sizes and trainers are those of settings.toml, or of short.toml for at most two minutes and for what the
 first has not: small potentials of every family that learn something on molecules in a minute or two. What is
 solved for takes the time that it takes. Writes results/DATA_POTENTIAL_FRAMES.json beside this file, of
 short.toml with the seconds in the name: test errors, settings, times. With --hold-out the last so many
@@ -54,7 +54,7 @@ SETS |= {
     "mlearn-Mo": (DATA / "mlearn" / "Mo", "", "PBE (VASP)", {"stress_key": "stress"}),
 }
 SETS["deepmd-water"] = (DATA / "deepmd_water", "", "PBE0-TS", {})
-SHORT_S = 300.0
+SHORT_S = 120.0
 """Longest time for the settings of short.toml."""
 STRESS_WEIGHT = 1000.0
 """Per (eV/Å³)²: 0.01 eV/Å³ (1.6 GPa) then counts as 0.03 eV/Å of force at a force weight of 100."""
