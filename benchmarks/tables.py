@@ -10,73 +10,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from accuracy.table import accuracy
+
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 PLOT = PAGE.with_name("benchmarks-peers.svg")
 SCALING_PLOT = PAGE.with_name("benchmarks-scaling.svg")
-
-PUBLISHED: dict[str, list[tuple[str, int, float | None, float | None, str]]] = {
-    "rmd17-ethanol": [
-        ("MACE", 50, 6.7, 32.6, "arXiv:2206.07697, table 2"),
-        ("NequIP", 50, 8.7, 40.2, "arXiv:2206.07697, table 2"),
-        ("linear ACE", 50, 8.6, 43.0, "arXiv:2206.07697, table 2"),
-    ],
-    "mlearn-Si": [
-        ("MTP", 214, 2.21, 60.0, "doi:10.1021/acs.jpca.9b08723"),
-        ("ACE (large)", 214, 2.49, None, "doi:10.1063/5.0158783"),
-        ("GAP", 214, 2.91, 70.0, "doi:10.1021/acs.jpca.9b08723"),
-        ("qSNAP", 214, 3.81, 116.0, "published coefficients, re-measured"),
-        ("SNAP", 214, 6.44, 133.0, "published coefficients, re-measured"),
-    ],
-    "mlearn-Mo": [
-        ("GAP", 194, 2.24, 90.0, "doi:10.1021/acs.jpca.9b08723"),
-        ("ACE (small)", 194, 2.60, None, "doi:10.1063/5.0158783"),
-        ("qSNAP", 194, 2.77, 184.0, "published coefficients, re-measured"),
-        ("MTP", 194, 2.83, 90.0, "doi:10.1021/acs.jpca.9b08723"),
-        ("SNAP", 194, 5.49, 207.0, "published coefficients, re-measured"),
-    ],
-}
-"""Mean absolute errors: energy in meV (whole molecule for rMD17, per atom for mlearn), forces in meV/Å."""
-
-
-def accuracy() -> list[str]:
-    """One table a data set."""
-    rows = [json.loads(f.read_text()) for f in sorted((HERE / "accuracy" / "results").glob("*.json"))]
-    text = "Mean absolute errors on the published test frames; one thread; wall time of the training."
-    out = ["## Accuracy", "", text]
-    for data in sorted({r["data"] for r in rows}):
-        whole = data.startswith("rmd17")
-        unit = "meV" if whole else "meV/atom"
-        out += [
-            "",
-            f"### {data}",
-            "",
-            f"| potential | training frames | E MAE ({unit}) | F MAE (meV/Å) | stress MAE (GPa) "
-            "| wall time (s) | source |",
-            "|---|---|---|---|---|---|---|",
-        ]
-        for r in [r for r in rows if r["data"] == data]:
-            n = r["training_frames"] + r["validation_frames"]
-            energy = r["test"]["energy_mae_meV_per_atom"] * (r["atoms_per_frame"] if whole else 1)
-            stress = r["test"].get("stress_mae_GPa")
-            out.append(
-                f"| {r['potential']}, {r['parameters']} parameters | {n} | {energy:.2f} | "
-                f"{r['test']['forces_mae_meV_per_A']:.1f} | {'–' if stress is None else f'{stress:.2f}'} | "
-                f"{r['training_wall_s']:.0f} | `{_command(r, n)}` |"
-            )
-        for name, n, energy, forces, source in PUBLISHED.get(data, []):
-            shown = "–" if forces is None else f"{forces:.1f}"
-            out.append(f"| *{name}, published* | {n} | {energy:.2f} | {shown} | – | – | {source} |")
-    return out
-
-
-def _command(r: dict[str, Any], n: int) -> str:
-    frames = f" --frames {n}" if r["data"].startswith("rmd17") else ""
-    limit = r.get("seconds", r["training_wall_s"])  # older files hold the time that it took
-    seconds = "" if limit is None else f" --seconds {limit:.0f}"
-    held_out = " --validation" if r["validation_frames"] else ""
-    settings = f"{frames} --potential {r['potential']}{seconds}{held_out}"
-    return f"python benchmarks/accuracy/learn.py {r['data']}{settings}"
 
 
 def snap() -> list[str]:

@@ -155,14 +155,19 @@ class Comparison:
         rounds: timings of each model.
         temperature_K: of the initial velocities.
         timestep_fs: integration step.
+        training_sizes: numbers of training frames, fewer than all, to train every model on as well, for
+            learning curves; the smaller parts lie within the larger ones.
     """
 
     round_s: float = 0.5
     rounds: int = 3
     temperature_K: float = 300.0
     timestep_fs: float = 0.5
+    training_sizes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if any(n < 1 for n in self.training_sizes):
+            raise ValueError(f"training_sizes must be at least 1; given {list(self.training_sizes)}.")
         if self.rounds < 2 or not self.round_s > 0:
             raise ValueError(
                 f"rounds must be at least 2 and round_s positive; given {self.rounds}, {self.round_s}."

@@ -20,6 +20,7 @@ from .dynamics import simulate
 from .fitting import computed_for, fit
 from .frames import Frames
 from .frames import frames as get_frames
+from .learning_curves import check_sizes, learning_curves
 from .plan import (
     Comparison,
     DataFiles,
@@ -50,7 +51,7 @@ ROLES = {
 """Table → the class, or the room whose `kind` names the class, that reads it."""
 
 SECTIONS = {
-    "Summary": ["comparison", "errors", "summary"],
+    "Summary": ["comparison", "learning_curves", "errors", "summary"],
     "Side by side": ["compare_*"],
     "Data": ["labels*", "division*", "leaks*", "label_checks*"],
     "Training": ["training_*"],
@@ -90,6 +91,8 @@ def run_pipeline(
 
     frames = stage("frames", lambda: get_frames(plan, out, progress))
     plan.check_elements(frames.training.elements)
+    if plan.comparison is not None:
+        check_sizes(plan.comparison.training_sizes, frames)
     keep(frames.records)
     (out / "resolved.toml").write_text(_resolved(config, plan, frames), encoding="utf-8")
     models = stage("training", lambda: fit(plan, frames, out, progress))
@@ -97,6 +100,13 @@ def run_pipeline(
     keep(stage("answers", lambda: answer(plan, frames, models, progress)))
     if (side_by_side := plan.comparison) is not None:
         keep(stage("comparison", lambda: [compare(plan, side_by_side, frames, models, progress)]))
+        if sizes := side_by_side.training_sizes:
+            keep(
+                stage(
+                    "learning_curves",
+                    lambda: [learning_curves(plan, sizes, frames, models, out, progress)],
+                )
+            )
     if plan.simulation is not None:
         keep(stage("dynamics", lambda: simulate(plan, models, out, progress)))
     keep([_summary(plan, records, stages)])
