@@ -128,11 +128,8 @@ def left_stretch(
     start: Float[Tensor, "systems 3 3"], cell: Float[Tensor, "systems 3 3"]
 ) -> Float[Tensor, "systems 3 3"]:
     """The symmetric S of M = S R, where h = h₀ M and R is a rotation."""
-    gradient = torch.linalg.solve(start, cell)
-    squares: Tensor
-    axes: Tensor
-    squares, axes = torch.linalg.eigh(gradient @ gradient.transpose(1, 2))
-    return (axes * squares.sqrt()[:, None, :]) @ axes.transpose(1, 2)
+    axes, stretches, _ = torch.linalg.svd(torch.linalg.solve(start, cell))
+    return (axes * stretches[:, None, :]) @ axes.transpose(1, 2)
 
 
 def unturned(state: State, start: Float[Tensor, "systems 3 3"]) -> tuple[State, Float[Tensor, "systems 3 3"]]:
@@ -141,8 +138,9 @@ def unturned(state: State, start: Float[Tensor, "systems 3 3"]) -> tuple[State, 
     Deformations without rotation, one after another, make a rotation together; it changes no energy and no
     distribution, but tensors that are given along fixed axes would refer to a crystal that has turned away.
     """
-    gradient = torch.linalg.solve(start, state.system.cell)
-    turn = torch.linalg.solve(left_stretch(start, state.system.cell), gradient)
+    # from singular vectors it is a rotation to rounding, however far the cell is stretched
+    left, _, right = torch.linalg.svd(torch.linalg.solve(start, state.system.cell))
+    turn = left @ right
     system = state.system.replace(
         positions=times(turn, state.system.positions, state),
         cell=state.system.cell @ turn.transpose(1, 2),

@@ -171,9 +171,11 @@ def likely_cause(state: State, dt: Float[Tensor, "systems"], systems: tuple[int,
     """What the last finite state of the systems at fault says about why they failed."""
     which = systems or tuple(range(state.n_systems))
     reasons = []
-    for contact in closest_contacts(state.system[torch.tensor(which)]):
+    # of a cell that has collapsed an atom's images would be all that is found, in endless numbers
+    sound = tuple(k for k in which if _is_wide(state.system, k))
+    for contact in closest_contacts(state.system[torch.tensor(sound)]) if sound else ():
         if contact.ratio < 0.6:
-            k = which[contact.system]
+            k = sound[contact.system]
             reasons.append(str(contact).replace(f"of system {contact.system}", f"of system {k}"))
     for k in which:
         if int(state.system.counts[k]) == 0:
@@ -187,6 +189,15 @@ def likely_cause(state: State, dt: Float[Tensor, "systems"], systems: tuple[int,
             )
     usual = "a timestep too long for the fastest motion, atoms that overlap at the start"
     return "; ".join(reasons) if reasons else f"usual causes are {usual}, a potential outside its data"
+
+
+def _is_wide(system: System, k: int) -> bool:
+    """Whether the periodic cell of a system is at least half an ångström wide in each direction."""
+    if not bool(system.pbc[k].any()):
+        return True
+    cell = system.cell[k : k + 1]
+    volume = torch.linalg.det(cell).abs()
+    return bool(not system.has_volume[k] or volume / _largest_face(cell) > 0.5)
 
 
 def _largest_face(cell: Float[Tensor, "systems 3 3"]) -> Float[Tensor, "systems"]:

@@ -117,8 +117,8 @@ class ReferenceBaseline(Potential):
     def _asked(self, atoms: Atoms, where: str) -> Answer:
         """Of the engine, relative to single atoms."""
         virial = torch.full((1, 3, 3), torch.nan, dtype=torch.float64)
-        if _is_lone(atoms):
-            return torch.zeros(1).double(), torch.zeros(1, 3).double(), torch.zeros_like(virial)
+        if len(atoms) == 0 or _is_lone(atoms):
+            return torch.zeros(1).double(), torch.zeros(len(atoms), 3).double(), torch.zeros_like(virial)
         (answer,) = self._labels.label([atoms])
         if isinstance(answer, Failure):
             raise ValueError(

@@ -44,5 +44,14 @@ class NPH:
             reference_interval=reference_interval,
         )
 
+    @classmethod
+    def examples(cls) -> "list[NPH]":
+        """Under a pressure, and under a stress with shear."""
+        pulled = ((1.0, 0.5, 0.0), (0.5, 0.0, 0.0), (0.0, 0.0, -2.0))
+        return [
+            cls(temperature_K=300.0, pressure_GPa=0.0),
+            cls(temperature_K=300.0, stress_GPa=pulled, cell="full"),
+        ]
+
     def splitting(self) -> Splitting:
         return Splitting("M", {"M": self._step})

@@ -90,5 +90,14 @@ class NPT:
         else:
             self._operators["C"] = AnisotropicCellRescaling(**box, **stressed, **rate)
 
+    @classmethod
+    def examples(cls) -> "list[NPT]":
+        """Under a pressure, and under a stress with shear."""
+        pulled = ((1.0, 0.5, 0.0), (0.5, 0.0, 0.0), (0.0, 0.0, -2.0))
+        return [
+            cls(temperature_K=300.0, pressure_GPa=0.0),
+            cls(temperature_K=300.0, stress_GPa=pulled, cell="full", barostat="martyna_tobias_klein"),
+        ]
+
     def splitting(self) -> Splitting:
         return Splitting(self._word, self._operators)
