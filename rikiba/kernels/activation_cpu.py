@@ -16,12 +16,11 @@ from .lanes import (
     load,
     multiply,
     multiply_add,
-    nearest,
-    power_of_two,
     smaller,
     splat,
     splat_as,
     store,
+    times_power_of_two,
     wide,
 )
 
@@ -30,19 +29,41 @@ SILU, SHIFTED_SOFTPLUS, TANH, CELU = 1, 2, 3, 4
 _LOG2 = math.log(2.0)
 _LOG2_HIGH = math.floor(_LOG2 * 2.0**14) / 2.0**14
 """With 14 bits, so that its products with whole numbers below 1024 are exact in float32 too."""
+_SINGLE = (0.500000001, 0.16666577, 0.0416664648, 0.00836318154, 0.00139336581)
+"""c with eʳ = 1 + r + r² Σ_k c_k rᵏ on |r| ≤ ½ ln 2 within 1.1e-8: least squares on Chebyshev's nodes."""
 
 
 @inlined
 def exponential(x):  # type: ignore[no-untyped-def]
     """eˣ for x ≤ 0; below −87 (−700 in float64) that of this value."""
     lowest = splat_as(x, -700.0 if wide(x) else -87.0)
+    return _power(smaller(x, lowest, lowest, x))
+
+
+@inlined
+def logistic(x):  # type: ignore[no-untyped-def]
+    """σ(x) and σ(−x), those of ±87 (±700 in float64) beyond."""
+    highest = splat_as(x, 700.0 if wide(x) else 87.0)
+    lowest = splat_as(x, -700.0 if wide(x) else -87.0)
     x = smaller(x, lowest, lowest, x)
-    n = nearest(multiply(x, splat_as(x, 1.0 / _LOG2)))
-    r = multiply_add(n, splat_as(x, -_LOG2_HIGH), x)
-    r = multiply_add(n, splat_as(x, _LOG2_HIGH - _LOG2), r)
-    # Taylor's series on |r| ≤ ½ ln 2
-    p = splat_as(x, 1.0 / 5040.0)
+    x = smaller(highest, x, highest, x)
+    one = splat_as(x, 1.0)
+    u = _power(multiply(x, splat_as(x, -1.0)))
+    share = divide(one, add(one, u))
+    return share, multiply(u, share)
+
+
+@inlined
+def _power(x):  # type: ignore[no-untyped-def]
+    """eˣ between the limits that `exponential` keeps to."""
+    # the sum's last digit is one, so that its last bits are the whole number n nearest to x/ln 2
+    shift = splat_as(x, 1.5 * 2.0**52 if wide(x) else 1.5 * 2.0**23)
+    n = multiply_add(x, splat_as(x, 1.0 / _LOG2), shift)
+    whole = add(n, multiply(shift, splat_as(x, -1.0)))
+    r = multiply_add(whole, splat_as(x, -_LOG2_HIGH), x)
+    r = multiply_add(whole, splat_as(x, _LOG2_HIGH - _LOG2), r)
     if wide(x):
+        # Taylor's series on |r| ≤ ½ ln 2
         p = splat_as(x, 1.0 / 6227020800.0)
         p = multiply_add(p, r, splat_as(x, 1.0 / 479001600.0))
         p = multiply_add(p, r, splat_as(x, 1.0 / 39916800.0))
@@ -50,14 +71,20 @@ def exponential(x):  # type: ignore[no-untyped-def]
         p = multiply_add(p, r, splat_as(x, 1.0 / 362880.0))
         p = multiply_add(p, r, splat_as(x, 1.0 / 40320.0))
         p = multiply_add(p, r, splat_as(x, 1.0 / 5040.0))
-    p = multiply_add(p, r, splat_as(x, 1.0 / 720.0))
-    p = multiply_add(p, r, splat_as(x, 1.0 / 120.0))
-    p = multiply_add(p, r, splat_as(x, 1.0 / 24.0))
-    p = multiply_add(p, r, splat_as(x, 1.0 / 6.0))
-    p = multiply_add(p, r, splat_as(x, 0.5))
+        p = multiply_add(p, r, splat_as(x, 1.0 / 720.0))
+        p = multiply_add(p, r, splat_as(x, 1.0 / 120.0))
+        p = multiply_add(p, r, splat_as(x, 1.0 / 24.0))
+        p = multiply_add(p, r, splat_as(x, 1.0 / 6.0))
+        p = multiply_add(p, r, splat_as(x, 0.5))
+    else:
+        p = splat_as(x, _SINGLE[4])
+        p = multiply_add(p, r, splat_as(x, _SINGLE[3]))
+        p = multiply_add(p, r, splat_as(x, _SINGLE[2]))
+        p = multiply_add(p, r, splat_as(x, _SINGLE[1]))
+        p = multiply_add(p, r, splat_as(x, _SINGLE[0]))
     p = multiply_add(p, r, splat_as(x, 1.0))
     p = multiply_add(p, r, splat_as(x, 1.0))
-    return multiply(p, power_of_two(n))
+    return times_power_of_two(p, n)
 
 
 @inlined
@@ -108,16 +135,17 @@ def activate(z, at, n, activation, slope, slope_at):  # type: ignore[no-untyped-
             store(z, at + k, value)
             store(slope, slope_at + k, add(one, multiply(minus, multiply(value, value))))
             continue
+        if activation == SILU:
+            sigmoid, rest = logistic(x)
+            value = multiply(x, sigmoid)
+            store(z, at + k, value)
+            store(slope, slope_at + k, multiply_add(value, rest, sigmoid))
+            continue
         u = exponential(negative)
         share = divide(one, add(one, u))
         sigmoid = smaller(x, zero, multiply(u, share), share)
-        if activation == SILU:
-            store(z, at + k, multiply(x, sigmoid))
-            rest = multiply(multiply(x, sigmoid), smaller(x, zero, share, multiply(u, share)))
-            store(slope, slope_at + k, add(sigmoid, rest))
-        else:
-            # torch's softplus is x from 20 on, where the rest is below 3e-9
-            positive, far = smaller(x, zero, zero, x), splat(real(20.0))
-            rest = smaller(far, x, zero, _logarithm(u))
-            store(z, at + k, add(add(positive, splat(real(-_LOG2))), rest))
-            store(slope, slope_at + k, smaller(far, x, one, sigmoid))
+        # torch's softplus is x from 20 on, where the rest is below 3e-9
+        positive, far = smaller(x, zero, zero, x), splat(real(20.0))
+        rest = smaller(far, x, zero, _logarithm(u))
+        store(z, at + k, add(add(positive, splat(real(-_LOG2))), rest))
+        store(slope, slope_at + k, smaller(far, x, one, sigmoid))
