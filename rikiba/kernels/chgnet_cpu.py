@@ -1,8 +1,8 @@
 """Messages of CHGNet on rows of pairs and angles, forward and reverse; see `rikiba.potentials.chgnet`.
 
 Of what is between the two sweeps a limited number of rows is kept, the others are made again (`Kept`).
-Functions of a distance or an angle stand in spline tables, see `filter_message_cpu`. Arrays are flat, channels
-last.
+Functions of a distance or an angle stand in spline tables, see `filter_message_cpu`. Arrays are flat,
+channels last.
 """
 
 from typing import NamedTuple
