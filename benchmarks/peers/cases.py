@@ -32,6 +32,21 @@ DEEPMD: dict[str, Any] = {
     "fitting_net": {"neuron": [240, 240, 240], "resnet_dt": True},
 }
 SCHNETPACK: dict[str, Any] = {"cutoff": 5.0, "channels": 128, "n_layers": 3, "n_radial": 20}
+PACEMAKER: dict[str, Any] = {
+    "embedding": {"npot": "FinnisSinclairShiftedScaled", "fs_parameters": [1.0, 1.0], "ndensity": 1},
+    "bond": {
+        "radbase": "SBessel",
+        "radparameters": [5.25],
+        "rcut": 6.0,
+        "dcut": 0.01,
+        "NameOfCutoffFunction": "cos",
+        "core-repulsion": [100.0, 3.0],
+        "r_in": 0.0,
+        "delta_in": 0.0,
+        "inner_cutoff_type": "density",
+    },
+    "functions": {"nradmax_by_orders": [15, 3, 2, 2, 1], "lmax_by_orders": [0, 2, 2, 1, 1]},
+}
 
 
 @dataclass(frozen=True)
@@ -91,6 +106,10 @@ CASES: dict[str, Case] = {
     "deepmd": Case("deepmd", "Deep Potential se_e2_a", DEEPMD, 5, (*FEW, "Cu-256")),
     "ani": Case("torchani", "ANI, one network", {}, 5),
     "mtp-16": Case("motep", "MTP level 16", {"level": 16, "cutoff": 5.0}),
+    "pace": Case("pacemaker", "ACE of pacemaker", PACEMAKER, 1),
+    "pace-copper": Case(
+        "pacemaker", "Published ACE of copper", {"file": "Cu-PBE-core-rep.ace"}, 1, ("Cu-256", "Cu-864")
+    ),
     "reaxff": Case(
         "lammps",
         "ReaxFF against MACE 64x0e, MD step",
@@ -135,6 +154,7 @@ PACKAGES = {
     "chgnet": ("chgnet", "torch", "pymatgen"),
     "lammps": ("lammps",),
     "motep": ("motep", "numpy"),
+    "pacemaker": ("python-ace", "numpy"),
     "rikiba": ("torch", "numba", "numpy"),
 }
 """Whose versions are written down."""

@@ -19,6 +19,8 @@ down are medians and quartiles of the calls, and of the ratio of the medians of 
 Results go to results/<peer>.json; rows measured before are kept unless measured again. With more than one
 thread a row counts only where other work leaves that many cores free: threads that wait for one another while
 one of them waits for a core tell nothing about a program, and a ratio of such times is not written down.
+With one thread on a machine whose cores are taken by other work, `--clock processor` counts the processor
+time of each call instead: a long call is interrupted, a short one is not, which wall times show as a ratio.
 """
 
 import argparse
@@ -59,8 +61,8 @@ TURN_S, COUNT_FIRST_FROM_S, MOST_CALLS, PAUSE_S = 0.1, 0.2, 100, 0.01
 class Worker:
     """One side's process."""
 
-    def __init__(self, name: str, python: Path, threads: int, log: Path) -> None:
-        self.name, self.log = name, log
+    def __init__(self, name: str, python: Path, threads: int, log: Path, clock: str) -> None:
+        self.name, self.log, self.clock = name, log, clock
         self._said = log.open("a")
         variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
         libraries = os.pathsep.join(
@@ -105,10 +107,10 @@ class Worker:
 
 
 @contextmanager
-def workers(peer: str, threads: int, folder: Path) -> Iterator[tuple[Worker, Worker]]:
+def workers(peer: str, threads: int, folder: Path, clock: str) -> Iterator[tuple[Worker, Worker]]:
     """The peer's process and ours."""
-    theirs = Worker(peer, interpreter(peer), threads, folder / "peer.log")
-    ours = Worker("rikiba", Path(sys.executable), threads, folder / "rikiba.log")
+    theirs = Worker(peer, interpreter(peer), threads, folder / "peer.log", clock)
+    ours = Worker("rikiba", Path(sys.executable), threads, folder / "rikiba.log", clock)
     try:
         yield theirs, ours
     finally:
@@ -152,7 +154,7 @@ def quartiles(values: list[float], factor: float = 1.0) -> tuple[float, float, f
 
 def turn(side: Worker, variant: str, calls: int) -> list[float]:
     """Seconds of each call; of molecular dynamics those of a step, once."""
-    return side.ask(do="turn", variant=variant, calls=calls)  # type: ignore[no-any-return]
+    return side.ask(do="turn", variant=variant, calls=calls, clock=side.clock)  # type: ignore[no-any-return]
 
 
 def in_turns(
@@ -226,6 +228,7 @@ def measure(
         "structure": structure_name,
         "atoms": len(found.numbers),
         "threads": threads,
+        "clock": options.clock,
         "dtype": "float32" if case.equal else "float32 (rikiba), float64 (peer)",
     }
     if case.equal:
@@ -298,12 +301,14 @@ def build(
 def rows_of(name: str, threads: int, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """All rows of one case."""
     case = CASES[name]
+    if case.motion and options.clock != "wall":
+        raise ValueError(f"{name}: steps of dynamics are timed by the wall clock only.")
     wanted = [s for s in case.structures if s in options.systems]
     if not wanted:
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        with workers(case.peer, threads, folder) as sides:
+        with workers(case.peer, threads, folder, options.clock) as sides:
             about = {
                 "processor": cpu_name(),
                 "cores": os.cpu_count(),
@@ -326,7 +331,7 @@ def command(name: str, threads: int, options: argparse.Namespace) -> str:
     systems = "" if set(options.systems) == set(NAMES) else f" --systems {' '.join(options.systems)}"
     return (
         f"python benchmarks/peers/compare.py --only {name}{systems} --threads {threads} "
-        f"--seconds {options.seconds:g}"
+        f"--seconds {options.seconds:g}{'' if options.clock == 'wall' else ' --clock processor'}"
     )
 
 
@@ -379,8 +384,11 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=(1, 2))
     parser.add_argument("--seconds", type=float, default=20.0, help="a row; three rounds at least")
     parser.add_argument("--rounds", type=int, default=100, help="at most")
+    parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
+    if options.clock == "processor" and set(options.threads) != {1}:
+        parser.error("--clock processor needs --threads 1: processor time adds the threads up.")
     failed = []
     for name in chosen(options.only):
         peer = CASES[name].peer

@@ -39,6 +39,7 @@ PEERS: dict[str, list[str]] = {
     "matgl": ["matgl"],
     "deepmd": ["deepmd-kit", "ase", "mpich", "e3nn"],
     "motep": ["motep"],
+    "pacemaker": ["python-ace"],
     "nequip": ["nequip"],
     "allegro": ["nequip-allegro"],
     "pyg": ["torch_geometric", "ase", "scipy", "sympy"],

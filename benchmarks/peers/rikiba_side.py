@@ -31,7 +31,7 @@ class Side(Base):
             self.model: Potential = self._random(settings)
         else:
             state = {}
-            if kind not in ("chgnet", "sevennet", "matgl", "motep"):
+            if kind not in ("chgnet", "sevennet", "matgl", "motep", "pacemaker"):
                 with np.load(weights) as file:
                     state = {k: torch.as_tensor(v) for k, v in file.items()}
             self.model = imported(kind, state, about, sorted(set(atoms_of(self.structure).symbols)))
@@ -133,6 +133,10 @@ def imported(
         from rikiba.interop.mlip import load_mlip
 
         found = load_mlip(about["file"], elements=sorted_symbols(symbols))
+    elif kind == "pacemaker":
+        from rikiba.interop.pacemaker import read_pacemaker
+
+        found = read_pacemaker(about["file"])
     else:
         raise ValueError(f"There is no importer for '{kind}'.")
     return build(found, torch.float64)

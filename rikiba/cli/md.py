@@ -28,17 +28,19 @@ def execute(arguments: argparse.Namespace) -> None:
     from .simulation import Settings, simulate
 
     tables, folder, out = common.load_config(arguments), arguments.file.parent, common.out_folder(arguments)
-    config.check_tables(tables, TABLES)
-    settings = config.build(Settings, tables.get("md", {}), where="[md]")
-    ensemble = config.build_kind("md.ensembles", tables.get("ensemble", {}), where="[ensemble]")
-    limits = config.build(Limits, tables.get("limits", {}), where="[limits]")
-    reporters = [
-        config.build_kind("md.reporters", _placed(table, out), where=f"[reporter.{name}]", default=name)
-        for name, table in tables.get("reporter", {}).items()
-    ]
-    frames = sources.structures(tables.get("structure", {}), folder)
-    constraints = sources.constraints(tables)
-    calculator, level = sources.calculator_or_reference(tables, folder)
+    mistakes = config.Mistakes()
+    mistakes.among(config.check_tables, tables, TABLES)
+    settings = mistakes.among(config.build, Settings, tables.get("md", {}), where="[md]")
+    ensemble = mistakes.among(
+        config.build_kind, "md.ensembles", tables.get("ensemble", {}), where="[ensemble]"
+    )
+    limits = mistakes.among(config.build, Limits, tables.get("limits", {}), where="[limits]")
+    reporters = mistakes.among(_reporters, tables.get("reporter", {}), out)
+    frames = mistakes.among(sources.structures, tables.get("structure", {}), folder)
+    constraints = mistakes.among(sources.constraints, tables)
+    source = mistakes.among(sources.calculator_or_reference, tables, folder)
+    mistakes.check()
+    calculator, level = source
     with progress() as show:
         record = simulate(
             calculator,
@@ -57,6 +59,23 @@ def execute(arguments: argparse.Namespace) -> None:
     write_run(arguments, tables, [record], out, rooms=rooms, seeds={"md": settings.seed})
 
 
-def _placed(table: Mapping[str, Any], out: Path) -> dict[str, Any]:
+def _reporters(tables: Any, out: Path) -> list[Any]:
+    """Those of the tables [reporter.NAME], with their files in the folder of the run."""
+    if not isinstance(tables, Mapping):
+        raise config.ConfigError(f"Reporters are tables [reporter.NAME]; given {tables!r}.")
+    mistakes = config.Mistakes()
+    found = [
+        mistakes.among(
+            config.build_kind, "md.reporters", _placed(table, out), where=f"[reporter.{name}]", default=name
+        )
+        for name, table in tables.items()
+    ]
+    mistakes.check()
+    return found
+
+
+def _placed(table: Any, out: Path) -> Any:
     """The table of a reporter with its file in the folder of the run."""
-    return {**table, "path": str(out / str(table["path"]))} if "path" in table else dict(table)
+    if not isinstance(table, Mapping) or "path" not in table:
+        return table
+    return {**table, "path": str(out / str(table["path"]))}

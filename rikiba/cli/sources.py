@@ -123,14 +123,7 @@ def calculator_or_reference(tables: Mapping[str, Any], folder: Path) -> tuple[Ca
 
 def constraints(tables: Mapping[str, Any]) -> list[Constraint]:
     """What the tables [[constraint]] hold, each by its kind; none of them is no constraint."""
-    given = tables.get("constraint", [])
-    given = [given] if isinstance(given, Mapping) else given
-    if not isinstance(given, list):
-        raise ConfigError("Constraints are tables: [[constraint]] with a kind, once for each.")
-    return [
-        config.build_kind("md.constraints", table, where=f"[[constraint]] {k + 1}")
-        for k, table in enumerate(given)
-    ]
+    return list(config.build_kinds("md.constraints", tables.get("constraint", []), role="constraint"))
 
 
 def structures(table: Mapping[str, Any], folder: Path) -> list[Atoms]:

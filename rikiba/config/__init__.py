@@ -4,18 +4,20 @@ Tables are named by role, `kind` picks the class from a room, every other key is
 constructor. Types, defaults and documentation come from the signature, its type hints and the docstring.
 """
 
-from .building import build, build_kind, check_tables, pick, resolve_table, resolved, table_of
+from .building import build, build_kind, build_kinds, check_tables, pick, resolve_table, resolved, table_of
 from .explanation import explain, explain_table, find_room, listing, rooms
 from .files import apply_settings, read, to_toml, write
 from .schema import Parameter, schema
-from .values import ConfigError, convert, describe
+from .values import ConfigError, Mistakes, convert, describe
 
 __all__ = [
     "ConfigError",
+    "Mistakes",
     "Parameter",
     "apply_settings",
     "build",
     "build_kind",
+    "build_kinds",
     "check_tables",
     "convert",
     "describe",

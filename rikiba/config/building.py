@@ -11,7 +11,7 @@ from rikiba.core import registry
 
 from .files import to_toml
 from .schema import Parameter, schema, takes_any_key
-from .values import ConfigError, article, convert, describe, near, shown
+from .values import ConfigError, Mistakes, article, convert, describe, near, shown
 
 
 def build(
@@ -59,13 +59,34 @@ def pick(room: str, table: Mapping[str, Any], *, where: str = "[table]", default
         raise ConfigError(f"{where}: {error}") from error
 
 
+def build_kinds(
+    room: str, content: Any, *, role: str, computed: Mapping[str, Any] | None = None
+) -> tuple[Any, ...]:
+    """One object for each table [[role]], of the class its `kind` names; a single table is a list of one.
+
+    Raises ConfigError with the mistakes of all of them.
+    """
+    listed = [content] if isinstance(content, Mapping) else content
+    if not isinstance(listed, (list, tuple)):
+        raise ConfigError(f"[[{role}]] is a table with a kind, once for each; given {shown(content)}.")
+    mistakes = Mistakes()
+    found = [
+        mistakes.among(build_kind, room, table, where=f"[[{role}]] {k + 1}", computed=computed)
+        for k, table in enumerate(listed)
+    ]
+    mistakes.check()
+    return tuple(found)
+
+
 def check_tables(config: Mapping[str, Any], allowed: Sequence[str]) -> None:
-    """Raise ConfigError for a top-level table or key that nothing reads."""
-    for name in config:
-        if name not in allowed:
-            raise ConfigError(
-                f"There is no table [{name}]; known are {', '.join(allowed)}.{near(name, allowed)}"
-            )
+    """Raise ConfigError for top-level tables and keys that nothing reads."""
+    wrong = [
+        f"There is no table [{name}]; known are {', '.join(allowed)}.{near(name, allowed)}"
+        for name in config
+        if name not in allowed
+    ]
+    if wrong:
+        raise ConfigError(*wrong)
 
 
 def resolve_table(
@@ -156,17 +177,19 @@ def _arguments(cls: Any, table: Mapping[str, Any], where: str, computed: Mapping
         raise ConfigError(f"{where} must be a table; given {shown(table)}.")
     known = {p.name: p for p in schema(cls)}
     keys = {k: v for k, v in table.items() if k != "kind" or k in known}
-    free = takes_any_key(cls)
-    for key in keys:
-        if key not in known and not free:
-            raise ConfigError(_wrong_key(key, list(known), cls, where))
     arguments = {k: v for k, v in computed.items() if k in known and k not in keys}
+    free, mistakes = takes_any_key(cls), Mistakes()
+    wrong = [] if free else [key for key in keys if key not in known]
+    mistakes.add(*(_wrong_key(key, list(known), cls, where) for key in wrong))
     for key, value in keys.items():
-        hint = known[key].hint if key in known else Any
-        arguments[key] = convert(value, hint, f"{where} {key}", partial(_make, computed=computed))
+        if key not in wrong:
+            hint = known[key].hint if key in known else Any
+            make = partial(_make, computed=computed)
+            arguments[key] = mistakes.among(convert, value, hint, f"{where} {key}", make)
     missing = [p for p in known.values() if p.required and p.name not in arguments]
     if missing:
-        raise ConfigError(_missing(missing, cls, where))
+        mistakes.add(_missing(missing, cls, where))
+    mistakes.check()
     return arguments
 
 

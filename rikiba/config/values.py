@@ -16,7 +16,50 @@ MakeObject = Callable[[type, Mapping[str, Any], str], Any]
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be built: says where, what was given, what is allowed."""
+    """A configuration that cannot be built: of each mistake says where, what was given, what is allowed."""
+
+    def __init__(self, *mistakes: str) -> None:
+        self.mistakes = tuple(dict.fromkeys(mistakes))
+        super().__init__(*self.mistakes)
+
+    def __str__(self) -> str:
+        if len(self.mistakes) == 1:
+            return self.mistakes[0]
+        return "\n- ".join([f"{len(self.mistakes)} mistakes:", *self.mistakes])
+
+
+class Mistakes:
+    """Mistakes of a configuration, gathered part by part so that all are reported at once."""
+
+    def __init__(self) -> None:
+        self._found: list[str] = []
+        self._errors: list[Exception] = []
+
+    def among(self, make: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """What `make` gives; None where it finds mistakes, which `check` will report."""
+        try:
+            return make(*arguments, **named)
+        except (ValueError, FileNotFoundError) as error:
+            self._errors.append(error)
+            self.add(*(error.mistakes if isinstance(error, ConfigError) else (_words(error),)))
+            return None
+
+    def add(self, *mistakes: str) -> None:
+        """Mistakes found otherwise."""
+        self._found += mistakes
+
+    def check(self) -> None:
+        """Raise ConfigError with all that were found, if any were; a single error of any kind as it is."""
+        if len(self._found) == 1 and self._errors:
+            raise self._errors[0]
+        if self._found:
+            raise ConfigError(*self._found)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        return f"There is no file '{error.filename}'."
+    return str(error)
 
 
 class _MismatchError(Exception):

@@ -6,13 +6,18 @@ behind activations (√2 there). Read from the code of nequip-allegro 0.8.3.
 
 from collections.abc import Mapping
 from math import pi
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .foreign_file import ForeignFile
 from .mace_torch import Weights
 from .nequip import activation_name, check_zbl, matrices, order_of_types, per_type, without_prefix
+from .torch_files import load_restricted
+
+_FIRST = "tensor_embed.env_embed_linear.mlp.0.weight"
 
 _IGNORED = {"_target_", "builder", "seed", "model_dtype", "compile_mode", "do_derivatives"}
 _IGNORED |= {"per_type_energy_scales_trainable", "per_type_energy_shifts_trainable"}
@@ -45,6 +50,21 @@ _BESSEL = {"num_bessels": 8, "bessel_trainable": False, "polynomial_cutoff_p": 6
 _SPLINE = {"num_splines": 16, "spline_span": 12}
 
 
+def recognises(file: ForeignFile) -> bool:
+    """True for a saved `state_dict()` of a model of the nequip-allegro package."""
+    return any(name.endswith(_FIRST) for name in file.state)
+
+
+def read_file(*, path: Path, settings: Mapping[str, Any]) -> Weights:
+    """`read_allegro` of a `state_dict()` that torch saved.
+
+    Args:
+        path: the file.
+        settings: the table of the model in its configuration (r_max, type_names, num_layers …).
+    """
+    return read_allegro(load_restricted(path), settings)
+
+
 def read_allegro(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Weights:
     """Translate the `state_dict()` of a model made by nequip-allegro's `AllegroModel`.
 
@@ -67,7 +87,7 @@ class _Reader:
 
     def __init__(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> None:
         self.settings = settings
-        self.state = without_prefix(state, "tensor_embed.env_embed_linear.mlp.0.weight")
+        self.state = without_prefix(state, _FIRST)
         self.symbols = [str(s) for s in settings["type_names"]]
         self.order = order_of_types(self.symbols)
         self.kind = settings["allegro_mlp_nonlinearity"]
@@ -80,9 +100,7 @@ class _Reader:
             "scale": per_type(self.state, self.order, "scales", 1.0),
             "shift.values": per_type(self.state, self.order, "shifts", 0.0),
             "atomic_energies.values": torch.zeros(len(self.symbols)),
-            "first_tensors.weights.0": self._by_degree(
-                self.state["tensor_embed.env_embed_linear.mlp.0.weight"], 0
-            ),
+            "first_tensors.weights.0": self._by_degree(self.state[_FIRST], 0),
             "first.weights.0": self._by_degree(
                 self.state["allegro.first_layer_env_embed_projection.mlp.0.weight"]
             ),

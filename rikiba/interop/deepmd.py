@@ -20,6 +20,7 @@ from rikiba.nn.residual import ResidualNetworks
 from . import yaml_text
 from .foreign_file import ForeignFile
 from .mace_torch import Weights
+from .torch_script import is_torch_script, read_torch_script, tensors_of
 
 _ACTIVATIONS = ("tanh", "silu", "softplus", "sigmoid")
 _UNKNOWN = (
@@ -54,7 +55,12 @@ def recognises(file: ForeignFile) -> bool:
     """True for files of deepmd-kit by their ending, texts by their content."""
     if file.named(".yaml", ".yml", ".json"):
         return "se_e2_a" in file.path.read_text(encoding="utf-8", errors="replace")
-    return file.named(".dp", ".hlo", ".pth")
+    if file.named(".pth"):
+        # other programs have checkpoints of this name; this one is TorchScript
+        return is_torch_script(file.path)
+    if file.named(".pt") and isinstance(file.saved, Mapping):
+        return "_extra_state" in _inner_state(file.saved)
+    return file.named(".dp", ".hlo")
 
 
 def read_file(*, path: Path) -> Weights:
@@ -81,8 +87,6 @@ def load_deepmd(path: str | Path) -> Weights:
     if ending in (".yaml", ".yml", ".json"):
         return read_deepmd(_filled(_parsed(Path(path).read_text(encoding="utf-8"), ending), _array))
     if ending == ".pth":
-        from .torch_script import read_torch_script, tensors_of
-
         root = read_torch_script(path)
         config = root.attributes.get("model_def_script")
         if not isinstance(config, str) or not config:
@@ -90,7 +94,7 @@ def load_deepmd(path: str | Path) -> Weights:
         return read_deepmd_torch(dict(tensors_of(root)), json.loads(config))
     if ending == ".pt":
         found = torch.load(path, map_location="cpu", weights_only=True)
-        state = found.get("model", found) if isinstance(found, Mapping) else {}
+        state = _inner_state(found) if isinstance(found, Mapping) else {}
         if "_extra_state" not in state:
             raise ValueError(f"'{path}' is not a checkpoint of deepmd-kit: it has no _extra_state.")
         return read_deepmd_torch(state, state["_extra_state"]["model_params"])
@@ -98,6 +102,12 @@ def load_deepmd(path: str | Path) -> Weights:
         f"A model of deepmd-kit ends in .dp, .hlo, .yaml, .json, .pth or .pt; given '{ending}'. Others: "
         f"dp convert-backend MODEL model.dp"
     )
+
+
+def _inner_state(saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state dict in a checkpoint, or what is one itself."""
+    found = saved.get("model", saved)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _parsed(text: str, ending: str) -> Any:

@@ -1,19 +1,26 @@
-"""Potentials of pacemaker (PACE): `.ace` and `.yace` files into what `PacemakerACE` is built from.
+"""Potentials of pacemaker (PACE): `.yaml`, `.yace` and `.ace` files into what `PacemakerACE` is built from.
 
-Both formats hold the coefficients c̃ of products; see Lysogorskiy et al., doi:10.1038/s41524-021-00559-9.
+The last two hold the coefficients c̃ of products, see Lysogorskiy et al., doi:10.1038/s41524-021-00559-9; the
+first, those of coupled functions (`pacemaker_basis`).
 """
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from . import yaml_text
+from . import pacemaker_basis, yaml_text
 from .foreign_file import ForeignFile
 from .mace_torch import Weights
 
-_RADIAL = {"ChebExpCos": "chebyshev_exponential", "ChebPow": "chebyshev_power", "SBessel": "bessel"}
+_RADIAL = {
+    "ChebExpCos": "chebyshev_exponential",
+    "ChebPow": "chebyshev_power",
+    "SBessel": "bessel",
+    "ChebLinear": "chebyshev_linear",
+}
 _FORMS = {"FinnisSinclair": "finnis_sinclair", "FinnisSinclairShiftedScaled": "shifted_scaled"}
 _LIST_KEY = re.compile(r"^(\s*)\[(\d+),\s*(\d+)\]:", re.MULTILINE)
 
@@ -23,7 +30,9 @@ class PacemakerFileError(ValueError):
 
 
 def recognises(file: ForeignFile) -> bool:
-    """True for a file named `.ace` or `.yace`."""
+    """True for a file named `.ace` or `.yace`, and for a `.yaml` with blocks of species."""
+    if file.named(".yaml", ".yml"):
+        return "speciesblock" in file.path.read_text(encoding="utf-8", errors="replace")
     return file.named(".ace", ".yace")
 
 
@@ -37,18 +46,18 @@ def read_file(*, path: Path) -> Weights:
 
 
 def read_pacemaker(path: str | Path) -> Weights:
-    """Arguments of `PacemakerACE` from an `.ace` or `.yace` file.
+    """Arguments of `PacemakerACE` from a `.yaml`, `.yace` or `.ace` file.
 
-    A fitted `.yaml` potential becomes `.yace` by pacemaker's `pace_yaml2yace`. Raises FileNotFoundError, or
-    PacemakerFileError for another layout, radial functions other than ChebExpCos, ChebPow and SBessel, and
-    cores that repel as in ZBL.
+    Warns of ChebLinear, which does not vanish at the cutoff. Raises FileNotFoundError, or PacemakerFileError
+    for another layout, radial functions and embeddings of other kinds, and what makes energies jump inside
+    the cutoff.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     text = path.read_text(encoding="utf-8", errors="replace")
     try:
-        found = _yace(text) if path.name.lower().endswith(".yace") else _ace(text)
+        found = _ace(text) if path.name.lower().endswith(".ace") else _yaml(text)
     except (KeyError, IndexError, TypeError) as error:
         raise PacemakerFileError(f"{path} is damaged or in another layout: {error!r}.") from error
     except ValueError as error:
@@ -65,13 +74,17 @@ def _form(name: str) -> str:
 def _bond(radial: str, decay: float, cutoff: float, width: float, mixing: Any) -> dict[str, Any]:
     if radial not in _RADIAL:
         raise ValueError(f"the radial functions {radial} are not offered; {', '.join(_RADIAL)} are.")
+    if radial == "ChebLinear":
+        warnings.warn("ChebLinear does not vanish at the cutoff: energies jump there.", stacklevel=2)
     out = {"radial": _RADIAL[radial], "cutoff": cutoff, "decay": decay, "mixing": mixing}
     return out | ({"cutoff_width": width} if radial == "ChebExpCos" else {})
 
 
-def _yace(text: str) -> dict[str, Any]:
-    """Arguments from the text of a `.yace` file."""
+def _yaml(text: str) -> dict[str, Any]:
+    """Arguments from the text of a `.yaml` or `.yace` file."""
     data = yaml_text.parse(_LIST_KEY.sub(r'\1"\2 \3":', text), "pacemaker")
+    if isinstance(data, Mapping) and "species" in data:
+        return pacemaker_basis.read_basis(data, _yaml_bond, _embedding)
     if not isinstance(data, Mapping) or "bonds" not in data or "functions" not in data:
         raise ValueError("a .yace file has elements, embeddings, bonds and functions.")
     names = [str(s) for s in data["elements"]]
@@ -103,10 +116,19 @@ def _yaml_bond(given: Mapping[str, Any]) -> dict[str, Any]:
     mixing = mixing or [[[0.0] * int(given["nradbasemax"])]]
     out = _bond(given["radbasename"], float(decay), float(given["rcut"]), float(given["dcut"]), mixing)
     inner = given.get("inner_cutoff_type", "density")
-    if inner not in ("density", "distance"):
-        raise ValueError(f"cores of type {inner} are not offered; density and distance are.")
-    if inner == "distance":
-        out |= {"inner_cutoff": float(given["rcut_in"]), "inner_width": float(given["dcut_in"])}
+    end, width = float(given.get("rcut_in", 0.0)), float(given.get("dcut_in", 0.0))
+    if inner not in ("density", "distance", "zbl"):
+        raise ValueError(f"cores of type {inner} are not offered; density, distance and zbl are.")
+    if inner == "density" and end > width:
+        raise ValueError(
+            f"below {end - width:g} Å this core of type density has no functions: energies jump."
+        )
+    if inner != "density":
+        out |= {"inner_cutoff": end, "inner_width": width}
+    if inner == "zbl":
+        if not float(given["prehc"]) > 0 or not width > 0:
+            raise ValueError(f"a core of type zbl needs a factor and a width > 0; given {dict(given)}.")
+        return out | {"zbl": float(given["prehc"]), "cutoff_width": float(given["dcut"])}
     return out | _core(float(given["prehc"]), float(given["lambdahc"]))
 
 

@@ -5,6 +5,7 @@ for every atomic number. Read from the code of torch_geometric 2.8.1.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from rikiba.core import elements as periodic_table
 
+from .foreign_file import ForeignFile
 from .mace_torch import Weights
+from .torch_files import load_restricted
 
 _SHARED = {
     "hidden_channels": "channels",
@@ -54,6 +57,59 @@ _NAMES = {
 """Parts of names, whole between dots."""
 _READ_RADIAL = ("emb.lin_rbf.weight", "lin_rbf.weight", "lin_rbf1.weight")
 """Endings of the matrices that act on the radial basis."""
+
+
+def recognises(file: ForeignFile) -> bool:
+    """True for a saved `state_dict()` of torch_geometric's `DimeNet` or `DimeNetPlusPlus`."""
+    return {"rbf.freq", "emb.emb.weight", "emb.lin_rbf.weight"} <= set(file.state)
+
+
+def read_file(
+    *, path: Path, elements: Sequence[str], cutoff: float = 5.0, envelope_exponent: int = 5
+) -> Weights:
+    """`read_dimenet` of a `state_dict()` that torch saved; sizes are those of its tensors.
+
+    Args:
+        path: the file.
+        elements: symbols to keep.
+        cutoff: Å.
+        envelope_exponent: as the model was made with.
+    """
+    state = load_restricted(path)
+    settings = sizes_of(state) | {"cutoff": cutoff, "envelope_exponent": envelope_exponent}
+    return read_dimenet(state, settings, elements)
+
+
+def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """The arguments of torch_geometric's constructor that the shapes of tensors say.
+
+    Raises KeyError for a name that such a model has.
+    """
+    block = "interaction_blocks.0."
+
+    def counted(prefix: str) -> int:
+        return len({name[len(prefix) :].partition(".")[0] for name in state if name.startswith(prefix)})
+
+    n_radial = len(state["rbf.freq"])
+    plus = f"{block}lin_down.weight" in state
+    angular = state[f"{block}lin_sbf{'1' if plus else ''}.weight"]
+    found = {
+        "hidden_channels": state["emb.emb.weight"].shape[1],
+        "out_channels": state["output_blocks.0.lin.weight"].shape[0],
+        "num_blocks": counted("interaction_blocks."),
+        "num_spherical": angular.shape[1] // n_radial,
+        "num_radial": n_radial,
+        "num_before_skip": counted(f"{block}layers_before_skip."),
+        "num_after_skip": counted(f"{block}layers_after_skip."),
+        "num_output_layers": counted("output_blocks.0.lins."),
+    }
+    if not plus:
+        return found | {"num_bilinear": state[f"{block}W"].shape[1]}
+    return found | {
+        "int_emb_size": state[f"{block}lin_down.weight"].shape[0],
+        "basis_emb_size": angular.shape[0],
+        "out_emb_channels": state["output_blocks.0.lin_up.weight"].shape[0],
+    }
 
 
 def read_dimenet(

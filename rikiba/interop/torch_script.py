@@ -28,6 +28,14 @@ class Record:
         self.attributes = dict(state) if isinstance(state, dict) else {"state": state}
 
 
+def is_torch_script(path: str | Path) -> bool:
+    """Whether a file is an archive with code beside its data, as `torch.jit.save` writes it."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
+
+
 def read_torch_script(path: str | Path) -> Record:
     """The root of a file written by `torch.jit.save`.
 

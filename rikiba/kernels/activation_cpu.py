@@ -36,27 +36,33 @@ _SINGLE = (0.500000001, 0.16666577, 0.0416664648, 0.00836318154, 0.00139336581)
 @inlined
 def exponential(x):  # type: ignore[no-untyped-def]
     """eˣ for x ≤ 0; below −87 (−700 in float64) that of this value."""
-    lowest = splat_as(x, -700.0 if wide(x) else -87.0)
-    return _power(smaller(x, lowest, lowest, x))
+    n, p, r = _exponential_parts(_not_below(x))
+    return times_power_of_two(multiply_add(p, r, splat_as(x, 1.0)), n)
 
 
 @inlined
 def logistic(x):  # type: ignore[no-untyped-def]
     """σ(x) and σ(−x), those of ±87 (±700 in float64) beyond."""
     highest = splat_as(x, 700.0 if wide(x) else 87.0)
-    lowest = splat_as(x, -700.0 if wide(x) else -87.0)
-    x = smaller(x, lowest, lowest, x)
-    x = smaller(highest, x, highest, x)
+    x = _not_below(smaller(highest, x, highest, x))
     one = splat_as(x, 1.0)
-    u = _power(multiply(x, splat_as(x, -1.0)))
+    n, p, r = _exponential_parts(multiply(x, splat_as(x, -1.0)))
+    u = times_power_of_two(multiply_add(p, r, one), n)
     share = divide(one, add(one, u))
     return share, multiply(u, share)
 
 
 @inlined
-def _power(x):  # type: ignore[no-untyped-def]
-    """eˣ between the limits that `exponential` keeps to."""
-    # the sum's last digit is one, so that its last bits are the whole number n nearest to x/ln 2
+def _not_below(x):  # type: ignore[no-untyped-def]
+    """x or the least power whose eˣ is a normal number."""
+    lowest = splat_as(x, -700.0 if wide(x) else -87.0)
+    return smaller(x, lowest, lowest, x)
+
+
+@inlined
+def _exponential_parts(x):  # type: ignore[no-untyped-def]
+    """(n, p, r) with eˣ = 2ⁿ·(1 + p·r), |p·r| < 0.42, n as `times_power_of_two` reads it."""
+    # the sum's last digit is one, so that its last bits are the whole number nearest to x/ln 2
     shift = splat_as(x, 1.5 * 2.0**52 if wide(x) else 1.5 * 2.0**23)
     n = multiply_add(x, splat_as(x, 1.0 / _LOG2), shift)
     whole = add(n, multiply(shift, splat_as(x, -1.0)))
@@ -82,9 +88,7 @@ def _power(x):  # type: ignore[no-untyped-def]
         p = multiply_add(p, r, splat_as(x, _SINGLE[2]))
         p = multiply_add(p, r, splat_as(x, _SINGLE[1]))
         p = multiply_add(p, r, splat_as(x, _SINGLE[0]))
-    p = multiply_add(p, r, splat_as(x, 1.0))
-    p = multiply_add(p, r, splat_as(x, 1.0))
-    return times_power_of_two(p, n)
+    return n, multiply_add(p, r, splat_as(x, 1.0)), r
 
 
 @inlined
@@ -114,6 +118,14 @@ def _logarithm(u):  # type: ignore[no-untyped-def]
     return multiply(multiply(w, splat_as(u, 2.0)), p)
 
 
+@inlined
+def silu(x):  # type: ignore[no-untyped-def]
+    """x·σ(x) and its slope."""
+    sigmoid, rest = logistic(x)
+    value = multiply(x, sigmoid)
+    return value, multiply_add(value, rest, sigmoid)
+
+
 @compiled
 def activate(z, at, n, activation, slope, slope_at):  # type: ignore[no-untyped-def]
     """z becomes f(z) and `slope` f′(z): n numbers, a multiple of 16, of flat arrays from the given places."""
@@ -127,19 +139,22 @@ def activate(z, at, n, activation, slope, slope_at):  # type: ignore[no-untyped-
             store(z, at + k, smaller(x, zero, multiply(tenth, add(u, minus)), x))
             store(slope, slope_at + k, smaller(x, zero, u, one))
             continue
+        if activation == SILU:
+            value, along = silu(x)
+            store(z, at + k, value)
+            store(slope, slope_at + k, along)
+            continue
         negative = multiply(x, smaller(x, zero, one, minus))  # −|x|
         if activation == TANH:
-            u = exponential(add(negative, negative))
-            size = divide(add(one, multiply(minus, u)), add(one, u))
-            value = smaller(x, zero, multiply(minus, size), size)
-            store(z, at + k, value)
-            store(slope, slope_at + k, add(one, multiply(minus, multiply(value, value))))
-            continue
-        if activation == SILU:
-            sigmoid, rest = logistic(x)
-            value = multiply(x, sigmoid)
-            store(z, at + k, value)
-            store(slope, slope_at + k, multiply_add(value, rest, sigmoid))
+            # tanh|x| = −w/(2 + w) with w = e^{−2|x|} − 1, f′ = 4·(1 + w)/(2 + w)²: right to the last places
+            # of f and f′ themselves, for small and for large |x|
+            exponent, p, r = _exponential_parts(_not_below(add(negative, negative)))
+            power, rest = times_power_of_two(one, exponent), multiply(p, r)
+            w = multiply_add(rest, power, add(power, minus))
+            share = divide(one, add(w, splat(real(2.0))))
+            store(z, at + k, multiply(smaller(x, zero, w, multiply(minus, w)), share))
+            u = multiply_add(rest, power, power)
+            store(slope, slope_at + k, multiply(multiply(splat(real(4.0)), u), multiply(share, share)))
             continue
         u = exponential(negative)
         share = divide(one, add(one, u))

@@ -49,9 +49,9 @@ def _value(table, at, stride, w0, w1, w2, w3, w4, w5):  # type: ignore[no-untype
 
 
 @inlined
-def _read(points, p, table, width, out, to):  # type: ignore[no-untyped-def]
-    """A row of the table's values."""
-    w, at = p * 12, points.row[p] * width
+def _read(points, p, first, table, width, out, to):  # type: ignore[no-untyped-def]
+    """A row of the table's values, with `first` = 6 of its slopes."""
+    w, at = p * 12 + first, points.row[p] * width
     w0, w1, w2 = spread(points.weights, w), spread(points.weights, w + 1), spread(points.weights, w + 2)
     w3, w4, w5 = spread(points.weights, w + 3), spread(points.weights, w + 4), spread(points.weights, w + 5)
     for v in range(0, width, LANES):
@@ -71,10 +71,10 @@ def _slope(points, p, table, width, given, g_at):  # type: ignore[no-untyped-def
 
 
 @compiled
-def read_table(points, table, width, out):  # type: ignore[no-untyped-def]
-    """Rows of a table's values into out [points, width]."""
+def read_table(points, first, table, width, out):  # type: ignore[no-untyped-def]
+    """Rows of a table's values into out [points, width], with `first` = 6 of its slopes."""
     for p in range(len(points.row)):
-        _read(points, p, table, width, out, p * width)
+        _read(points, p, first, table, width, out, p * width)
 
 
 @compiled
@@ -82,25 +82,6 @@ def read_table_reverse(points, table, width, given, slope):  # type: ignore[no-u
     """slope[p] += Σ given[p]·(derivative of the table's columns)."""
     for p in range(len(points.row)):
         slope[p] += _slope(points, p, table, width, given, p * width)
-
-
-@compiled
-def first_messages(points, centre, table, c, out):  # type: ignore[no-untyped-def]
-    """out[i] += Σ_j of the table's row of ij."""
-    for p in range(len(centre)):
-        w, at, o = p * 12, points.row[p] * c, centre[p] * c
-        w0, w1, w2 = spread(points.weights, w), spread(points.weights, w + 1), spread(points.weights, w + 2)
-        w3, w4 = spread(points.weights, w + 3), spread(points.weights, w + 4)
-        w5 = spread(points.weights, w + 5)
-        for v in range(0, c, LANES):
-            store(out, o + v, add(load(out, o + v), _value(table, at + v, c, w0, w1, w2, w3, w4, w5)))
-
-
-@compiled
-def first_messages_reverse(points, centre, table, c, given, slope):  # type: ignore[no-untyped-def]
-    """Add to the derivatives by distances, from `given` = ∂E/∂out."""
-    for p in range(len(centre)):
-        slope[p] += _slope(points, p, table, c, given, centre[p] * c)
 
 
 @compiled
@@ -125,7 +106,7 @@ def _pair_inputs(a, b, graph, points, table, atoms, edges, width, x):  # type: i
 
 @compiled
 def pair_messages(  # type: ignore[no-untyped-def]
-    net, t, s, number, graph, points, filters, table, atoms, edges, width, out
+    net, t, s, graph, points, filters, table, atoms, edges, width, out
 ):
     """out[i] += Σ_j φ ∘ ẽ. `atoms` [atoms, 2·width] are parts of centres, then neighbours.
 
@@ -134,7 +115,7 @@ def pair_messages(  # type: ignore[no-untyped-def]
     c, n = net.channels, len(graph.centre)
     for a in range(0, n, ROWS):
         b = min(n, a + ROWS)
-        at, _ = place(net, s, number, a, b)
+        at, _ = place(net, s, t, a, b)
         _pair_inputs(a, b, graph, points, table, atoms, edges, width, s.x)
         gated_forward(net, t, b - a, s, at)
         for p in range(a, b):
@@ -167,14 +148,14 @@ def _pair_filters_reverse(p, points, filters, c, given, o, phi, k):  # type: ign
 
 @compiled
 def pair_messages_reverse(  # type: ignore[no-untyped-def]
-    net, t, s, number, graph, points, filters, table, atoms, edges, width, given, atoms_back, edges_back,
+    net, t, s, graph, points, filters, table, atoms, edges, width, given, atoms_back, edges_back,
     slope,
 ):  # fmt: skip
     """From `given` = ∂E/∂out add to the derivatives of `atoms`, `edges` and the distances."""
     c, n, x = net.channels, len(graph.centre), s.x
     for a in range(0, n, ROWS):
         b = min(n, a + ROWS)
-        at, stayed = place(net, s, number, a, b)
+        at, stayed = place(net, s, t, a, b)
         if not stayed:
             _pair_inputs(a, b, graph, points, table, atoms, edges, width, x)
             gated_forward(net, t, b - a, s, at)
@@ -210,7 +191,7 @@ def _angle_inputs(  # type: ignore[no-untyped-def]
         p, q = graph.one[k] * 2 * width, graph.other[k] * 2 * width + width
         i, o = graph.middle[k] * width, (k - a) * width
         if len(table):
-            _read(points, k, table, width, x, o)
+            _read(points, k, 0, table, width, x, o)
         for v in range(0, width, LANES):
             y = add(add(load(ends, p + v), load(ends, q + v)), load(middle, i + v))
             store(x, o + v, add(load(x, o + v), y))

@@ -1,9 +1,7 @@
 """The whole of CHGNet from features of atoms to energies and back, as one compiled call.
 
 Layer after layer atoms, then bonds, then angles, as `rikiba.potentials.chgnet` defines them, the features of
-a bond once for both of its directions; then the read-out, then everything in reverse. The first layer's
-messages to atoms are functions of the distance alone for each pair of elements, read from a table where there
-is one.
+a bond once for both of its directions; then the read-out, then everything in reverse.
 """
 
 import math
@@ -15,8 +13,6 @@ from .chgnet_cpu import (
     Samples,
     angle_messages,
     angle_messages_reverse,
-    first_messages,
-    first_messages_reverse,
     pair_messages,
     pair_messages_reverse,
     read_table,
@@ -82,8 +78,6 @@ class Functions(NamedTuple):
     """Of edges, in tables that end at the bonds' cutoff."""
     turn: Samples
     """Of angles."""
-    typed: Samples
-    """Of pairs, in the table `messages`."""
     filters: np.ndarray
     """ẽ of pairs."""
     bonds: np.ndarray
@@ -98,8 +92,6 @@ class Functions(NamedTuple):
     """What these give to the first layer of bonds' perceptrons …"""
     angle_own: np.ndarray
     """… and of angles'."""
-    messages: np.ndarray
-    """The first layer's messages to atoms by pair of elements; empty to compute them."""
 
 
 class Space(NamedTuple):
@@ -164,17 +156,14 @@ def _atoms(m, t, graph, f, n, s, kept):  # type: ignore[no-untyped-def]
     """Atoms after layer t."""
     c, width, n_edges = m.channels, m.edges.n_out, len(f.short.row)
     _clear(s.sums, n * c)
-    if t == 0 and len(f.messages):
-        first_messages(f.typed, graph.centre, f.messages, c, s.sums)
-    else:
-        atoms, edges = s.atoms[t * n * 2 * width :], s.edges[t * n_edges * width :]
-        _linear(m.atoms, t, s.v, t * n * c, n, atoms, 0, False)
-        _linear(m.edges, t, s.e, t * n_edges * c, n_edges, edges, 0, False)
-        size = len(f.parts) // m.layers
-        pair_messages(
-            m.pair, t, kept, t - (1 if len(f.messages) else 0), graph, f.far, f.filters,
-            f.parts[t * size : (t + 1) * size], atoms, edges, width, s.sums,
-        )  # fmt: skip
+    atoms, edges = s.atoms[t * n * 2 * width :], s.edges[t * n_edges * width :]
+    _linear(m.atoms, t, s.v, t * n * c, n, atoms, 0, False)
+    _linear(m.edges, t, s.e, t * n_edges * c, n_edges, edges, 0, False)
+    size = len(f.parts) // m.layers
+    pair_messages(
+        m.pair, t, kept, graph, f.far, f.filters, f.parts[t * size : (t + 1) * size], atoms, edges, width,
+        s.sums,
+    )  # fmt: skip
     _copy(s.v, t * n * c, n * c, s.v, (t + 1) * n * c)
     _linear(m.atom_out, t, s.sums, 0, n, s.v, (t + 1) * n * c, True)
 
@@ -182,18 +171,15 @@ def _atoms(m, t, graph, f, n, s, kept):  # type: ignore[no-untyped-def]
 @compiled
 def _atoms_reverse(m, t, graph, f, n, s, kept, slope):  # type: ignore[no-untyped-def]
     """From derivatives by atoms after layer t to those by atoms and edges before, and by distances."""
-    c, width, n_edges = m.channels, m.edges.n_out, len(f.short.row)
+    width, n_edges = m.edges.n_out, len(f.short.row)
     _linear_reverse(m.atom_out, t, s.v_back, n, s.sums, False)
-    if t == 0 and len(f.messages):
-        first_messages_reverse(f.typed, graph.centre, f.messages, c, s.sums, slope)
-        return
     atoms, edges = s.atoms[t * n * 2 * width :], s.edges[t * n_edges * width :]
     _clear(s.atoms_back, n * 2 * width)
     _clear(s.edges_back, n_edges * width)
     size = len(f.parts) // m.layers
     pair_messages_reverse(
-        m.pair, t, kept, t - (1 if len(f.messages) else 0), graph, f.far, f.filters,
-        f.parts[t * size : (t + 1) * size], atoms, edges, width, s.sums, s.atoms_back, s.edges_back, slope,
+        m.pair, t, kept, graph, f.far, f.filters, f.parts[t * size : (t + 1) * size], atoms, edges, width,
+        s.sums, s.atoms_back, s.edges_back, slope,
     )  # fmt: skip
     _linear_reverse(m.atoms, t, s.atoms_back, n, s.v_back, True)
     _linear_reverse(m.edges, t, s.edges_back, n_edges, s.e_back, True)
@@ -344,9 +330,9 @@ def sweep(  # type: ignore[no-untyped-def]
     `s.v` begins with the first features of atoms.
     """
     n, n_edges, n_angles, c = len(energies), len(f.short.row), len(graph.one), m.channels
-    read_table(f.short, f.bonds, c, s.e)
-    read_table(f.near, f.bond_filters, c, s.filters)
-    read_table(f.turn, f.angles, c, s.a)
+    read_table(f.short, 0, f.bonds, c, s.e)
+    read_table(f.near, 0, f.bond_filters, c, s.filters)
+    read_table(f.turn, 0, f.angles, c, s.a)
     for t in range(m.layers):
         _atoms(m, t, graph, f, n, s, pairs_kept)
         if t < m.layers - 1:

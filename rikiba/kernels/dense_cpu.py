@@ -14,6 +14,9 @@ from .compiled import compiled, inlined
 from .lanes import LANES, add, load, multiply, multiply_add, splat, spread, store
 
 PANEL = 2 * LANES
+BLOCK = 256
+"""Terms that are summed before they are added to the rest: a part of a panel that stays in the first-level
+cache, and rounding errors that grow with the number of blocks rather than of terms."""
 
 
 def panels(w: np.ndarray) -> np.ndarray:
@@ -76,26 +79,24 @@ def dense(  # type: ignore[no-untyped-def]
     zero = splat(y.dtype.type(0))
     if len(bias) or not adding:
         for c in range(0, n_out, LANES):
-            begin = load(bias, b_at + c) if len(bias) else zero
+            first_sum = load(bias, b_at + c) if len(bias) else zero
             for at in range(y_at + c, y_at + c + rows * y_stride, y_stride):
-                store(y, at, add(begin, load(y, at)) if adding else begin)
+                store(y, at, add(first_sum, load(y, at)) if adding else first_sum)
     last = rows - 1
-    for column in range(0, n_out, PANEL):
-        panel = w_at + column * n_in
+    for part in range((n_in + BLOCK - 1) // BLOCK * (n_out // PANEL)):
+        column, k0 = part % (n_out // PANEL) * PANEL, part // (n_out // PANEL) * BLOCK
+        panel, width, begin = w_at + column * n_in + k0 * PANEL, min(BLOCK, n_in - k0), x_at + k0
         first = 0
         while first < rows:
             # beyond the end the last row is taken again: its sums are read before any is stored
             i1, i2, i3 = min(first + 1, last), min(first + 2, last), min(first + 3, last)
-            a0, a1 = x_at + first * x_stride, x_at + i1 * x_stride
-            a2, a3 = x_at + i2 * x_stride, x_at + i3 * x_stride
+            a0, a1 = begin + first * x_stride, begin + i1 * x_stride
+            a2, a3 = begin + i2 * x_stride, begin + i3 * x_stride
             o0, o1 = y_at + first * y_stride + column, y_at + i1 * y_stride + column
             o2, o3 = y_at + i2 * y_stride + column, y_at + i3 * y_stride + column
             if rows - first <= 4:
-                s00, s01 = load(y, o0), load(y, o0 + LANES)
-                s10, s11 = load(y, o1), load(y, o1 + LANES)
-                s20, s21 = load(y, o2), load(y, o2 + LANES)
-                s30, s31 = load(y, o3), load(y, o3 + LANES)
-                for k in range(n_in):
+                s00, s01, s10, s11, s20, s21, s30, s31 = zero, zero, zero, zero, zero, zero, zero, zero
+                for k in range(width):
                     b0, b1 = load(weights, panel + k * PANEL), load(weights, panel + k * PANEL + LANES)
                     v = spread(x, a0 + k)
                     s00, s01 = multiply_add(v, b0, s00), multiply_add(v, b1, s01)
@@ -105,6 +106,10 @@ def dense(  # type: ignore[no-untyped-def]
                     s20, s21 = multiply_add(v, b0, s20), multiply_add(v, b1, s21)
                     v = spread(x, a3 + k)
                     s30, s31 = multiply_add(v, b0, s30), multiply_add(v, b1, s31)
+                s00, s01 = add(s00, load(y, o0)), add(s01, load(y, o0 + LANES))
+                s10, s11 = add(s10, load(y, o1)), add(s11, load(y, o1 + LANES))
+                s20, s21 = add(s20, load(y, o2)), add(s21, load(y, o2 + LANES))
+                s30, s31 = add(s30, load(y, o3)), add(s31, load(y, o3 + LANES))
                 store(y, o0, s00)
                 store(y, o0 + LANES, s01)
                 store(y, o1, s10)
@@ -116,19 +121,13 @@ def dense(  # type: ignore[no-untyped-def]
                 first += 4
                 continue
             i4, i5, i6, i7 = first + 4, min(first + 5, last), min(first + 6, last), min(first + 7, last)
-            a4, a5 = x_at + i4 * x_stride, x_at + i5 * x_stride
-            a6, a7 = x_at + i6 * x_stride, x_at + i7 * x_stride
+            a4, a5 = begin + i4 * x_stride, begin + i5 * x_stride
+            a6, a7 = begin + i6 * x_stride, begin + i7 * x_stride
             o4, o5 = y_at + i4 * y_stride + column, y_at + i5 * y_stride + column
             o6, o7 = y_at + i6 * y_stride + column, y_at + i7 * y_stride + column
-            s00, s01 = load(y, o0), load(y, o0 + LANES)
-            s10, s11 = load(y, o1), load(y, o1 + LANES)
-            s20, s21 = load(y, o2), load(y, o2 + LANES)
-            s30, s31 = load(y, o3), load(y, o3 + LANES)
-            s40, s41 = load(y, o4), load(y, o4 + LANES)
-            s50, s51 = load(y, o5), load(y, o5 + LANES)
-            s60, s61 = load(y, o6), load(y, o6 + LANES)
-            s70, s71 = load(y, o7), load(y, o7 + LANES)
-            for k in range(n_in):
+            s00, s01, s10, s11, s20, s21, s30, s31 = zero, zero, zero, zero, zero, zero, zero, zero
+            s40, s41, s50, s51, s60, s61, s70, s71 = zero, zero, zero, zero, zero, zero, zero, zero
+            for k in range(width):
                 b0, b1 = load(weights, panel + k * PANEL), load(weights, panel + k * PANEL + LANES)
                 v = spread(x, a0 + k)
                 s00, s01 = multiply_add(v, b0, s00), multiply_add(v, b1, s01)
@@ -146,6 +145,14 @@ def dense(  # type: ignore[no-untyped-def]
                 s60, s61 = multiply_add(v, b0, s60), multiply_add(v, b1, s61)
                 v = spread(x, a7 + k)
                 s70, s71 = multiply_add(v, b0, s70), multiply_add(v, b1, s71)
+            s00, s01 = add(s00, load(y, o0)), add(s01, load(y, o0 + LANES))
+            s10, s11 = add(s10, load(y, o1)), add(s11, load(y, o1 + LANES))
+            s20, s21 = add(s20, load(y, o2)), add(s21, load(y, o2 + LANES))
+            s30, s31 = add(s30, load(y, o3)), add(s31, load(y, o3 + LANES))
+            s40, s41 = add(s40, load(y, o4)), add(s41, load(y, o4 + LANES))
+            s50, s51 = add(s50, load(y, o5)), add(s51, load(y, o5 + LANES))
+            s60, s61 = add(s60, load(y, o6)), add(s61, load(y, o6 + LANES))
+            s70, s71 = add(s70, load(y, o7)), add(s71, load(y, o7 + LANES))
             store(y, o0, s00)
             store(y, o0 + LANES, s01)
             store(y, o1, s10)
@@ -163,6 +170,15 @@ def dense(  # type: ignore[no-untyped-def]
             store(y, o7, s70)
             store(y, o7 + LANES, s71)
             first += 8
+
+
+@compiled
+def hidden_width(net):  # type: ignore[no-untyped-def]
+    """Widths of all hidden layers together: how many slopes a row has."""
+    total = 0
+    for w in net.widths[1:-1]:
+        total += w
+    return total
 
 
 @inlined

@@ -21,6 +21,8 @@ _FASTER: dict[tuple[str, str], str] = {
     ("local_motion", "cpu"): "rikiba.kernels.local_motion_cpu:local_motion",
     ("kinetic_energy", "cpu"): "rikiba.kernels.local_motion_cpu:kinetic_energy",
     ("nose_hoover_chain", "cpu"): "rikiba.kernels.nose_hoover_chain_cpu:nose_hoover_chain",
+    ("nose_hoover_velocities", "cpu"): "rikiba.kernels.nose_hoover_chain_cpu:nose_hoover_velocities",
+    ("velocity_rescaling", "cpu"): "rikiba.kernels.velocity_rescaling_cpu:velocity_rescaling",
     ("distance_positions", "cpu"): "rikiba.kernels.distance_constraints_cpu:positions",
     ("distance_velocities", "cpu"): "rikiba.kernels.distance_constraints_cpu:velocities",
     ("settle_positions", "cpu"): "rikiba.kernels.settle_cpu:positions",

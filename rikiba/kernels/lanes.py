@@ -12,6 +12,7 @@
     spread(array, at)               one element in every lane
     aligned(n, like)                a new array of like's type
     total(a)                        sum of the lanes, always in the same order
+    turned(a, n)                    lanes n, n + 1 … 15, 0 … n − 1; n written as a number
 
 float32 or float64. No index is checked. The results do not depend on the width of the processor's registers.
 """
@@ -217,3 +218,13 @@ def total(typing: Any, a: Any) -> Any:
         return builder.extract_element(value, ir.IntType(32)(0))
 
     return a.element(a), emit
+
+
+@intrinsic(prefer_literal=True)
+def turned(typing: Any, a: Any, n: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        order = [(lane + n.literal_value) % LANES for lane in range(LANES)]
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), order)
+        return builder.shuffle_vector(args[0], ir.Constant(args[0].type, ir.Undefined), mask)
+
+    return a(a, n), emit

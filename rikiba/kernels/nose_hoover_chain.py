@@ -1,10 +1,11 @@
 """Propagation of Nosé–Hoover chains by a Suzuki–Yoshida product."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from .dispatch import choose
+from .local_motion import kinetic_energy_reference
 
 SUZUKI_YOSHIDA: dict[int, tuple[float, ...]] = {
     1: (1.0,),
@@ -79,3 +80,45 @@ def nose_hoover_chain(
     """
     run = choose("nose_hoover_chain", nose_hoover_chain_reference, positions)
     return run(positions, velocities, masses, twice_kinetic, dof, thermal_energy, dt, factors)
+
+
+def nose_hoover_velocities_reference(
+    positions: Float[Tensor, "systems links"],
+    velocities: Float[Tensor, "systems links"],
+    masses: Float[Tensor, "systems links"],
+    dof: Float[Tensor, "systems"],
+    thermal_energy: Float[Tensor, "systems"],
+    dt: Float[Tensor, "systems"],
+    factors: Float[Tensor, "shares"],
+    atoms: Float[Tensor, "atoms 3"],
+    atom_masses: Float[Tensor, "atoms"],
+    system_index: Int[Tensor, "atoms"],
+) -> tuple[Float[Tensor, "systems links"], Float[Tensor, "systems links"], Float[Tensor, "atoms 3"]]:
+    """The definition of `nose_hoover_velocities` in plain torch."""
+    twice = 2.0 * kinetic_energy_reference(atom_masses, atoms, system_index, len(dt))
+    x, v, scale = nose_hoover_chain_reference(
+        positions, velocities, masses, twice, dof, thermal_energy, dt, factors
+    )
+    return x, v, atoms * scale[system_index][:, None]
+
+
+def nose_hoover_velocities(
+    positions: Float[Tensor, "systems links"],
+    velocities: Float[Tensor, "systems links"],
+    masses: Float[Tensor, "systems links"],
+    dof: Float[Tensor, "systems"],
+    thermal_energy: Float[Tensor, "systems"],
+    dt: Float[Tensor, "systems"],
+    factors: Float[Tensor, "shares"],
+    atoms: Float[Tensor, "atoms 3"],
+    atom_masses: Float[Tensor, "atoms"],
+    system_index: Int[Tensor, "atoms"],
+) -> tuple[Float[Tensor, "systems links"], Float[Tensor, "systems links"], Float[Tensor, "atoms 3"]]:
+    """The chains of `nose_hoover_chain` and the velocities of the atoms that they thermostat, in one pass.
+
+    `atoms` are velocities, `atom_masses` in u; the kinetic energy is summed in the atoms' order.
+    """
+    run = choose("nose_hoover_velocities", nose_hoover_velocities_reference, positions)
+    return run(  # type: ignore[no-any-return]
+        positions, velocities, masses, dof, thermal_energy, dt, factors, atoms, atom_masses, system_index
+    )

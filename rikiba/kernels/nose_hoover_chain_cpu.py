@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .compiled import compiled, inlined
+from .local_motion_cpu import _kinetic_energy
 
 
 @inlined
@@ -65,3 +66,38 @@ def nose_hoover_chain(
         scale,
     )
     return x, v, torch.from_numpy(scale)
+
+
+@compiled
+def _advance_atoms(  # type: ignore[no-untyped-def]
+    x, v, masses, dof, thermal, dt, factors, atoms, atom_masses, system_index, moved
+):  # fmt: skip
+    twice, scale = np.zeros(len(dt)), np.empty(len(dt))
+    _kinetic_energy(atom_masses, atoms, system_index, twice)
+    twice *= 2.0
+    _advance(x, v, masses, twice, dof, thermal, dt, factors, scale)
+    for a in range(len(atoms)):
+        factor = scale[system_index[a]]
+        for k in range(3):
+            moved[a, k] = atoms[a, k] * factor
+
+
+def nose_hoover_velocities(
+    positions: Tensor,
+    velocities: Tensor,
+    masses: Tensor,
+    dof: Tensor,
+    thermal_energy: Tensor,
+    dt: Tensor,
+    factors: Tensor,
+    atoms: Tensor,
+    atom_masses: Tensor,
+    system_index: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See `nose_hoover_chain.nose_hoover_velocities`."""
+    x, v, moved = positions.numpy().copy(), velocities.numpy().copy(), np.empty(atoms.shape)
+    _advance_atoms(
+        x, v, masses.numpy(), dof.numpy(), thermal_energy.numpy(), dt.numpy(), factors.numpy(),
+        atoms.contiguous().numpy(), atom_masses.numpy(), system_index.numpy(), moved,
+    )  # fmt: skip
+    return torch.from_numpy(x), torch.from_numpy(v), torch.from_numpy(moved)

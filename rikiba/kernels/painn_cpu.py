@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .compiled import compiled
-from .dense_cpu import Network, dense, network_forward, network_reverse
+from .dense_cpu import Network, dense, hidden_width, network_forward, network_reverse
 from .filter_message_cpu import vector_messages, vector_messages_reverse
 from .lanes import LANES, add, divide, load, multiply, multiply_add, splat, square_root, store
 
@@ -58,14 +58,6 @@ class _Space(NamedTuple):
 
 
 @compiled
-def _hidden(net):  # type: ignore[no-untyped-def]
-    total = 0
-    for w in net.widths[1:-1]:
-        total += w
-    return total
-
-
-@compiled
 def _sizes(n, net, layers):  # type: ignore[no-untyped-def]
     """Of the arrays in `_Space`, in order."""
     c = net.readout.widths[0]
@@ -77,9 +69,10 @@ def _sizes(n, net, layers):  # type: ignore[no-untyped-def]
     return np.array(
         [
             n * c, n * c, layers * n * 3 * c, n * 3 * c, (layers - 1) * n * 5 * c, n * 5 * c,
-            (layers - 1) * n * c, (layers - 1) * n * _hidden(net.message), kept * 6 * c, kept * 3 * c,
-            kept * _hidden(net.update), CHUNK * 6 * c, CHUNK * 2 * widest, CHUNK * net.readout.widths[-1],
-            CHUNK * _hidden(net.readout),
+            (layers - 1) * n * c, (layers - 1) * n * hidden_width(net.message), kept * 6 * c, kept * 3 * c,
+            kept * hidden_width(net.update), CHUNK * 6 * c, CHUNK * 2 * widest,
+            CHUNK * net.readout.widths[-1],
+            CHUNK * hidden_width(net.readout),
         ]
     )  # fmt: skip
 
@@ -105,7 +98,7 @@ def _carved(space, n, net, layers):  # type: ignore[no-untyped-def]
 def _features(t, a, b, n, c, net, s):  # type: ignore[no-untyped-def]
     """x¹, x² and x³∘μ that neighbours of atoms a … b − 1 read in layer t ≥ 1."""
     y, mu, features, x3 = s.scratch, s.mu, s.features, s.x3
-    slopes_at = ((t - 1) * n + a) * _hidden(net.message)
+    slopes_at = ((t - 1) * n + a) * hidden_width(net.message)
     network_forward(
         net.message, t, s.q, a * c, c, b - a, s.message_slopes, slopes_at, s.work, y, 0, 3 * c, False
     )
@@ -139,7 +132,7 @@ def _features_reverse(t, a, b, n, c, net, s):  # type: ignore[no-untyped-def]
                 to = at + d * c + v
                 store(g_mu, to, multiply_add(third, slope, load(g_mu, to)))
             store(y, o + 2 * c + v, sums)
-    slopes_at = ((t - 1) * n + a) * _hidden(net.message)
+    slopes_at = ((t - 1) * n + a) * hidden_width(net.message)
     network_reverse(
         net.message, t, y, 0, 3 * c, b - a, s.message_slopes, slopes_at, s.work, s.g, a * c, c, True
     )
@@ -162,7 +155,7 @@ def _update(t, a, b, n, c, net, s, last):  # type: ignore[no-untyped-def]
                 squares = multiply_add(y, y, squares)
             store(x, o + v, load(q, (a + k) * c + v))
             store(x, o + c + v, square_root(squares))
-    slopes_at = kept * _hidden(net.update)
+    slopes_at = kept * hidden_width(net.update)
     network_forward(
         net.update, t, x, 0, 2 * c, rows, s.update_slopes, slopes_at, s.work, abc, kept * 3 * c, 3 * c, False
     )
@@ -202,7 +195,7 @@ def _update_reverse(t, a, b, n, c, net, s, last):  # type: ignore[no-untyped-def
             store(x, o + v, first)
             store(x, o + c + v, second)
             store(x, o + 2 * c + v, multiply(first, dot))
-    slopes_at, y = kept * _hidden(net.update), x[CHUNK * 3 * c :]
+    slopes_at, y = kept * hidden_width(net.update), x[CHUNK * 3 * c :]
     network_reverse(net.update, t, x, 0, 3 * c, rows, s.update_slopes, slopes_at, s.work, y, 0, 2 * c, False)
     for k in range(rows):
         w, p, o = (kept + k) * 6 * c, (kept + k) * 3 * c, k * 2 * c

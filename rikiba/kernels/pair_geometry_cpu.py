@@ -179,25 +179,32 @@ def spline_rows(r, kind, start, spacing, offset, n_rows, row, weights):  # type:
 
 @compiled
 def near_pairs(i, j, shift, positions, cell, system, cutoff):  # type: ignore[no-untyped-def]
-    """(i, j, shift, r_ij) of the pairs whose r_ij = r_j + shift·cell − r_i is shorter than the cutoff."""
+    """(i, j, shift, r_ij) of the pairs whose r_ij = r_j + shift·cell − r_i is shorter than the cutoff.
+
+    Where that is all of them i, j and shift are those given: a list without a skin is not copied.
+    """
     n = len(i)
-    centre, other = np.empty(n, np.int64), np.empty(n, np.int64)
-    image, vectors = np.empty((n, 3), np.int64), np.empty((n, 3))
-    found = 0
+    vectors = np.empty((n, 3))
+    centre, other, image = i, j, shift
+    found, square = 0, cutoff * cutoff
     for q in range(n):
         a, b = i[q], j[q]
         box = cell[system[a]]
-        square = 0.0
-        for k in range(3):
-            # the same sums as in `core.pairs.pair_vectors`
-            move = shift[q, 0] * box[0, k] + shift[q, 1] * box[1, k] + shift[q, 2] * box[2, k]
-            x = positions[b, k] - positions[a, k] + move
-            vectors[found, k] = x
-            image[found, k] = shift[q, k]
-            square += x * x
-        centre[found], other[found] = a, b
-        if square < cutoff * cutoff:
+        s, t, u = shift[q, 0], shift[q, 1], shift[q, 2]
+        # the same sums as in `core.pairs.pair_vectors`
+        x = positions[b, 0] - positions[a, 0] + (s * box[0, 0] + t * box[1, 0] + u * box[2, 0])
+        y = positions[b, 1] - positions[a, 1] + (s * box[0, 1] + t * box[1, 1] + u * box[2, 1])
+        z = positions[b, 2] - positions[a, 2] + (s * box[0, 2] + t * box[1, 2] + u * box[2, 2])
+        vectors[found, 0], vectors[found, 1], vectors[found, 2] = x, y, z
+        if found < q:
+            centre[found], other[found] = a, b
+            image[found, 0], image[found, 1], image[found, 2] = s, t, u
+        if x * x + y * y + z * z < square:
             found += 1
+        elif found == q:
+            # the first that is too far: from here on the rest is written elsewhere
+            centre, other, image = np.empty_like(i), np.empty_like(j), np.empty_like(shift)
+            centre[:q], other[:q], image[:q] = i[:q], j[:q], shift[:q]
     return centre[:found], other[:found], image[:found], vectors[:found]
 
 

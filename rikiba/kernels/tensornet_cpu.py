@@ -1,14 +1,15 @@
 """A whole TensorNet as one compiled function, there and back; see `rikiba.potentials.tensornet`."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
 from .activation_cpu import activate
 from .compiled import compiled
-from .dense_cpu import Network, dense, network_forward, network_reverse
+from .dense_cpu import Network, dense, hidden_width, network_forward, network_reverse
+from .gated_readout_cpu import gated_energies
 from .lanes import LANES, add, load, multiply, multiply_add, splat, store
+from .layer_norm_cpu import layer_norm, layer_norm_reverse
 from .tensor_message_cpu import (
     tensor_embeddings,
     tensor_embeddings_reverse,
@@ -26,8 +27,6 @@ from .tensor_product_cpu import (
 
 CHUNK = 16
 """Atoms whose arrays stay in cache between the steps of a layer."""
-_EPSILON = 1e-5
-"""Of the layer norms, torch's default."""
 
 
 class TensorNetWeights(NamedTuple):
@@ -88,14 +87,6 @@ class _Space(NamedTuple):
 
 
 @compiled
-def _hidden(net):  # type: ignore[no-untyped-def]
-    total = 0
-    for w in net.widths[1:-1]:
-        total += w
-    return total
-
-
-@compiled
 def _sizes(n, net, layers):  # type: ignore[no-untyped-def]
     """Of the arrays in `_Space`, in order."""
     c = net.gate.widths[0]
@@ -105,10 +96,10 @@ def _sizes(n, net, layers):  # type: ignore[no-untyped-def]
             widest = max(widest, w)
     return np.array(
         [
-            nine, nine, nine, nine, nine, n * 3 * c, n * 3 * c, n * _hidden(net.gate), layers * nine,
+            nine, nine, nine, nine, nine, n * 3 * c, n * 3 * c, n * hidden_width(net.gate), layers * nine,
             layers * nine, layers * nine, layers * nine, layers * nine, layers * n * c, layers * n * c,
             CHUNK * 24 * c, CHUNK * 2 * widest, CHUNK * 2 * net.readout.widths[-1],
-            CHUNK * 2 * _hidden(net.readout),
+            CHUNK * 2 * hidden_width(net.readout),
         ]
     )  # fmt: skip
 
@@ -143,41 +134,6 @@ def _mix(x, x_at, rows, c, weights, w_at, y, y_at, adding):  # type: ignore[no-u
 
 
 @compiled
-def _moments(x, at, n, count):  # type: ignore[no-untyped-def]
-    """Mean and 1/√(variance + ε) of `count` numbers among n, the others being zero."""
-    mean, squares = 0.0, 0.0
-    for k in range(n):
-        mean += x[at + k]
-    mean /= count
-    for k in range(n):
-        squares += (x[at + k] - mean) ** 2
-    return mean, 1.0 / math.sqrt((squares - (n - count) * mean * mean) / count + _EPSILON)
-
-
-@compiled
-def _norm(x, at, n, count, weights):  # type: ignore[no-untyped-def]
-    """The layer norm of n numbers, in place."""
-    mean, inverse = _moments(x, at, n, count)
-    for k in range(n):
-        x[at + k] = (x[at + k] - mean) * inverse * weights[k] + weights[n + k]
-
-
-@compiled
-def _norm_reverse(x, at, n, count, weights, g, g_at):  # type: ignore[no-untyped-def]
-    """g = ∂E/∂(the norm of x) becomes ∂E/∂x."""
-    mean, inverse = _moments(x, at, n, count)
-    first, second = 0.0, 0.0
-    for k in range(n):
-        h = g[g_at + k] * weights[k]
-        first += h
-        second += h * (x[at + k] - mean) * inverse
-    first, second = first / count, second / count
-    for k in range(n):
-        away = (x[at + k] - mean) * inverse
-        g[g_at + k] = inverse * (g[g_at + k] * weights[k] - first - away * second)
-
-
-@compiled
 def _squares(x, x_at, rows, c, parts, out, out_at):  # type: ignore[no-untyped-def]
     """‖X‖², or where `parts` those of the three parts one after another."""
     stride = 3 * c if parts else c
@@ -199,8 +155,8 @@ def _embed(a, b, n, c, net, s):  # type: ignore[no-untyped-def]
     rows, at = b - a, a * 9 * c
     _squares(s.first, at, rows, c, False, s.scratch, 0)
     for k in range(rows):
-        _norm(s.scratch, k * c, c, net.channels, net.first_norm)
-    hidden = a * _hidden(net.gate)
+        layer_norm(s.scratch, k * c, c, net.channels, net.first_norm)
+    hidden = a * hidden_width(net.gate)
     network_forward(
         net.gate, 0, s.scratch, 0, c, rows, s.hidden_slopes, hidden, s.work, s.gates, a * 3 * c, 3 * c, False
     )
@@ -233,11 +189,11 @@ def _embed_reverse(a, b, n, c, net, s):  # type: ignore[no-untyped-def]
                 store(h, (3 * k + part) * c + v, multiply(sums, load(s.gate_slopes, gate)))
             m += 2 * part + 1
     to = CHUNK * 9 * c
-    hidden = a * _hidden(net.gate)
+    hidden = a * hidden_width(net.gate)
     network_reverse(net.gate, 0, h, 0, 3 * c, rows, s.hidden_slopes, hidden, s.work, h, to, c, False)
     _squares(s.first, at, rows, c, False, h, 0)
     for k in range(rows):
-        _norm_reverse(h, k * c, c, net.channels, net.first_norm, h, to + k * c)
+        layer_norm_reverse(h, k * c, c, net.channels, net.first_norm, h, to + k * c)
     _mix(s.g, at, rows, c, net.first_mix_back, 0, s.g_y, at, False)
     _add_squares(s.first, at, rows, c, False, h, to, s.g_y, at, False)
 
@@ -295,34 +251,16 @@ def _leave(t, a, b, n, c, net, s):  # type: ignore[no-untyped-def]
 @compiled
 def _read(a, b, c, net, s, scale, energies):  # type: ignore[no-untyped-def]
     """Energies of atoms a … b − 1 and ∂(scale·Σ energies)/∂X."""
-    rows, h, wide, at = b - a, s.scratch, net.readout.widths[-1], a * 9 * c
-    hidden, to, back = CHUNK * _hidden(net.readout), CHUNK * 9 * c, CHUNK * 18 * c
+    rows, h, at, to, back = b - a, s.scratch, a * 9 * c, CHUNK * 9 * c, CHUNK * 18 * c
     _squares(s.x, at, rows, c, True, h, 0)
     h[to : to + rows * 3 * c] = h[: rows * 3 * c]
     for k in range(rows):
-        _norm(h, to + 3 * k * c, 3 * c, 3 * net.channels, net.last_norm)
-    for r in range(net.readouts):
-        network_forward(
-            net.readout, r, h, to, 3 * c, rows, s.out_slopes, r * hidden, s.work, s.out, r * CHUNK * wide,
-            wide, False,
-        )  # fmt: skip
+        layer_norm(h, to + 3 * k * c, 3 * c, 3 * net.channels, net.last_norm)
+    gated_energies(
+        net.readout, net.readouts, h, to, rows, s.out_slopes, s.work, s.out, scale, energies, a, h, back
+    )
     for k in range(rows):
-        value, share, slope = s.out[k * wide], 1.0, 0.0
-        if net.readouts == 2:
-            share = 1.0 / (1.0 + math.exp(-s.out[(CHUNK + k) * wide]))
-            slope = value * share * (1.0 - share)
-        energies[a + k] = value * share
-        s.out[k * wide : (k + 1) * wide] = 0.0
-        s.out[k * wide] = scale * share
-        s.out[(CHUNK + k) * wide : (CHUNK + k + 1) * wide] = 0.0
-        s.out[(CHUNK + k) * wide] = scale * slope
-    for r in range(net.readouts):
-        network_reverse(
-            net.readout, r, s.out, r * CHUNK * wide, wide, rows, s.out_slopes, r * hidden, s.work, h, back,
-            3 * c, r > 0,
-        )  # fmt: skip
-    for k in range(rows):
-        _norm_reverse(h, 3 * k * c, 3 * c, 3 * net.channels, net.last_norm, h, back + 3 * k * c)
+        layer_norm_reverse(h, 3 * k * c, 3 * c, 3 * net.channels, net.last_norm, h, back + 3 * k * c)
     _add_squares(s.x, at, rows, c, True, h, back, s.g, at, True)
 
 

@@ -1,5 +1,6 @@
 """Cells in motion: what barostats share."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -102,6 +103,51 @@ def scaled(state: State, factor: Float[Tensor, "systems"]) -> State:
     v = state.velocities
     new = v / each if state.constraints is None else v + (1.0 / each - 1.0) * on_atoms(state, v)
     return stretched(state, factor).with_velocities(new)
+
+
+def deformed(
+    state: State, gradient: Float[Tensor, "systems 3 3"], back: Float[Tensor, "systems 3 3"]
+) -> State:
+    """Cell and positions times a symmetric matrix, velocities times its inverse `back`; connected atoms move
+    as a whole, with their centre of mass."""
+    r, v = state.system.positions, state.velocities
+    centre, speed = on_atoms(state, r), on_atoms(state, v)
+    positions, velocities = times(gradient, centre, state), times(back, speed, state)
+    if state.constraints is not None:
+        positions, velocities = r + (positions - centre), v + (velocities - speed)
+    system = state.system.replace(positions=positions, cell=state.system.cell @ gradient)
+    return state.replace(system=system, velocities=velocities)
+
+
+def times(matrix: Float[Tensor, "systems 3 3"], rows: Float[Tensor, "atoms 3"], state: State) -> Tensor:
+    """Its system's matrix times each atom's vector; the same bits in any batch."""
+    return (matrix[state.system.system_index] * rows[:, None, :]).sum(-1)
+
+
+def left_stretch(
+    start: Float[Tensor, "systems 3 3"], cell: Float[Tensor, "systems 3 3"]
+) -> Float[Tensor, "systems 3 3"]:
+    """The symmetric S of M = S R, where h = h₀ M and R is a rotation."""
+    gradient = torch.linalg.solve(start, cell)
+    squares: Tensor
+    axes: Tensor
+    squares, axes = torch.linalg.eigh(gradient @ gradient.transpose(1, 2))
+    return (axes * squares.sqrt()[:, None, :]) @ axes.transpose(1, 2)
+
+
+def unturned(state: State, start: Float[Tensor, "systems 3 3"]) -> tuple[State, Float[Tensor, "systems 3 3"]]:
+    """The state turned so that its cell is a symmetric stretch of that at the start, and the turn R.
+
+    Deformations without rotation, one after another, make a rotation together; it changes no energy and no
+    distribution, but tensors that are given along fixed axes would refer to a crystal that has turned away.
+    """
+    gradient = torch.linalg.solve(start, state.system.cell)
+    turn = torch.linalg.solve(left_stretch(start, state.system.cell), gradient)
+    system = state.system.replace(
+        positions=times(turn, state.system.positions, state),
+        cell=state.system.cell @ turn.transpose(1, 2),
+    )
+    return state.replace(system=system, velocities=times(turn, state.velocities, state)), turn
 
 
 def total_energy(state: State, step: Step) -> Float[Tensor, "systems"]:

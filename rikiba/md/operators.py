@@ -118,6 +118,27 @@ class Operator(Protocol):
         return {}
 
 
+@final
+class Freedom:
+    """The degrees of freedom of a state, counted anew only for other masses or constraints than before."""
+
+    def __init__(self) -> None:
+        self._known: tuple[Any, Any, Any, Tensor] | None = None
+
+    def of(self, state: State) -> Float[Tensor, "systems"]:
+        """N_f of each system; the same tensor as before where nothing has changed."""
+        known = self._known
+        if (
+            known is None
+            or known[0] is not state.inverse_masses
+            or known[1] is not state.constraints
+            or known[2] is not state.dof_removed
+        ):
+            what = (state.inverse_masses, state.constraints, state.dof_removed)
+            known = self._known = (*what, state.dof.double())
+        return known[3]
+
+
 class Local(Operator):
     """An operator that treats each atom by itself, so that runs of them are done in one pass over the atoms.
 

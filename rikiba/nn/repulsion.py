@@ -91,10 +91,40 @@ def lammps_zbl_pair_energy(
     cutoff.
     """
     zi, zj = z_i.to(r.dtype), z_j.to(r.dtype)
-    x = r * (zi**0.23 + zj**0.23) / 0.4685
-    terms = ((0.18175, 3.1998), (0.50986, 0.94229), (0.28022, 0.4029), (0.02817, 0.20162))
-    parts = [c * torch.exp(-e * x) for c, e in terms]
-    return 14.399645 * zi * zj / r * (parts[0] + parts[1] + parts[2] + parts[3])
+    return 14.399645 * zi * zj / r * lammps_zbl_screening(r, zi, zj)
+
+
+def lammps_zbl_screening(
+    r: Float[Tensor, "*pairs"], z_i: Float[Tensor, "*pairs"], z_j: Float[Tensor, "*pairs"]
+) -> Float[Tensor, "*pairs"]:
+    """φ(r/a) of `lammps_zbl_pair_energy`."""
+    x = r * (z_i**0.23 + z_j**0.23) / 0.4685
+    parts = [c * torch.exp(-e * x) for c, e in zip(*LAMMPS_ZBL.screening, strict=True)]
+    return parts[0] + parts[1] + parts[2] + parts[3]
+
+
+def zbl_switch(
+    z_i: Float[Tensor, "*pairs"],
+    z_j: Float[Tensor, "*pairs"],
+    end: Float[Tensor, "*pairs"],
+    width: Float[Tensor, "*pairs"],
+) -> tuple[Float[Tensor, "*pairs"], Float[Tensor, "*pairs"], Float[Tensor, "*pairs"]]:
+    """c_0, c_3, c_4 of S(r) = c_0 + c_3 t³ + c_4 t⁴ with t = max(0, r − end + width), per e²Z_iZ_j/(4πε₀).
+
+    With them φ(r/a)/r + S has no value, slope or curvature at `end`: the switch of LAMMPS's pair style zbl,
+    with its constants (see `lammps_zbl_pair_energy`).
+    """
+    coefficients, exponents = LAMMPS_ZBL.screening
+    inverse = (z_i**LAMMPS_ZBL.exponent + z_j**LAMMPS_ZBL.exponent) / 0.4685
+    value = slope = curvature = torch.zeros_like(end)
+    for c, e in zip(coefficients, exponents, strict=True):
+        term, k = c * torch.exp(-e * inverse * end) / end, e * inverse
+        value = value + term
+        slope = slope - term * (k + 1.0 / end)
+        curvature = curvature + term * (k * k + 2.0 * k / end + 2.0 / end**2)
+    third = (width * curvature - 3.0 * slope) / (3.0 * width**2)
+    fourth = (2.0 * slope - width * curvature) / (4.0 * width**3)
+    return 0.5 * width * slope - value - width**2 / 12.0 * curvature, third, fourth
 
 
 def lammps_zbl_by_atom(

@@ -71,7 +71,7 @@ def clebsch_gordan(l1: int, l2: int, l3: int) -> Float[Tensor, "d1 d2 d3"]:
     if min(l1, l2, l3) < 0 or not abs(l1 - l2) <= l3 <= l1 + l2:
         raise ValueError(f"({l1}, {l2}, {l3}) is not a triangle; need |l1 − l2| ≤ l3 ≤ l1 + l2.")
     c = np.einsum(
-        "am,bn,ck,mnk->abc", _to_real(l1), _to_real(l2), _to_real(l3).conj(), _complex_coupling(l1, l2, l3)
+        "am,bn,ck,mnk->abc", _to_real(l1), _to_real(l2), _to_real(l3).conj(), complex_coupling(l1, l2, l3)
     )
     c = c * 1j ** (l1 + l2 - l3)
     real = c.real / sqrt(2 * l3 + 1)
@@ -90,8 +90,11 @@ def _to_real(l: int) -> np.ndarray:
     return u
 
 
-def _complex_coupling(l1: int, l2: int, l3: int) -> np.ndarray:
-    """⟨l1 m1 l2 m2 | l3 m3⟩ by Racah's sum, in exact integers up to one square root."""
+def complex_coupling(l1: int, l2: int, l3: int) -> np.ndarray:
+    """⟨l1 m1 l2 m2 | l3 m3⟩ at [l1 + m1, l2 + m2, l3 + m3], Condon–Shortley phase.
+
+    By Racah's sum, in exact integers up to one square root.
+    """
     c = np.zeros((2 * l1 + 1, 2 * l2 + 1, 2 * l3 + 1))
     for m1 in range(-l1, l1 + 1):
         for m2 in range(max(-l2, -l3 - m1), min(l2, l3 - m1) + 1):

@@ -19,6 +19,7 @@ from rikiba.core.system import System
 from rikiba.execution.processes import Job, run_jobs
 from rikiba.execution.progress import Progress
 from rikiba.md.ase_constraints import attached
+from rikiba.md.constraints.base import Constraint
 from rikiba.md.drift import drift
 from rikiba.md.ensembles.langevin import Langevin
 from rikiba.md.ensembles.nve import NVE
@@ -51,17 +52,28 @@ class Dynamics:
     records: tuple[Record, ...]
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What every run begins from."""
+
+    structure: Atoms
+    constraints: tuple[Constraint, ...]
+    seed: int
+
+
 def simulate(plan: Plan, models: Sequence[Fitted], out: Path, progress: Progress) -> list[Record]:
     """Run all sources, compare each model with the reference. Trajectories stay in `out/trajectories`."""
     settings, structure = plan.simulation, plan.structure
     assert settings is not None and structure is not None
     folder = out / "trajectories"
     folder.mkdir(parents=True, exist_ok=True)
+    start = Start(structure=structure, constraints=plan.constraints, seed=plan.run.seed)
     jobs = []
     if plan.reference is not None and settings.reference_ps > 0:
         level = plan.reference.level_of_theory
-        jobs.append(Job(attempt, (level, run_reference, plan.reference, settings, structure, plan.run.seed)))
-    jobs += [Job(attempt, (m.name, run_model, m, settings, structure, plan.run.seed, folder)) for m in models]
+        jobs.append(Job(attempt, (level, run_reference, plan.reference, settings, start)))
+    jobs += [Job(attempt, (m.name, run_model, m, settings, start, folder)) for m in models]
     found: list[Dynamics] = run_jobs(jobs, workers=plan.run.processes, progress=progress)
     records = [r for d in found for r in d.records]
     reference = found[0] if len(found) > len(models) else None
@@ -92,15 +104,14 @@ def attempt(source: str, run: Callable[..., Dynamics], *arguments: Any, progress
 def run_model(
     model: Fitted,
     settings: MolecularDynamicsPlan,
-    structure: Atoms,
-    seed: int,
+    begin: Start,
     folder: Path,
     progress: Progress,
 ) -> Dynamics:
     """Constant temperature, then constant energy a quarter as long, with one model."""
     members = model.members()
     calculator: Calculator = PotentialCalculator(members[0]) if len(members) == 1 else Committee(members)
-    start = equilibrated(calculator, structure, settings, settings.replicas, seed)
+    start = equilibrated(calculator, begin, settings, settings.replicas, begin.seed)
     steps = round(1e3 * settings.total_ps / settings.replicas / settings.timestep_fs)
     bath = Langevin(temperature_K=settings.temperature_K, friction_per_ps=settings.friction_per_ps)
     every = max(1, round(settings.interval_fs / settings.timestep_fs))
@@ -133,7 +144,7 @@ def run_model(
     conserved = drift(
         watched.time_ps - watched.time_ps[:1],
         watched.conserved,
-        len(structure),
+        len(begin.structure),
         kinetic_energy_eV=watched.kinetic_energy,
     )
     trajectories = _trajectories(kept, nve.state.system, settings)
@@ -141,7 +152,7 @@ def run_model(
         source=model.name,
         trajectories=trajectories,
         records=(
-            _run_record(model.name, settings, steps, seconds, kept, structure, shortened),
+            _run_record(model.name, settings, steps, seconds, kept, nvt, shortened),
             replace(conserved, name=f"drift_{model.name}", title=f"{conserved.title} (NVE): {model.name}"),
             *_analyses(model.name, trajectories),
         ),
@@ -149,7 +160,7 @@ def run_model(
 
 
 def run_reference(
-    reference: Reference, settings: MolecularDynamicsPlan, structure: Atoms, seed: int, progress: Progress
+    reference: Reference, settings: MolecularDynamicsPlan, begin: Start, progress: Progress
 ) -> Dynamics:
     """A short constant-temperature run with the reference engine."""
     name = reference.level_of_theory
@@ -158,7 +169,7 @@ def run_reference(
     steps = round(1e3 * settings.reference_ps / n / settings.timestep_fs)
     bath = Langevin(temperature_K=settings.temperature_K, friction_per_ps=settings.friction_per_ps)
     kept = InMemory(interval=max(1, round(settings.interval_fs / settings.timestep_fs)), velocities=True)
-    start = equilibrated(calculator, structure, settings, n, seed + 5000)
+    start = equilibrated(calculator, begin, settings, n, begin.seed + 5000)
     began = time.perf_counter()
     simulation = Simulation(
         calculator,
@@ -170,19 +181,18 @@ def run_reference(
     ).run(steps)
     trajectories = _trajectories(kept, simulation.state.system, settings)
     seconds = time.perf_counter() - began
-    record = _run_record(name, replace(settings, replicas=n), steps, seconds, kept, structure)
+    record = _run_record(name, replace(settings, replicas=n), steps, seconds, kept, simulation)
     records = (replace(record, name="nvt_reference"), *_analyses(name, trajectories, suffix="reference"))
     return Dynamics(source=name, trajectories=trajectories, records=records)
 
 
 def equilibrated(
-    calculator: Calculator, structure: Atoms, settings: MolecularDynamicsPlan, n: int, seed: int
+    calculator: Calculator, begin: Start, settings: MolecularDynamicsPlan, n: int, seed: int
 ) -> State:
     """n copies of a structure after a strongly damped run from random velocities; clocks at zero."""
-    copies = [structure] * n
-    start = maxwell_boltzmann(
-        System.from_ase(copies), settings.temperature_K, seed=seed, constraints=attached(copies)
-    )
+    copies = [begin.structure] * n
+    held = [*attached(copies), *begin.constraints]
+    start = maxwell_boltzmann(System.from_ase(copies), settings.temperature_K, seed=seed, constraints=held)
     bath = Langevin(
         temperature_K=settings.temperature_K, friction_per_ps=settings.equilibration_friction_per_ps
     )
@@ -232,7 +242,7 @@ def _run_record(
     steps: int,
     seconds: float,
     kept: InMemory,
-    structure: Atoms,
+    run: Simulation,
     shortened: str = "",
 ) -> Record:
     temperature = kept.temperature_K.numpy()
@@ -249,8 +259,8 @@ def _run_record(
         "time_per_step_ms": 1e3 * seconds / max(steps, 1),
     }
     spread = {}
-    mean, dof = float(temperature.mean()), 3 * len(structure)
-    allowed = max(0.25, 5.0 * np.sqrt(2.0 / (dof * settings.replicas)))  # 5 standard deviations of one frame
+    mean, dof = float(temperature.mean()), int(run.state.dof.sum())
+    allowed = max(0.25, 5.0 * np.sqrt(2.0 / max(1, dof)))  # 5 standard deviations of one frame
     off = abs(mean / settings.temperature_K - 1.0) > allowed
     notes = [shortened] if shortened else []
     if off:
@@ -267,7 +277,7 @@ def _run_record(
         title=f"Dynamics at constant temperature: {source}",
         values=values,
         spread=spread,
-        scenes=(_scene(source, kept, structure),),
+        scenes=(_scene(source, kept, run.state.system.to_ase()[0]),),
         notes=tuple(notes),
         verdict="fail" if off else None,
         references=Langevin.references,

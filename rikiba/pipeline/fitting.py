@@ -194,7 +194,7 @@ def computed_for(model: Model, frames: Frames) -> dict[str, Any]:
             f"atomic_energies = {{{', '.join(f'{s} = 0.0' for s in frames.training.elements)}}}."
         )
     asking = [t for t in terms if "avg_num_neighbors" in parameters[id(t)]]
-    return frames.computed_arguments(float((asking or [whole])[0].cutoff))
+    return frames.computed_arguments(float((asking or [whole])[0].cutoff), whole)
 
 
 def _file(job: MemberJob) -> Path:

@@ -21,9 +21,11 @@ from rikiba.data.statistics import computed_arguments
 from rikiba.data.streaming import open_store, write_store
 from rikiba.execution.processes import Job, run_jobs
 from rikiba.execution.progress import Progress
+from rikiba.potentials.base import Potential
 from rikiba.reference.base import Failure, Reference
 from rikiba.reference.cache import Cached
 from rikiba.reference.isolated_atoms import isolated_atoms
+from rikiba.training.fixed_terms import left_to_learn
 
 from .plan import Plan
 
@@ -58,13 +60,14 @@ class Frames:
                 sha.update(np.ascontiguousarray(frame.results.forces.numpy()).tobytes())
         return sha.hexdigest()
 
-    def computed_arguments(self, cutoff: float) -> dict[str, Any]:
-        """What the training data says about a potential's constructor.
+    def computed_arguments(self, cutoff: float, potential: Potential) -> dict[str, Any]:
+        """What the training data says about a potential's constructor, less a sum's terms that do not learn.
 
         Where E0 come from isolated atoms the shift is 0: a shift would give an isolated atom another energy
         than its E0.
         """
-        found = computed_arguments(self.training, cutoff, isolated=self.isolated)
+        left = left_to_learn(potential, self.training)
+        found = computed_arguments(left, cutoff, isolated=self.isolated)
         return found if self.isolated is None else found | {"shift": 0.0}
 
 

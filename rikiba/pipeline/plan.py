@@ -1,6 +1,6 @@
 """What a run is asked to do: every table of its file checked and turned into objects before work begins."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
@@ -10,7 +10,11 @@ from ase import Atoms
 from rikiba import config as tables
 from rikiba.active.explorers.base import Explorer
 from rikiba.config import ConfigError
+from rikiba.core.system import System
 from rikiba.data.structures.base import anchored
+from rikiba.md.ase_constraints import attached
+from rikiba.md.constraints.base import Constraint
+from rikiba.md.state import State
 from rikiba.potentials.base import LinearPotential, Potential
 from rikiba.potentials.gap import Gap
 from rikiba.potentials.mtp import Mtp
@@ -34,6 +38,7 @@ TABLES = (
     "comparison",
     "property",
     "simulation",
+    "constraint",
     "published",
 )
 Fitter = Trainer | LeastSquares | SeparableLeastSquares | SparseGaussianProcess
@@ -78,7 +83,7 @@ class DataFiles:
         training: file of training frames.
         validation: file of validation frames; otherwise [split] takes them from the training frames.
         test: file of test frames; otherwise [split] takes them from the training frames.
-        level_of_theory: the method that made the labels, e.g. PBE/def2-SVP.
+        level_of_theory: the method that made the labels, e.g. PBE/def2-SVP; may stand in the files instead.
         energy_key: name of the energies in the files.
         forces_key: name of the forces in the files.
         stress_key: name of the stresses in the files; not read if not given.
@@ -90,7 +95,7 @@ class DataFiles:
     training: Path
     validation: Path | None = None
     test: Path | None = None
-    level_of_theory: str
+    level_of_theory: str | None = None
     energy_key: str = "energy"
     forces_key: str = "forces"
     stress_key: str | None = None
@@ -241,61 +246,45 @@ class Plan:
     comparison: Comparison | None = None
     properties: Mapping[str, Any] = field(default_factory=dict)
     simulation: MolecularDynamicsPlan | None = None
+    constraints: tuple[Constraint, ...] = ()
+    """What [simulation] holds fixed, beside what the structure carries."""
     published: tuple[Published, ...] = ()
 
     @staticmethod
     def of(config: Mapping[str, Any], folder: Path) -> "Plan":
         """Check every table. Paths in the file are relative to `folder`, where the file stands.
 
-        Raises ConfigError for unknown tables and keys, wrong values and combinations that make no run.
+        Raises ConfigError with all unknown tables and keys, wrong values and combinations that make no run.
         """
-        tables.check_tables(config, TABLES)
-        config = with_shared_training(config)
-        run = tables.build(Run, config.get("run", {}), where="[run]")
-        plan = Plan(
-            run=run,
-            models=_models(config.get("model", {})),
-            structure=_structure(config, folder),
-            reference=_kind("reference", config, "reference"),
-            explorers=_explorers(config.get("explorer", []), run.seed),
-            data=_data(config, folder),
-            split=tables.build(Split, config.get("split", {}), where="[split]"),
-            validation=tables.build(Validation, config.get("validation", {}), where="[validation]"),
-            comparison=_optional(Comparison, config, "comparison"),
-            properties={
-                name: tables.build_kind("properties", t, where=f"[property.{name}]", default=name)
-                for name, t in config.get("property", {}).items()
-            },
-            simulation=_optional(MolecularDynamicsPlan, config, "simulation"),
-            published=tuple(
-                tables.build(Published, t, where=f"[[published]] {k + 1}")
-                for k, t in enumerate(config.get("published", []))
-            ),
-        )
-        plan._check()
-        return plan
-
-    def _check(self) -> None:
-        if (self.data is None) == (not self.explorers):
-            raise ConfigError(
-                "A run needs frames from one place: [data] with files, or [[explorer]] with [reference]."
-            )
-        if self.explorers and (self.reference is None or self.structure is None):
-            raise ConfigError(
-                "[[explorer]] needs a [reference] to label with and a [structure] to start from."
-            )
-        if self.structure is None and (self.properties or self.simulation):
-            raise ConfigError("[property] and [simulation] need a [structure].")
-        for name, question in self.properties.items():
-            if not hasattr(question, "compute"):
-                raise ConfigError(
-                    f"[property.{name}] is asked of a trajectory: use `rikiba property` and a [trajectory]."
-                )
-            if hasattr(question, "check"):
-                try:
-                    question.check(self.structure)
-                except ValueError as error:
-                    raise ConfigError(f"[property.{name}]: {error}") from error
+        mistakes = tables.Mistakes()
+        among = mistakes.among
+        among(tables.check_tables, config, TABLES)
+        config = among(with_shared_training, config) or config
+        run = among(tables.build, Run, config.get("run", {}), where="[run]")
+        kinds = {
+            "constraints": ("md.constraints", "constraint"),
+            "explorers": ("active.explorers", "explorer"),
+        }
+        parts: dict[str, Any] = {
+            "run": run,
+            "models": among(_models, config.get("model", {})),
+            "structure": among(_structure, config, folder),
+            "reference": among(_kind, "reference", config, "reference"),
+            "data": among(_data, config, folder),
+            "split": among(tables.build, Split, config.get("split", {}), where="[split]"),
+            "validation": among(tables.build, Validation, config.get("validation", {}), where="[validation]"),
+            "comparison": among(_optional, Comparison, config, "comparison"),
+            "properties": among(_properties, config.get("property", {})),
+            "simulation": among(_optional, MolecularDynamicsPlan, config, "simulation"),
+            "published": among(_published, config.get("published", [])),
+        }
+        seed = {"seed": (run or Run()).seed}
+        for name, (room, role) in kinds.items():
+            content = config.get(role, [])
+            parts[name] = among(tables.build_kinds, room, content, role=role, computed=seed)
+        _check_combination(config, parts, mistakes)
+        mistakes.check()
+        return Plan(**parts)
 
     def check_elements(self, elements: Sequence[str]) -> None:
         """Raises ConfigError where [structure] has elements that the training data has not."""
@@ -326,12 +315,65 @@ def _structure(config: Mapping[str, Any], folder: Path) -> Atoms | None:
         raise ConfigError(f"[structure]: {error}") from error
 
 
-def _explorers(content: Sequence[Mapping[str, Any]] | Mapping[str, Any], seed: int) -> tuple[Explorer, ...]:
-    listed = [content] if isinstance(content, Mapping) else list(content)
-    return tuple(
-        tables.build_kind("active.explorers", t, where=f"[[explorer]] {k + 1}", computed={"seed": seed})
-        for k, t in enumerate(listed)
-    )
+def _properties(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The questions of the tables [property.NAME]."""
+    mistakes = tables.Mistakes()
+    found = {
+        name: mistakes.among(tables.build_kind, "properties", t, where=f"[property.{name}]", default=name)
+        for name, t in content.items()
+    }
+    mistakes.check()
+    return found
+
+
+def _published(content: Sequence[Mapping[str, Any]]) -> tuple[Published, ...]:
+    mistakes = tables.Mistakes()
+    found = [
+        mistakes.among(tables.build, Published, t, where=f"[[published]] {k + 1}")
+        for k, t in enumerate(content)
+    ]
+    mistakes.check()
+    return tuple(found)
+
+
+def _check_combination(
+    config: Mapping[str, Any], parts: Mapping[str, Any], mistakes: tables.Mistakes
+) -> None:
+    """Add the mistakes of tables that are right by themselves."""
+    if ("data" in config) == ("explorer" in config):
+        mistakes.add(
+            "A run needs frames from one place: [data] with files, or [[explorer]] with [reference]."
+        )
+    if "explorer" in config and not {"reference", "structure"} <= set(config):
+        mistakes.add("[[explorer]] needs a [reference] to label with and a [structure] to start from.")
+    if "structure" not in config and {"property", "simulation"} & set(config):
+        mistakes.add("[property] and [simulation] need a [structure].")
+    if "constraint" in config and "simulation" not in config:
+        mistakes.add(
+            "[[constraint]] is what [simulation] holds; write that table, or leave [[constraint]] out."
+        )
+    for name, question in (parts["properties"] or {}).items():
+        if not hasattr(question, "compute"):
+            mistakes.add(
+                f"[property.{name}] is asked of a trajectory: use `rikiba property` and a [trajectory]."
+            )
+        elif hasattr(question, "check") and parts["structure"] is not None:
+            _try(question.check, parts["structure"], f"[property.{name}]", mistakes)
+    if parts["constraints"] and parts["structure"] is not None:
+        _try(lambda atoms: _held(atoms, parts["constraints"]), parts["structure"], "[[constraint]]", mistakes)
+
+
+def _try(check: Callable[[Atoms], Any], atoms: Atoms, where: str, mistakes: tables.Mistakes) -> None:
+    """Add what a check says against a structure."""
+    try:
+        check(atoms)
+    except ValueError as error:
+        mistakes.add(f"{where}: {error}")
+
+
+def _held(atoms: Atoms, constraints: Sequence[Constraint]) -> State:
+    """The structure at rest with its own constraints and those given; raises ValueError where they fail."""
+    return State.of(System.from_ase(atoms)).constrained([*attached([atoms]), *constraints])
 
 
 def _data(config: Mapping[str, Any], folder: Path) -> DataFiles | None:
@@ -372,24 +414,30 @@ def _models(content: Mapping[str, Any]) -> tuple[Model, ...]:
         raise ConfigError(
             "There is no model to train; write at least one [model.NAME.potential] with a kind."
         )
-    models = []
-    for name, table in content.items():
-        where = f"[model.{name}]"
-        unknown = set(table) - {"potential", "training", "members"}
-        if unknown or "potential" not in table:
-            raise ConfigError(f"{where} holds 'potential', 'training' and 'members'; given {sorted(table)}.")
-        members = table.get("members", 1)
-        if not isinstance(members, int) or members < 1:
-            raise ConfigError(f"{where} members must be a whole number, at least 1; given {members}.")
-        cls = tables.pick("potentials", table["potential"], where=f"[model.{name}.potential]")
-        check_keys(cls, table["potential"], f"[model.{name}.potential]")
-        trainer: Fitter = tables.build(
-            fitter_of(name, table), table.get("training", {}), where=f"[model.{name}.training]"
-        )
-        if members > 1 and not isinstance(trainer, Trainer):
-            raise ConfigError(f"{where} is solved for, with one answer; members must be 1, given {members}.")
-        models.append(Model(name=name, potential=table["potential"], trainer=trainer, members=members))
+    mistakes = tables.Mistakes()
+    models = [mistakes.among(_model, name, table) for name, table in content.items()]
+    mistakes.check()
     return tuple(models)
+
+
+def _model(name: str, table: Mapping[str, Any]) -> Model:
+    where = f"[model.{name}]"
+    unknown = set(table) - {"potential", "training", "members"}
+    if unknown or "potential" not in table:
+        raise ConfigError(f"{where} holds 'potential', 'training' and 'members'; given {sorted(table)}.")
+    members = table.get("members", 1)
+    if not isinstance(members, int) or members < 1:
+        raise ConfigError(f"{where} members must be a whole number, at least 1; given {members}.")
+    mistakes = tables.Mistakes()
+    cls = tables.pick("potentials", table["potential"], where=f"[model.{name}.potential]")
+    mistakes.among(check_keys, cls, table["potential"], f"[model.{name}.potential]")
+    trainer: Fitter = mistakes.among(
+        tables.build, fitter_of(name, table), table.get("training", {}), where=f"[model.{name}.training]"
+    )
+    mistakes.check()
+    if members > 1 and not isinstance(trainer, Trainer):
+        raise ConfigError(f"{where} is solved for, with one answer; members must be 1, given {members}.")
+    return Model(name=name, potential=table["potential"], trainer=trainer, members=members)
 
 
 def fitter_of(name: str, model: Mapping[str, Any]) -> type[Fitter]:

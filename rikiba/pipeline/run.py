@@ -44,6 +44,7 @@ ROLES = {
     "comparison": Comparison,
     "property.*": "properties",
     "simulation": MolecularDynamicsPlan,
+    "constraint": "md.constraints",
     "published": Published,
 }
 """Table → the class, or the room whose `kind` names the class, that reads it."""

@@ -1,7 +1,8 @@
 """The atomic cluster expansion in compiled kernels: energies, pair gradients, rows of the design matrix."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,18 +25,26 @@ if TYPE_CHECKING:
     from .embedded_ace import EmbeddedACE
     from .pacemaker_ace import PacemakerACE
 
+BLOCK = 2**16
+"""Pairs of a block, about: their arrays are small enough to be had again and again from the same memory."""
+
 EMBEDDINGS = ("smooth", "shifted_scaled", "finnis_sinclair")
 """Forms of f as the kernel numbers them."""
 
 
 class Neighbourhoods(NamedTuple):
-    """Pairs within the cutoff grouped by centre, atoms by element, and A of all atoms."""
+    """Pairs within the cutoff grouped by centre, atoms by element, and A of all atoms.
+
+    What has a row for each pair is overwritten when the same sweep makes the next.
+    """
 
     order: np.ndarray
     spans: np.ndarray
     start: np.ndarray
     parent: np.ndarray
     sender: np.ndarray
+    neighbour: np.ndarray
+    """Element of each pair's neighbour."""
     unit: np.ndarray
     r: np.ndarray
     y: np.ndarray
@@ -50,31 +59,60 @@ class ClusterSweep:
     """The compiled side of a `ClusterSums`: a snapshot of its parameters."""
 
     def __init__(self, descriptor: ClusterSums) -> None:
-        self._descriptor = copy.deepcopy(descriptor).double().requires_grad_(False)
+        self._descriptor: ClusterSums = copy.deepcopy(descriptor).double().requires_grad_(False)
         self._raising = raising_terms(descriptor.l_max)
         self._count = np.array(descriptor.one.count)
         self._first = np.array(descriptor.first_column)
         self.n_a, self._per_element = descriptor.one.size, descriptor.one.per_element
         self._n_kinds = len(descriptor.elements)
+        self._kept: dict[str, np.ndarray] = {}
+
+    def kept(self, name: str, *shape: int) -> np.ndarray:
+        """An array in the memory of the last one of this name: new memory costs more than writing to it."""
+        size = prod(shape)
+        if name not in self._kept or self._kept[name].size < size:
+            self._kept[name] = np.empty(size + size // 8)
+        return self._kept[name][:size].reshape(shape)
 
     def neighbourhoods(self, types: np.ndarray, pairs: Pairs, vectors: np.ndarray) -> Neighbourhoods:
         """Sums over the neighbours of every atom."""
+        return next(self.blocks(types, pairs, vectors, size=len(vectors)))
+
+    def blocks(
+        self, types: np.ndarray, pairs: Pairs, vectors: np.ndarray, *, size: int = BLOCK
+    ) -> Iterator[Neighbourhoods]:
+        """Sums over neighbours for some centres after others, about `size` pairs at a time; at least once.
+
+        Senders are numbered among all atoms in grouped order; everything else is of the block's own centres.
+        """
         lengths, _ = geometry.lengths(vectors)
         order, _, spans, start, parent, sender = geometry.arrange(
             types, self._n_kinds, pairs.i.numpy(), pairs.j.numpy(), lengths
         )
-        n = len(parent)
-        unit, r, y = np.empty((n, 3)), np.empty(n), np.empty((n, (self._descriptor.l_max + 1) ** 2))
-        geometry.unit_vectors(vectors, lengths, parent, unit, r)
-        geometry.harmonics(unit, *self._raising, y)
-        kinds = types[order]
-        centre = np.repeat(np.arange(len(types)), np.diff(start))
-        radial, slope = self._radial(r, kinds[centre], kinds[sender])
-        a = np.empty((len(types), self.n_a))
-        kernels.sums(start, kinds[sender], y, radial, self._count, self._first, self._per_element, a)
-        return Neighbourhoods(order, spans, start, parent, sender, unit, r, y, radial, slope, kinds, a)
+        kinds, first = types[order], 0
+        while True:
+            last = len(types)
+            if start[last] - start[first] > size:
+                last = max(first + 1, int(np.searchsorted(start, start[first] + size, "right")) - 1)
+            own, centres = slice(start[first], start[last]), slice(first, last)
+            n = int(start[last] - start[first])
+            unit, r = self.kept("unit", n, 3), self.kept("r", n)
+            y = self.kept("y", n, (self._descriptor.l_max + 1) ** 2)
+            geometry.unit_vectors(vectors, lengths, parent[own], unit, r)
+            geometry.harmonics(unit, *self._raising, y)
+            begin, neighbour = start[first : last + 1] - start[first], kinds[sender[own]]
+            radial, slope = self.radial(r, np.repeat(kinds[centres], np.diff(begin)), neighbour)
+            a = np.empty((last - first, self.n_a))
+            kernels.sums(begin, neighbour, y, radial, self._count, self._first, self._per_element, a)
+            yield Neighbourhoods(
+                order[centres], np.clip(spans - first, 0, last - first), begin, parent[own], sender[own],
+                neighbour, unit, r, y, radial, slope, kinds[centres], a,
+            )  # fmt: skip
+            first = last
+            if first == len(types):
+                return
 
-    def _radial(self, r: np.ndarray, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def radial(self, r: np.ndarray, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """R_nl of each pair and their slopes, with the factor of the harmonics."""
         centre, neighbour = torch.from_numpy(i), torch.from_numpy(j)
         distance = torch.from_numpy(r)
@@ -85,16 +123,14 @@ class ClusterSweep:
         )
         return found[0].contiguous().numpy(), found[1].contiguous().numpy()
 
-    def pair_gradient(self, n: Neighbourhoods, slopes: np.ndarray) -> np.ndarray:
-        """∂E/∂r_ij of each pair in the given order, from ∂E/∂A."""
-        slope, y_slope = np.empty(len(n.r)), np.empty_like(n.y)
+    def pair_gradient(self, n: Neighbourhoods, slopes: np.ndarray, out: np.ndarray) -> None:
+        """∂E/∂r_ij of each pair into its place in the given order, from ∂E/∂A."""
+        slope, y_slope = self.kept("slope", len(n.r)), self.kept("y_slope", *n.y.shape)
         kernels.pair_slopes(
-            n.start, n.kinds[n.sender], n.y, n.radial, n.radial_slope, self._count, self._first,
+            n.start, n.neighbour, n.y, n.radial, n.radial_slope, self._count, self._first,
             self._per_element, slopes, slope, y_slope,
         )  # fmt: skip
-        out = np.empty((len(n.r), 3))
         geometry.geometry_reverse(n.unit, n.r, n.y, *self._raising, n.parent, slope, y_slope, out)
-        return out
 
     def rows(
         self,
@@ -188,6 +224,8 @@ class CompiledACE:
     the same for all elements or a row for each; so is `embedding`, the name of f.
     """
 
+    sweep_class: type[ClusterSweep] = ClusterSweep
+
     def __init__(
         self,
         potential: "ACE | EmbeddedACE | PacemakerACE",
@@ -198,7 +236,7 @@ class CompiledACE:
         embedding: str | Sequence[str] = "smooth",
     ) -> None:
         descriptor = potential.descriptor
-        self._sweep = ClusterSweep(descriptor)
+        self._sweep = self.sweep_class(descriptor)
         self._left, self._right, node = recursion(descriptor.monomials.numpy(), self._sweep.n_a)
         n_nodes = self._sweep.n_a + len(self._left)
         self._weights = np.zeros((*weights.shape[:2], n_nodes))
@@ -216,16 +254,17 @@ class CompiledACE:
     ) -> tuple[Float[Tensor, "atoms"], Float[Tensor, "pairs 3"]]:
         """(energies per atom in eV, ∂E/∂r_ij in eV/Å), float64."""
         types = self._types(system).numpy()
-        n = self._sweep.neighbourhoods(types, pairs, vectors.detach().double().contiguous().numpy())
-        own, gradient = self._energies(n)
-        energies = self._constants[types]
-        energies[n.order] += own
+        given = vectors.detach().double().contiguous().numpy()
+        energies, gradient = self._constants[types], np.empty((len(given), 3))
+        for n in self._sweep.blocks(types, pairs, given):
+            energies[n.order] += self._energies(n, gradient)
         return torch.from_numpy(energies), torch.from_numpy(gradient)
 
-    def _energies(self, n: Neighbourhoods) -> tuple[np.ndarray, np.ndarray]:
-        """Energies of the centres without constants, and ∂E/∂r_ij of each pair in the given order."""
+    def _energies(self, n: Neighbourhoods, gradient: np.ndarray) -> np.ndarray:
+        """Energies of the centres without constants; fills ∂E/∂r_ij of their pairs in the given order."""
         own, slopes = self._embedded(n)
-        return own, self._sweep.pair_gradient(n, slopes)
+        self._sweep.pair_gradient(n, slopes, gradient)
+        return own
 
     def _embedded(self, n: Neighbourhoods) -> tuple[np.ndarray, np.ndarray]:
         """Energies of the centres without constants, and ∂E/∂A."""

@@ -13,7 +13,7 @@ from rikiba.core.system import System
 from rikiba.descriptors.acsf import Envelope
 from rikiba.nn.atomic_energies import AtomicEnergies
 
-from .base import check_positive
+from .base import Program, check_positive
 from .symmetry_networks import SymmetryFunctionPotential, element_networks, symmetry_functions
 
 
@@ -108,6 +108,14 @@ class BehlerParrinello(SymmetryFunctionPotential):
 
     def raw_features(self, system: System, pairs: Pairs, types: Tensor) -> Float[Tensor, "atoms features"]:
         return self.features(system, pairs, types, torch.float64)
+
+    def program(self) -> Program | None:
+        """Automatic differentiation in blocks of atoms; None on other devices than the CPU."""
+        if self.feature_mean.device.type != "cpu":
+            return None
+        from .term_programs import BlockProgram
+
+        return BlockProgram(self)
 
     @classmethod
     def examples(cls) -> "list[BehlerParrinello]":

@@ -15,17 +15,15 @@ from rikiba.kernels import chgnet_graph_cpu as graphs
 from rikiba.kernels import pair_geometry_cpu as geometry
 from rikiba.kernels.chgnet_cpu import Graph, Samples
 from rikiba.kernels.chgnet_sweep_cpu import Functions, sweep
-from rikiba.nn.tabulation import spline_table, value_and_slope
+from rikiba.nn.tabulation import spline_table
 
 from .chgnet_weights import Room, arrange, first_part, widened_to
-from .filter_program import EXACT, SHORTEST, differentiated, flat, padded, widened, worst_force
+from .filter_program import EXACT, SHORTEST, differentiated, exact_table, flat, padded, widened, worst_force
 
 if TYPE_CHECKING:
     from .chgnet import CHGNet
 
 _MOST_INTERVALS = 4096
-_MOST_KINDS = 64
-"""Ordered pairs of elements whose first messages are tables."""
 
 
 class _Structure(NamedTuple):
@@ -69,9 +67,6 @@ class CompiledCHGNet:
         self._splines: list[Any] | None = None
         self._widths: dict[int, list[int]] = {}
         """Columns of each function of `_functions`."""
-        self._typed: dict[int, Tensor | None] = {}
-        """First messages of pairs of elements; None where their tables are not good enough."""
-        self._typed_tables: tuple[bytes, Any] | None = None
         intervals = 128
         while tabulate:
             intervals = self._make_tables(intervals)
@@ -117,15 +112,6 @@ class CompiledCHGNet:
         gates = [p.bond_gates[0], *list(p.angle_gates)[:1]]
         return [a, *(a @ first_part(gate, 2, c) for gate in gates)]
 
-    def _first_messages(self, p: "CHGNet", r: Tensor, kind: int) -> Tensor:
-        """φ ∘ ẽ of the first layer for a pair of elements."""
-        centre, sender = divmod(kind, len(p.elements))
-        ones = torch.zeros_like(r).long()
-        basis = p._basis(p.radial, r)
-        v = p.embedding[[centre, sender]]
-        message = p.atom_gates[0]((v[:1], ones), (p.bond_embedding(basis), None), (v[1:], ones))
-        return widened_to(message * p.pair_weights(basis), self._channels)
-
     @property
     def _functions(self) -> list[tuple[Callable[["CHGNet", Tensor], list[Tensor]], float, float]]:
         """Each with the ends of its table."""
@@ -161,8 +147,6 @@ class CompiledCHGNet:
             if self.table_error <= 0.5 * self.tolerance:
                 break
         self._splines = [(m.start, m.spacing, self._split(k, m.coefficients[0])) for k, m in enumerate(made)]
-        self._typed.clear()
-        self._typed_tables = None
         return intervals
 
     def _split(self, which: int, table: Tensor) -> list[np.ndarray]:
@@ -183,11 +167,9 @@ class CompiledCHGNet:
             geometry.spline_rows(x, kind, start, spacing, 0.0, self.intervals + 5, row, weights)
             return Samples(row, weights.reshape(-1)), tables
         function = self._functions[which][0]
-        value, slope = value_and_slope(
-            lambda y, _: torch.cat(function(self._exact, y), 1), torch.from_numpy(x).to(self.dtype), 0
+        table = exact_table(
+            lambda y, _: torch.cat(function(self._exact, y), 1), torch.from_numpy(x).to(self.dtype)
         )
-        table = value.new_zeros((2 * n + 4, value.shape[1]))
-        table[0 : 2 * n : 2], table[1 : 2 * n : 2] = value, slope
         weights = np.tile(np.array(EXACT, self._real), (n, 1))
         return Samples(2 * np.arange(n), weights.reshape(-1)), self._split(which, table)
 
@@ -269,49 +251,6 @@ class CompiledCHGNet:
         near, (bond_filters, *_) = self._samples(1, s.r[pair])
         turn, (angles, bond_own, angle_own) = self._samples(2, theta)
         short = Samples(far.row[pair], far.weights.reshape(-1, 12)[pair].reshape(-1))
-        typed, messages = self._typed_messages(s, far, filters)
         return Functions(
-            far, short, near, turn, typed, filters, bonds, parts, bond_filters, angles, bond_own, angle_own,
-            messages,
+            far, short, near, turn, filters, bonds, parts, bond_filters, angles, bond_own, angle_own
         )  # fmt: skip
-
-    def _typed_messages(self, s: _Structure, far: Samples, filters: np.ndarray) -> tuple[Samples, np.ndarray]:
-        """Points and table of the first messages; an empty table where there are no tables or too many."""
-        present = np.flatnonzero(np.bincount(s.types))
-        many = len(present) ** 2 > _MOST_KINDS
-        table = None if self._splines is None or many else self._typed_table(present)
-        if table is None:
-            return far, filters[:0]
-        place = np.zeros(len(self._exact.elements), np.int64)
-        place[present] = np.arange(len(present))
-        own = place[s.types]
-        kind = own[s.graph.centre] * len(present) + own[s.graph.sender]
-        return Samples(far.row + kind * (self.intervals + 5), far.weights), table
-
-    def _typed_table(self, present: np.ndarray) -> np.ndarray | None:
-        """Of all pairs of these elements, made where it is not known; None where one is not good enough."""
-        key = present.tobytes()
-        if self._typed_tables is None or self._typed_tables[0] != key:
-            kinds = [int(a) * len(self._exact.elements) + int(b) for a in present for b in present]
-            missing = [k for k in kinds if k not in self._typed]
-            if missing:
-                self._add_typed(missing)
-            tables = [self._typed[k] for k in kinds]
-            good = [t.to(self.dtype).flatten() for t in tables if t is not None]
-            whole = flat(torch.cat(good)) if len(good) == len(tables) else None
-            self._typed_tables = (key, whole)
-        return self._typed_tables[1]  # type: ignore[no-any-return]
-
-    def _add_typed(self, kinds: list[int]) -> None:
-        double = copy.deepcopy(self._exact).double()
-        _, start, stop = self._functions[0]
-        for kind in kinds:
-            table = spline_table(
-                lambda r, _, kind=kind: self._first_messages(double, r, kind),  # type: ignore[misc]
-                n_kinds=1,
-                start=start,
-                stop=stop,
-                intervals=self.intervals,
-            )
-            good = max(table.value_error, table.slope_error) <= 0.5 * self.tolerance
-            self._typed[kind] = table.coefficients[0] if good else None

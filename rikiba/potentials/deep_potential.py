@@ -165,9 +165,9 @@ class DeepPotential(Potential):
 
         With `tabulate` embedding networks are quintic splines of their argument ("compression": Lu et al.,
         doi:10.1021/acs.jctc.2c00102). Forces of trial structures must then equal those of the networks within
-        `tolerance`, eV/Å, or within twice the rounding of automatic differentiation in this precision where
-        that is larger; raises ValueError otherwise. Without, the result equals `forward` to rounding. None:
-        see `tabulated_program`.
+        `tolerance`, eV/Å, or, where that is larger, within twice the rounding of automatic differentiation or
+        of this program without tables in this precision; raises ValueError otherwise. Without, the result
+        equals `forward` to rounding. None: see `tabulated_program`.
         """
         if self.networks.function not in ("tanh", "silu") or self.dtype not in (torch.float32, torch.float64):
             return None

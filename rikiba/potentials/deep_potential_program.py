@@ -54,8 +54,13 @@ class CompiledDeepPotential:
             alone = self._exact.networks(descriptor.alone(), group_by_type(kinds, len(kinds)))
             self._offsets = self._offsets - self._exact.scale * alone.double().squeeze(1).numpy()
         self.table_error, self.intervals, self._table = 0.0, 0, np.empty(0, self._real)
+        self._spaces: list[np.ndarray] = []
+        """Arrays between the steps of a chunk, one for every thread of a call, kept for the next."""
         if tabulate:
             self._make_tables()
+
+    def _new_space(self) -> np.ndarray:
+        return at_cache_line(np.empty(kernels.deeppot_space(self._net, self._channels), self._real))
 
     def _widened(self, x: Tensor) -> Tensor:
         """Channels filled up with zeros."""
@@ -67,7 +72,8 @@ class CompiledDeepPotential:
         start = float((-mean / deviation).min())
         stop = float(((1.0 / SHORTEST - mean) / deviation).max())
         networks = copy.deepcopy(self._descriptor.networks).double()
-        intervals = 128
+        plain = CompiledDeepPotential(self._exact, tabulate=False, tolerance=self.tolerance)
+        intervals = 32
         while True:
             table = spline_table(
                 lambda x, kind: networks.one(kind, x[:, None]),
@@ -79,7 +85,7 @@ class CompiledDeepPotential:
             self._from, self._spacing, self.intervals = table.start, table.spacing, intervals
             self.table_error = max(table.value_error, table.slope_error)
             self._table = flat(self._widened(table.coefficients.to(self.dtype)))
-            error, allowed = worst_force(self, self._exact, self.tolerance)
+            error, allowed = worst_force(self, self._exact, self.tolerance, plain)
             if self.table_error <= self.tolerance and error <= allowed:
                 return
             if intervals >= _MOST_INTERVALS:
@@ -124,13 +130,14 @@ class CompiledDeepPotential:
         parts = _parts(bounds, torch.get_num_threads())
 
         def sweep(thread: int) -> None:
-            space = at_cache_line(np.empty(kernels.deeppot_space(self._net, self._channels), real))
+            space = self._spaces.pop() if self._spaces else self._new_space()
             for first, last in parts[thread]:
                 kernels.deeppot_sweep(
                     first, last, order, types, start, row, weights.reshape(-1), table, rows, empty,
                     self._empties, self._channels, descriptor.channels, descriptor.axis_channels,
                     1.0 / descriptor.n_neighbours, self._net, exact.scale, space, found, slope, row_slope,
                 )  # fmt: skip
+            self._spaces.append(space)
 
         in_threads(sweep, len(parts))
         kernels.environment_reverse(unit, shape, i, types, self._deviation, slope, row_slope, gradient)
@@ -159,13 +166,13 @@ class CompiledDeepPotential:
 
 
 def _parts(bounds: np.ndarray, threads: int) -> list[list[tuple[int, int]]]:
-    """Spans of one type each, cut into multiples of a chunk and dealt to threads."""
-    pieces = [
-        (a, min(a + kernels.CHUNK, int(last)))
-        for first, last in pairwise(bounds)
-        for a in range(int(first), int(last), kernels.CHUNK)
-    ]
-    threads = max(1, min(threads, len(pieces)))
+    """Spans of one type each; for several threads cut into multiples of a chunk and dealt to them."""
+    spans = [(int(first), int(last)) for first, last in pairwise(bounds) if last > first]
+    if threads == 1:
+        return [spans] if spans else []
+    chunk = kernels.CHUNK
+    pieces = [(a, min(a + chunk, last)) for first, last in spans for a in range(first, last, chunk)]
+    threads = min(threads, len(pieces))
     return [pieces[k::threads] for k in range(threads)]
 
 

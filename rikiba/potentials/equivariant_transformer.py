@@ -23,7 +23,7 @@ from rikiba.nn.filters import start_glorot
 from rikiba.nn.mlp import MLP
 from rikiba.nn.radial import ExpNormal
 
-from .base import Potential, check_positive, seeded
+from .base import Potential, Program, check_positive, seeded, tabulated_program
 from .schnet import above_isolated
 
 
@@ -168,10 +168,14 @@ class EquivariantTransformer(Potential):
             energies = above_isolated(energies, types)
         return Results(energies=self.atomic_energies(types) + self.shift + self.scale * energies)
 
+    def envelope_of(self, r: Float[Tensor, "pairs"]) -> Float[Tensor, "pairs"]:
+        """f(r)."""
+        x = r / self.cutoff
+        return cosine(x) if self.envelope == "cosine" else polynomial(x, self.envelope_power)
+
     def _edges(self, pairs: Pairs, vectors: Tensor) -> _Edges:
         r = torch.linalg.vector_norm(vectors, dim=1)
-        x = r / self.cutoff
-        envelope = cosine(x) if self.envelope == "cosine" else polynomial(x, self.envelope_power)
+        envelope = self.envelope_of(r)
         own = self.radial(r.new_zeros(1))
         return _Edges(pairs, self.radial(r) * envelope[:, None], own, envelope, vectors / r[:, None])
 
@@ -181,6 +185,26 @@ class EquivariantTransformer(Potential):
         others = edges.pairs.sync(self.neighbour_embedding.index_select(0, types))
         seen = segment_sum(near * others.index_select(0, edges.pairs.j), edges.pairs.i, len(rows))
         return self.combine(torch.cat([self.embedding.index_select(0, rows), seen], 1))
+
+    def program(self, *, tabulate: bool | None = None, tolerance: float = 1e-5) -> Program | None:
+        """A snapshot of this potential as compiled CPU kernels; None on other devices and precisions.
+
+        None too for more than 16 heads. With `tabulate` filters are quintic splines of the distance. Forces
+        of trial structures must then equal those of the networks within `tolerance`, eV/Å, or within twice
+        the rounding of automatic differentiation in this precision where that is larger; raises ValueError
+        otherwise. Without, the result equals `forward` to rounding. None: see `tabulated_program`.
+        """
+        if self.embedding.device.type != "cpu" or self.dtype not in (torch.float32, torch.float64):
+            return None
+        from .equivariant_transformer_program import CompiledEquivariantTransformer, fits
+
+        if not fits(self.layers[0].heads):  # type: ignore[arg-type]
+            return None
+
+        def build(tables: bool) -> Program:
+            return CompiledEquivariantTransformer(self, tabulate=tables, tolerance=tolerance)
+
+        return tabulated_program(build, self.dtype, tabulate)
 
     @classmethod
     def examples(cls) -> "list[EquivariantTransformer]":

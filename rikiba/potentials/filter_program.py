@@ -1,9 +1,9 @@
-"""What programs of SchNet, PaiNN and TensorNet share: filters as tables, pairs by centre, dense networks."""
+"""What programs of SchNet, PaiNN, TensorNet and M3GNet share: tables, pairs by centre, dense networks."""
 
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 import numpy as np
 import torch
@@ -15,13 +15,16 @@ from rikiba.core.pairs import Pairs, find_pairs
 from rikiba.core.system import System
 from rikiba.kernels import pair_geometry_cpu as geometry
 from rikiba.kernels.activation_cpu import SHIFTED_SOFTPLUS, SILU
+from rikiba.kernels.chgnet_cpu import Samples, read_table
 from rikiba.kernels.dense_cpu import PANEL, Network, at_cache_line, network, panels
 from rikiba.nn.mlp import MLP
-from rikiba.nn.tabulation import spline_table, value_and_slope
+from rikiba.nn.tabulation import RadialFunction, SplineTable, spline_table, value_and_slope
 
 from .base import Potential, Program
 
 if TYPE_CHECKING:
+    from .equivariant_transformer import EquivariantTransformer
+    from .m3gnet import M3GNet
     from .painn import PaiNN
     from .schnet import SchNet
     from .tensornet import TensorNet
@@ -94,7 +97,7 @@ class Grouped(NamedTuple):
 
 
 class CompiledFilters(ABC):
-    """A snapshot of a SchNet, PaiNN or TensorNet as a program of compiled kernels; see `Program`.
+    """A snapshot of a SchNet, PaiNN, TensorNet or M3GNet as a program of compiled kernels; see `Program`.
 
     Not to be called by several threads at once: its arrays are reused from call to call.
     """
@@ -103,15 +106,20 @@ class CompiledFilters(ABC):
     """Whether directions are read."""
 
     def __init__(
-        self, potential: Union["SchNet", "PaiNN", "TensorNet"], *, tabulate: bool, tolerance: float
+        self,
+        potential: Union["SchNet", "PaiNN", "TensorNet", "M3GNet", "EquivariantTransformer"],
+        *,
+        tabulate: bool,
+        tolerance: float,
     ) -> None:
-        self._exact = copy.deepcopy(potential).requires_grad_(False)
+        self._exact: Any = copy.deepcopy(potential).requires_grad_(False)
         self.dtype = potential.dtype
         self._real: type[np.floating] = np.float32 if self.dtype == torch.float32 else np.float64
         self.table_error, self.intervals = 0.0, 0
         self.tabulate, self.tolerance = tabulate, tolerance
         self._table: np.ndarray | None = None
         self._space, self._most_atoms = np.empty(0, self._real), -1
+        self._arrays: dict[str, np.ndarray] = {}
         self._scale = float(potential.scale)
         self._offsets = self._exact.atomic_energies.values.numpy() + self._exact.shift
         self._alone = np.zeros(len(self._exact.elements))
@@ -147,6 +155,10 @@ class CompiledFilters(ABC):
     def _columns(self, filters: Float[Tensor, "layers pairs filters"]) -> list[Tensor]:
         """Per layer, the filters [pairs, filters·channels] as the message kernels read them."""
 
+    def _filters_of(self, model: Any) -> torch.nn.Module:
+        """The module that gives all filters at some distances."""
+        return model.filters  # type: ignore[no-any-return]
+
     def _function(self, r: Tensor, kind: int) -> Tensor:
         """All filters of all layers at distances r, side by side."""
         return torch.cat(self._columns(self._filters(r)), 1)
@@ -164,24 +176,29 @@ class CompiledFilters(ABC):
 
         Begins with so many intervals; returns a quarter more than it took. Raises ValueError beyond the most.
         """
-        self._filters = copy.deepcopy(self._exact.filters).double()
-        error, tolerance = float("inf"), 0.5 * self.tolerance
+        self._filters = copy.deepcopy(self._filters_of(self._exact)).double()
         # at the cutoff itself the second derivative of a C¹ envelope is that from outside
-        stop = self._exact.cutoff * (1.0 - 1e-12)
+        table = self._fitted(self._function, self._exact.cutoff * (1.0 - 1e-12), intervals)
+        self.table_error = max(table.value_error, table.slope_error)
+        self._from, self._spacing = table.start, table.spacing
+        self._rows = table.coefficients.shape[1]
+        self.intervals = self._rows - 5
+        self._table = self._by_layer(table.coefficients[0])
+        return 5 * self.intervals // 4
+
+    def _fitted(self, function: RadialFunction, stop: float, intervals: int) -> SplineTable:
+        """A table up to `stop` with an error below half the tolerance; begins with so many intervals."""
+        error, tolerance = float("inf"), 0.5 * self.tolerance
         while error > tolerance:
             if intervals > _MOST_INTERVALS:
                 raise ValueError(
                     f"The filters cannot be tabulated: {_MOST_INTERVALS} intervals leave a relative error of "
                     f"{error:.1e}; allowed is {tolerance:.1e}. Use program(tabulate=False)."
                 )
-            table = spline_table(self._function, n_kinds=1, start=SHORTEST, stop=stop, intervals=intervals)
+            table = spline_table(function, n_kinds=1, start=SHORTEST, stop=stop, intervals=intervals)
             error = max(table.value_error, table.slope_error)
             intervals = 5 * intervals // 4
-        self.table_error, self._from, self._spacing = error, table.start, table.spacing
-        self._rows = table.coefficients.shape[1]
-        self.intervals = self._rows - 5
-        self._table = self._by_layer(table.coefficients[0])
-        return intervals
+        return table
 
     def _by_layer(self, table: Tensor) -> np.ndarray:
         """All layers' columns → layer after layer."""
@@ -236,17 +253,55 @@ class CompiledFilters(ABC):
 
     def _exact_table(self, r: Tensor) -> np.ndarray:
         """Value and slope of the filters at every pair, in consecutive rows."""
-        self._filters = self._exact.filters
-        value, slope = value_and_slope(self._function, r, 0)
-        table = value.new_zeros((2 * len(r) + 4, value.shape[1]))
-        table[0 : 2 * len(r) : 2], table[1 : 2 * len(r) : 2] = value, slope
-        return self._by_layer(table)
+        self._filters = self._filters_of(self._exact)
+        return self._by_layer(exact_table(self._function, r))
 
 
-def worst_force(program: Program, exact: Potential, tolerance: float) -> tuple[float, float]:
+class CompiledPairs(CompiledFilters):
+    """A program whose arrays grow with the number of pairs too."""
+
+    most_kept = 2**26
+    """Numbers that may be kept for the reverse sweep; where they are not enough it makes them again."""
+
+    def _space_for(self, n_atoms: int) -> int:
+        return 0  # see `_array`
+
+    def _array(self, name: str, size: int) -> np.ndarray:
+        """At least so many numbers, kept from call to call."""
+        found = self._arrays.get(name)
+        if found is None or len(found) < size:
+            found = self._arrays[name] = at_cache_line(np.zeros(size + size // 8, self._real))
+        return found
+
+    def _arrays_of(self, sizes: dict[str, int]) -> dict[str, np.ndarray]:
+        return {name: self._array(name, size) for name, size in sizes.items()}
+
+    def _read(
+        self, name: str, row: np.ndarray, weights: np.ndarray, table: np.ndarray, width: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Values and slopes of a table's functions."""
+        values, slopes = (self._array(name + kind, len(row) * width) for kind in ("", "_slopes"))
+        points = Samples(row, weights)
+        read_table(points, 0, table, width, values)
+        read_table(points, 6, table, width, slopes)
+        return values, slopes
+
+
+def exact_table(function: RadialFunction, r: Tensor) -> Float[Tensor, "rows columns"]:
+    """Value and slope of a function at every distance, in consecutive rows, and what splines read beyond."""
+    value, slope = value_and_slope(function, r, 0)
+    table = value.new_zeros((2 * len(r) + 4, value.shape[1]))
+    table[0 : 2 * len(r) : 2], table[1 : 2 * len(r) : 2] = value, slope
+    return table
+
+
+def worst_force(
+    program: Program, exact: Potential, tolerance: float, plain: Program | None = None
+) -> tuple[float, float]:
     """Largest error of a force of trial structures, eV/Å, and what is allowed.
 
-    Allowed is the tolerance or, where that is larger, twice the rounding of the potential itself.
+    Allowed is the tolerance or, where that is larger, twice the rounding of the potential itself or of the
+    program without tables (`plain`).
     """
     double = copy.deepcopy(exact).double()
     error = rounding = 0.0
@@ -259,6 +314,9 @@ def worst_force(program: Program, exact: Potential, tolerance: float) -> tuple[f
         found = forces_of(program(system, pairs, vectors)[1], pairs)
         error = max(error, float((found - right).abs().max()))
         rounding = max(rounding, float((own - right).abs().max()))
+        if plain is not None:
+            kept = forces_of(plain(system, pairs, vectors)[1], pairs)
+            rounding = max(rounding, float((kept - right).abs().max()))
     return error, max(tolerance, 2.0 * rounding)
 
 

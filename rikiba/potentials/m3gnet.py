@@ -24,7 +24,7 @@ from rikiba.nn.radial import SmoothBessel
 from rikiba.nn.so3 import degrees, spherical_harmonics
 from rikiba.nn.spherical_bessel import SphericalBesselGrid
 
-from .base import Potential, check_positive, seeded
+from .base import Potential, Program, check_positive, seeded, tabulated_program
 
 Basis = Literal["smooth_bessel", "bessel_grid"]
 
@@ -180,6 +180,23 @@ class M3GNet(Potential):
         radial = self.three_body(r).unflatten(1, (self.l_max + 1, -1)) * envelope[:, None, None]
         harmonics = spherical_harmonics(unit.index_select(0, parent), self.l_max)
         return _Angles(near, parent, envelope, radial, harmonics)
+
+    def program(self, *, tabulate: bool | None = None, tolerance: float = 1e-5) -> Program | None:
+        """A snapshot of this potential as compiled CPU kernels; None on other devices and precisions.
+
+        With `tabulate` the functions of the distance are quintic splines. Forces of trial structures must
+        then equal those of the functions themselves within `tolerance`, eV/Å, or within twice the rounding of
+        automatic differentiation in this precision where that is larger; raises ValueError otherwise.
+        Without, the result equals `forward` to rounding. None: see `tabulated_program`.
+        """
+        if self.embedding.device.type != "cpu" or self.dtype not in (torch.float32, torch.float64):
+            return None
+        from .m3gnet_program import CompiledM3GNet
+
+        def build(tables: bool) -> Program:
+            return CompiledM3GNet(self, tabulate=tables, tolerance=tolerance)
+
+        return tabulated_program(build, self.dtype, tabulate)
 
     @classmethod
     def examples(cls) -> "list[M3GNet]":

@@ -32,14 +32,17 @@ class PacemakerACE(DoubleBuffers, Potential):
     E_i = E0 + F(ρ_i1, ρ_i2 …) f_c(v_i) + v_i, F = Σ_p w_p f(ρ_p, m_p),
     ρ_ip = Σ_k c̃_pk Re Π_t A_i,z_t n_t l_t m_t, A_i,znlm = Σ_j δ(z, z_j) R_nl(r_ij) Y_lm(r̂_ij), and where a
     function has one neighbour only, g_n in place of R_nl Y_lm. v_i = Σ_j v(r_ij) is the repulsion of cores
-    and f_c the quintic step from 1 to 0 over the last `core_width_eV` below `core_cutoff_eV`. Y are complex
+    and f_c the quintic step from 1 to 0 over the last `core_width_eV` below `core_cutoff_eV`. With nuclear
+    cores (`zbl`) instead E_i = E0 + (1 − S(u_i)) F + S(u_i) v_i: u_i is that of the neighbour deepest inside
+    its inner cutoff, S the quintic step from 1 at u = 0 to 0 at u = 1. Y are complex
     harmonics with Y_00 = 1 (Condon–Shortley phase); g, R and v are those of
     `rikiba.nn.pacemaker_radial.PacemakerRadial`, f that of `rikiba.potentials.embedded_ace.root`.
     Drautz, doi:10.1103/PhysRevB.99.014104; Lysogorskiy et al., doi:10.1038/s41524-021-00559-9, eqs. 3–10;
     Bochkarev et al., doi:10.1103/PhysRevMaterials.6.013804.
 
     The axis of Y does not matter, as c̃ couple to invariants: here it is y. Cosine envelopes and the step at
-    ρ = 0 are kept as published; forces are continuous, their slopes jump there.
+    ρ = 0 are kept as published; forces are continuous, their slopes jump there. With `zbl`, forces jump where
+    another neighbour becomes the deepest, and with chebyshev_linear energies jump at the cutoff.
 
     `rikiba.interop.pacemaker` reads the arguments from a file. Always in float64: published densities are
     small differences of terms that add up to 10⁶, of which float32 keeps 0.01 eV.
@@ -48,8 +51,9 @@ class PacemakerACE(DoubleBuffers, Potential):
         elements: chemical symbols; kept in order of atomic number.
         bonds: for each ordered pair like "Cu-Cu" a table {radial = "chebyshev_power", cutoff = 7.4,
             decay = 2.0, cutoff_width = 0.01, mixing = [n][l][k], repulsion_eV_A = 400.0,
-            repulsion_per_A2 = 7.0, inner_cutoff = 0.0, inner_width = 0.0}; radial may be
-            chebyshev_exponential or bessel, too. An inner_width of 0 means no inner cutoff.
+            repulsion_per_A2 = 7.0, inner_cutoff = 0.0, inner_width = 0.0, zbl = 0.0}; radial may be
+            chebyshev_exponential, bessel or chebyshev_linear, too. An inner_width of 0 means no inner cutoff;
+            a zbl > 0, which all bonds have or none, is a factor of the nuclear repulsion.
         embeddings: for each element {form = "shifted_scaled", fs_parameters = [w_1, m_1, w_2, m_2 …],
             core_cutoff_eV = 1e5, core_width_eV = 250.0}; form may be finnis_sinclair, too.
         functions: for each element of the centre a list of {neighbours = ["Cu", "Cu"], n = [1, 1],
@@ -106,7 +110,11 @@ class PacemakerACE(DoubleBuffers, Potential):
         if self.descriptor.radial.repels:
             v = self.descriptor.radial.repulsion(vectors.norm(dim=-1), types[pairs.i], neighbour)
             total = own.new_zeros(len(types)).index_add(0, pairs.i, v)
-            own = own * self.core_step(total, types) + total
+            if self.descriptor.radial.zbl:
+                u = self.descriptor.radial.closest(vectors.norm(dim=-1), pairs.i, pairs.j, types)
+                own = own + quintic(u) * (total - own)
+            else:
+                own = own * self.core_step(total, types) + total
         return Results(energies=self.atomic_energies(types) + own.double())
 
     def core_step(

@@ -42,9 +42,12 @@ def choose(
 
 def leverage(x: Float[Tensor, "rows columns"], rank: int) -> Float[Tensor, "rows"]:
     """Diagonal of the projection on the leading `rank` left singular vectors."""
-    values, vectors = torch.linalg.eigh(x.T @ x)
+    wide = len(x) < x.shape[1]
+    values, vectors = torch.linalg.eigh(x @ x.T if wide else x.T @ x)
     kept = values > 1e-12 * values[-1]
     kept[: max(0, len(values) - rank)] = False
+    if wide:
+        return (vectors[:, kept] ** 2).sum(1)
     return ((x @ vectors[:, kept]) ** 2 / values[kept]).sum(1)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,69 @@ class AutogradProgram:
         if gradient is None:
             gradient = torch.zeros_like(leaf)
         return energies.detach().to(torch.float64), gradient.to(torch.float64)
+
+
+class BlockProgram(AutogradProgram):
+    """The same for a strictly local potential, some centres after others.
+
+    ε_i reads the pairs of centre i and the elements at both ends alone, so that a block of centres is a
+    structure of its own: their neighbours come along without pairs. What automatic differentiation keeps of
+    a block is small enough to be had again and again from the same memory.
+
+    Args:
+        potential: with a receptive field of one cutoff, which reads no positions.
+        block: pairs of a block, about.
+    """
+
+    def __init__(self, potential: Potential, *, block: int = 24_000) -> None:
+        if potential.receptive_field > potential.cutoff or potential.uses_positions:
+            raise ValueError(
+                f"{type(potential).__name__} sees {potential.receptive_field} Å with a cutoff of "
+                f"{potential.cutoff} Å; blocks need a potential that sees its neighbours alone."
+            )
+        super().__init__(potential)
+        self._block = block
+
+    def __call__(self, system: System, pairs: Pairs, vectors: Float[Tensor, "pairs 3"]) -> Answer:
+        """(energies per atom in eV, ∂E/∂r_ij in eV/Å), float64; pairs are ordered by centre."""
+        if len(pairs) <= 2 * self._block or pairs.exchange is not None:
+            return super().__call__(system, pairs, vectors)
+        start = pairs.row_start.numpy()
+        energies = torch.empty(system.n_atoms, dtype=torch.float64)
+        gradient = torch.empty((len(pairs), 3), dtype=torch.float64)
+        place, first = torch.full((system.n_atoms,), -1), 0
+        while first < system.n_atoms:
+            last = int(np.searchsorted(start, start[first] + self._block, "right")) - 1
+            last = max(first + 1, last)
+            rows = slice(int(start[first]), int(start[last]))
+            part, near = _block_of(system, pairs, vectors, (first, last), rows, place)
+            found, slope = super().__call__(part, near, near.vectors(part))
+            energies[first:last], gradient[rows] = found[: last - first], slope
+            first = last
+        return energies, gradient
+
+
+def _block_of(
+    system: System, pairs: Pairs, vectors: Tensor, centres: tuple[int, int], rows: slice, place: Tensor
+) -> tuple[System, Pairs]:
+    """Centres first … last − 1, then their other neighbours, and the pairs of the centres."""
+    own = torch.arange(*centres)
+    j = pairs.j[rows]
+    others = torch.unique(j[(j < centres[0]) | (j >= centres[1])])
+    atoms = torch.cat([own, others])
+    place[atoms] = torch.arange(len(atoms))
+    fields = ("positions", "numbers", "system_index", "magmoms", "tags", "owned")
+    given = {name: getattr(system, name) for name in fields}
+    part = system.replace(**{name: x[atoms] for name, x in given.items() if x is not None})
+    near = replace(
+        pairs,
+        i=pairs.i[rows] - centres[0],
+        j=place[j],
+        shift=pairs.shift[rows],
+        n_atoms=len(atoms),
+        given_vectors=vectors[rows],
+    )
+    return part, near
 
 
 class SumProgram:

@@ -1,10 +1,12 @@
-"""A sum of one linear potential and terms that stay as they are: what is left for the linear one to learn."""
+"""Sums with terms that stay as they are: what is left for the others to learn."""
 
 from dataclasses import replace
 from functools import reduce
 
-from rikiba.calculators.autograd import evaluate
+from rikiba.calculators.autograd import PotentialCalculator, evaluate
 from rikiba.data.batching import Batch
+from rikiba.data.dataset import Dataset
+from rikiba.data.statistics import force_scale
 from rikiba.potentials.base import LinearPotential, Potential
 from rikiba.potentials.sum import Sum
 
@@ -46,3 +48,26 @@ def without(batch: Batch, fixed: list[Potential], cutoff: float) -> Batch:
     names = [n for n in ("energy", "forces", "stress") if getattr(labels, n) is not None]
     left = labels.replace(**{n: labels.need(n) - known.need(n) for n in names})
     return replace(batch, pairs=pairs.within(system, cutoff)[0], labels=left)
+
+
+def left_to_learn(potential: Potential, dataset: Dataset) -> Dataset:
+    """The frames with energies and forces less what a sum's terms that do not learn give: by these, data say
+    what a learned term's energies of atoms, scale and shift are.
+
+    The frames as they are where more than half of the forces' root mean square is left: a repulsive core is
+    no baseline, and what a network learns beside it has the scale of the whole.
+    """
+    terms = potential.terms if isinstance(potential, Sum) else ()
+    fixed = [PotentialCalculator(t) for t in terms if isinstance(t, Potential) and not t.learned]
+    if not fixed:
+        return dataset
+    names = ("energy", "forces")
+    frames = []
+    for frame in dataset:
+        parts = [calculator(frame.system) for calculator in fixed]
+        known = reduce(lambda a, b: a + b, parts)
+        labels = {n: getattr(frame.results, n) for n in names}
+        left = {n: label - known.need(n) for n, label in labels.items() if label is not None}
+        frames.append(replace(frame, results=frame.results.replace(**left)))
+    left_over = Dataset(frames)
+    return left_over if force_scale(left_over) < 0.5 * force_scale(dataset) else dataset

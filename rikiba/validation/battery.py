@@ -148,7 +148,8 @@ def physics_battery(
 def structures_for(subject: Subject) -> dict[str, Atoms]:
     """What to check on where nothing is given: the potential's own structures, or random ones."""
     own = None if subject.potential is None else subject.potential.trial_structures()
-    return default_structures(subject.elements, subject.cutoff) if own is None else named(own)
+    cutoff = subject.cutoff or None  # 0 of what reads positions alone
+    return default_structures(subject.elements, cutoff) if own is None else named(own)
 
 
 def as_record(subject: Subject, checks: Sequence[Check], figures: Sequence[Figure] = ()) -> Record:

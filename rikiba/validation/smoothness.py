@@ -21,6 +21,8 @@ def at_cutoff(subject: Subject, atoms: Atoms) -> Check:
     name = "continuous at the cutoff"
     if subject.cutoff is None:
         return Check.skipped(name, "the cutoff is not known; give cutoff=")
+    if subject.cutoff == 0.0:
+        return Check.skipped(name, "no pair within a cutoff is asked for")
     cluster = isolated(atoms, 6)
     if len(cluster) < 2:
         cluster = _pair(cluster, subject.cutoff)

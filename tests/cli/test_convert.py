@@ -1,6 +1,7 @@
 """`rikiba convert`, and published weights by the name of their kind."""
 
 import importlib.util
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ase.io import read
 from rikiba.cli.main import main
 from rikiba.interop import foreign
 from rikiba.interop.foreign import build, formats, read_foreign
+from rikiba.interop.pytorch_geometric import read_dimenet
 from rikiba.potentials.chgnet import CHGNet
 from rikiba.training.checkpoint import load_potential, read_metadata
 
@@ -31,8 +33,6 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def reference(peer: str, case: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    import json
-
     with np.load(PEERS / peer / "reference" / f"{case}.npz") as file:
         state = {k[6:]: torch.as_tensor(file[k]) for k in file if k.startswith("state/")}
         return state, json.loads(str(file["about"]))
@@ -94,6 +94,39 @@ def test_state_dicts_are_told_apart_by_their_content() -> None:
     torch.save(reference("mace", mace)[0], "b.pt")
     assert read_foreign("b.pt", options={"avg_num_neighbors": 5.0}).class_name == "MACE"
     assert {"chgnet", "mace_torch", "nequip", "sevennet", "schnetpack", "lammps_snap"} <= set(formats())
+
+
+def test_models_of_which_only_tensors_were_saved(capsys: pytest.CaptureFixture[str]) -> None:
+    state, about = reference("allegro", "spline_zbl")
+    torch.save({f"model.{k}": v for k, v in state.items()}, "c.pt")
+    settings = about["settings"]
+    assert read_foreign("c.pt", options={"settings": settings}).class_name == "Allegro"
+    assert "settings" in refused(capsys, "c.pt", "--out", "x")
+    for case, name in (("dimenet", "DimeNet"), ("dimenet_plus_plus", "DimeNetPlusPlus")):
+        with np.load(PEERS / "pyg" / f"{case}.npz") as file:
+            state = {k[6:]: torch.as_tensor(file[k]) for k in file if k.startswith("state/")}
+            settings = json.loads(str(file["about"]))["settings"]
+        torch.save(state, f"{case}.pt")
+        cutoff, power = settings["cutoff"], settings.get("envelope_exponent", 5)
+        options = {"elements": ["C", "H", "O"], "cutoff": cutoff, "envelope_exponent": power}
+        found = read_foreign(f"{case}.pt", options=options)
+        expected = read_dimenet(state, settings, ["C", "H", "O"])
+        assert found.class_name == name
+        assert found.arguments.items() >= expected.arguments.items()
+        build(found, torch.float64)
+        state["output_blocks.0.lin.weight"] = torch.ones(2, 6)
+        torch.save(state, "two.pt")
+        with pytest.raises(ValueError, match="one output"):
+            read_foreign("two.pt", options=options)
+
+
+def test_checkpoints_of_two_programs_with_one_ending() -> None:
+    """Negative control: by its ending alone either could be the other's."""
+    torch.save({"config": {}, "model_state_dict": {}}, "a.pth")
+    with pytest.raises(ValueError, match="as sevennet"):
+        read_foreign("a.pth")
+    file = PEERS / "deepmd/reference/water.pt"
+    assert read_foreign(file).class_name == "DeepPotential"
 
 
 def test_text_files_are_told_by_their_name() -> None:

@@ -47,7 +47,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     out, err = capsys.readouterr()
     lines = [line for line in err.splitlines() if line.startswith("rikiba")]
     assert len(lines) == 1 and "Traceback" not in err + out
-    return lines[0]
+    return err[err.index(lines[0]) :].strip()
 
 
 def test_list_and_explain(capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,6 +164,39 @@ def test_md_holds_constraints(capsys: pytest.CaptureFixture[str]) -> None:
     again = read("again/trajectory.xyz", ":")
     assert (again[0].positions[:2] == again[-1].positions[:2]).all()
     assert "known are bonds" in refused(capsys, "md", toml(text + '[[constraint]]\nkind = "glue"\n'))
+
+
+def test_md_names_all_mistakes_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    text = ARGON.replace('"fcc"', '"ffc"') + LENNARD_JONES + "skin_depth = 1\n"
+    text += '[ensemble]\nkind = "npt"\ntemperature_K = "hot"\ncell = "full"\n'
+    text += "[md]\ntimestep_fs = true\ntemperature_K = 40\nstep = 10\n"
+    text += '[limit]\n[reporter.view]\nkind = "dcdd"\n[[constraint]]\nkind = "glue"\n'
+    text += '[[constraint]]\nkind = "bonds"\nbetween = "all", \n'.replace(", ", "") + "length = 2\n"
+    said = refused(capsys, "md", toml(text))
+    for words in (
+        "Did you mean 'fcc'", "no key 'skin_depth'", '[ensemble] temperature_K must be', "no key 'step'",
+        "timestep_fs must be a number; given true", "[md] lacks 'steps'", "no table [limit]",
+        "Did you mean 'dcd'", "[[constraint]] 1: ", "no key 'length' for Bonds",
+    ):  # fmt: skip
+        assert words in said, (words, said)
+    assert said.splitlines()[0].endswith("10 mistakes:") and said.count("\n- ") == 10
+    # what is right is not spoken of
+    assert "[limits]" not in said and "degrees" not in said
+
+
+def test_md_takes_a_stress_tensor(capsys: pytest.CaptureFixture[str]) -> None:
+    text = ARGON + "repeat = [2, 2, 2]\n" + LENNARD_JONES
+    text += '[ensemble]\nkind = "npt"\ntemperature_K = 40\ncell = "full"\nreference_interval = 20\n'
+    text += "stress_GPa = [[0.1, 0.05, 0], [0.05, -0.1, 0], [0, 0, 0.02]]\n"
+    text += "[md]\nsteps = 40\ntimestep_fs = 2\ntemperature_K = 40\ninterval = 5\n"
+    assert main(["md", toml(text), "--out", "pulled"]) == 0
+    cells = [a.cell.array for a in read("pulled/trajectory.xyz", ":")]
+    stretch = np.linalg.solve(cells[0], cells[-1])
+    assert abs(stretch[0, 1]) > 1e-6 and np.abs(stretch - stretch.T).max() < 1e-7
+    resolved = tomllib.loads(Path("pulled/resolved.toml").read_text())
+    assert resolved["ensemble"]["stress_GPa"][0] == [0.1, 0.05, 0.0]
+    said = refused(capsys, "md", toml(text), "--set", "ensemble.pressure_GPa=1")
+    assert "pressure_GPa (hydrostatic) or stress_GPa" in said
 
 
 def test_md_with_any_ase_calculator(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,23 +1,40 @@
-"""The Python of the documentation runs: every block of a page that says so, in order, in an empty folder."""
+"""The documentation runs: every block of a page that says so, in order, in an empty folder."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from rikiba.cli.main import main
+
 ROOT = Path(__file__).resolve().parents[2]
-MARK = "<!-- run -->"
-FENCE = re.compile(r"^```python(?:[ ]+title=\"(?P<file>[^\"]+)\")?\n(?P<code>.*?)^```$", re.M | re.S)
-PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md") if MARK in p.read_text(encoding="utf-8"))
+MARK, COMMANDS_TOO = "<!-- run -->", "<!-- run with commands -->"
+TITLE = r"(?:[ ]+title=\"(?P<file>[^\"]+)\")?"
+FENCE = re.compile(rf"^```(?P<language>python|toml|sh){TITLE}\n(?P<code>.*?)^```$", re.M | re.S)
+PAGES = sorted(
+    p
+    for p in (ROOT / "docs").rglob("*.md")
+    if {MARK, COMMANDS_TOO} & set(p.read_text(encoding="utf-8").split("\n"))
+)
 
 
 def run_page(text: str, folder: Path, name: str) -> int:
-    """Writes blocks with a title as files and executes the others in one namespace; returns how many ran."""
+    """Writes blocks with a title as files and executes Python in one namespace; returns how many blocks ran.
+
+    Commands are carried out where the page says so; tables without a title are parts of files.
+    """
     space: dict = {"__name__": "page"}
     n = 0
     for block in FENCE.finditer(text):
         if block["file"]:
             (folder / block["file"]).write_text(block["code"], encoding="utf-8")
+            continue
+        if block["language"] != "python":
+            if block["language"] == "sh" and COMMANDS_TOO in text:
+                for command in block["code"].strip().split("\n"):
+                    program, *words = shlex.split(command, comments=True)
+                    assert program == "rikiba" and main(words) == 0, command
             continue
         line = text[: block.start()].count("\n") + 1
         exec(compile("\n" * line + block["code"], name, "exec"), space)
@@ -48,6 +65,13 @@ def test_a_wrong_block_is_noticed(empty_folder: Path) -> None:
     assert run_page(page, empty_folder, "page") == 1
     with pytest.raises(AssertionError):
         run_page(page + "```python\nassert value == 3\n```\n", empty_folder, "page")
+
+
+def test_a_wrong_command_is_noticed(empty_folder: Path) -> None:
+    page = f"{COMMANDS_TOO}\n```sh\nrikiba list no_such_room\n```\n"
+    with pytest.raises(AssertionError, match="no_such_room"):
+        run_page(page, empty_folder, "page")
+    assert run_page(page.replace(COMMANDS_TOO, MARK), empty_folder, "page") == 0
 
 
 def test_every_page_is_in_the_contents() -> None:

@@ -109,3 +109,28 @@ def test_networks_forward_and_reverse(real: type, tolerance: float, kind: int) -
     assert np.abs(y.reshape(13, 32) - found[1][0]).max() < tolerance
     assert np.abs(back.reshape(13, 32) - found[1][1]).max() < tolerance
     assert np.abs(y.reshape(13, 32) - found[0][0]).max() > 0.1  # negative control: the other network
+
+
+def test_tanh_is_right_to_its_last_places_near_zero_and_far_from_it() -> None:
+    """Relative errors of f and f′ in float32 against float64."""
+    x = np.concatenate([s * np.geomspace(1e-6, 8.0, 400) for s in (1.0, -1.0)]).astype(np.float32)
+    z, slope = x.copy(), np.empty_like(x)
+    activate(z, 0, len(x), TANH, slope, 0)
+    wide = x.astype(np.float64)
+    right, steep = np.tanh(wide), 1.0 / np.cosh(wide) ** 2
+    assert np.abs(z / right - 1.0).max() < 5e-7
+    assert np.abs(slope / steep - 1.0).max() < 2e-6
+    rough = 1.0 - z * z  # negative control: the slope from the rounded value
+    assert np.abs(rough / steep - 1.0).max() > 1e-3
+
+
+def test_long_sums_round_like_short_ones() -> None:
+    """A product over 4,096 terms in float32 errs less than a running sum of them does."""
+    rng = np.random.default_rng(1)
+    w, x = (rng.random(size=s).astype(np.float32) for s in ((4096, 32), (1, 4096)))
+    y = at_cache_line(np.zeros(32, np.float32))
+    dense(x.reshape(-1), 0, 4096, 1, 4096, panels_of(w), 0, x[0, :0], 0, y, 0, 32, 32, False)
+    right = x.astype(np.float64) @ w.astype(np.float64)
+    error = np.sqrt(np.mean((y / right[0] - 1.0) ** 2))
+    running = np.cumsum(x[0, :, None] * w, axis=0, dtype=np.float32)[-1]
+    assert error < 0.5 * np.sqrt(np.mean((running / right[0] - 1.0) ** 2))

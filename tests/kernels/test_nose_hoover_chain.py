@@ -3,10 +3,13 @@
 import pytest
 import torch
 
+from rikiba.kernels.local_motion import kinetic_energy
 from rikiba.kernels.nose_hoover_chain import (
     SUZUKI_YOSHIDA,
     nose_hoover_chain,
     nose_hoover_chain_reference,
+    nose_hoover_velocities,
+    nose_hoover_velocities_reference,
 )
 
 
@@ -53,3 +56,24 @@ def test_order_of_the_product(order: int, power: int) -> None:
     exact = after(400, 7)
     coarse, fine = ((after(n, order) - exact).norm() for n in (8, 16))
     assert float(coarse / fine) == pytest.approx(2.0**power, rel=0.25)
+
+
+def test_atoms_in_the_same_pass_have_the_bits_of_the_chain_alone() -> None:
+    given, factors = case(3, seed=2), torch.tensor(SUZUKI_YOSHIDA[3]).double()
+    del given["twice_kinetic"]
+    g = torch.Generator().manual_seed(4)
+    index = torch.tensor([0] + [1] * 3 + [2] * 4 + [3] * 9 + [4] * 14)
+    atoms = torch.randn(len(index), 3, generator=g, dtype=torch.float64)
+    masses = 1.0 + torch.rand(len(index), generator=g, dtype=torch.float64)
+    x, v, moved = nose_hoover_velocities(
+        **given, factors=factors, atoms=atoms, atom_masses=masses, system_index=index
+    )
+    twice = 2.0 * kinetic_energy(masses, atoms, index, 5)
+    alone = nose_hoover_chain(**given, twice_kinetic=twice, factors=factors)
+    for a, b in zip((x, v, moved), (*alone[:2], atoms * alone[2][index][:, None]), strict=True):
+        assert torch.equal(a, b)
+    defined = nose_hoover_velocities_reference(
+        **given, factors=factors, atoms=atoms, atom_masses=masses, system_index=index
+    )
+    for a, b in zip((x, v, moved), defined, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)

@@ -55,6 +55,7 @@ CASES = {
     "rescaling": ("stochastic_cell_rescaling", {}),
     "isotropic": ("martyna_tobias_klein", {}),
     "orthogonal": ("martyna_tobias_klein", {"cell": "orthogonal"}),
+    "rescaling of lengths": ("stochastic_cell_rescaling", {"cell": "orthogonal"}),
 }
 
 
@@ -121,6 +122,10 @@ def test_weak_coupling_is_caught() -> None:
     assert variance < -20
 
 
+PULLED = ((0.1, 0.05, 0.0), (0.05, -0.15, 0.08), (0.0, 0.08, -0.05))
+"""A stress with shear, GPa."""
+
+
 def crystal(temperature: float = 40.0) -> tuple[State, LennardJones]:
     atoms = bulk("Ar", "fcc", a=5.35, cubic=True) * (2, 2, 2)
     sheared = np.eye(3) + np.array([[0, 0.01, 0], [0, 0.02, 0], [0.01, 0, 0]])
@@ -129,18 +134,23 @@ def crystal(temperature: float = 40.0) -> tuple[State, LennardJones]:
 
 
 def named(kind: str) -> Any:
-    common = {"temperature_K": 40.0, "pressure_GPa": 0.05}
+    common: dict[str, Any] = {"temperature_K": 40.0, "pressure_GPa": 0.05}
+    if kind.endswith("stress"):
+        kind = kind.removesuffix(" stress")
+        common = {"temperature_K": 40.0, "stress_GPa": PULLED, "cell": "full", "reference_interval": 20}
     if kind.startswith("nph"):
-        return NPH(**common, cell=kind[4:], pressure_time_constant_fs=500.0)
+        return NPH(**{"cell": kind[4:], **common}, pressure_time_constant_fs=500.0)
     if kind == "rescaling":
         return NPT(
             **common, time_constant_fs=300.0, pressure_time_constant_fs=500.0, compressibility_per_GPa=0.5
         )
     more = {"barostat": "martyna_tobias_klein", "time_constant_fs": 200.0, "pressure_time_constant_fs": 500.0}
-    return NPT(**common, cell=kind, **more)
+    return NPT(**{"cell": kind, **common}, **more)
 
 
-@pytest.mark.parametrize("kind", ["isotropic", "orthogonal", "full", "nph full", "nph isotropic"])
+@pytest.mark.parametrize(
+    "kind", ["isotropic", "orthogonal", "full", "full stress", "nph full", "nph isotropic", "nph stress"]
+)
 def test_conserved_quantity_is_of_second_order(kind: str) -> None:
     state, calculator = crystal()
 
@@ -181,11 +191,13 @@ def test_full_cells_change_shape_without_turning() -> None:
         sheared = (change - torch.diag(torch.diag(change))).abs().max()
         assert float((change - torch.eye(3)).abs().max()) > 1e-4
         assert (float(sheared) > 1e-6) == (allowed == 6) and (float(unequal) > 1e-6) == (allowed >= 3)
-        # a product of symmetric matrices: what it turns is of second order in the strain
-        assert float(skew) < 5.0 * float(sheared) ** 2 + 1e-12
+        # the cell of the start is not symmetric itself, so h = h₀M here has M symmetric to rounding
+        assert float(skew) < 1e-12
 
 
-@pytest.mark.parametrize("kind", ["rescaling", "isotropic", "full", "nph full"])
+@pytest.mark.parametrize(
+    "kind", ["rescaling", "rescaling stress", "isotropic", "full", "full stress", "nph full"]
+)
 def test_restart_is_bit_for_bit(kind: str, tmp_path: Any) -> None:
     state, _calculator = crystal()
 
@@ -245,7 +257,7 @@ def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValueError, match="fixed atoms"):
         Simulation(LennardJones(), named("rescaling"), fixed, timestep_fs=1.0)
     for wrong in (
-        {"cell": "full"},
+        {"cell": "cubic"},
         {"barostat": "piston"},
         {"compressibility_per_GPa": 0.0},
         {"pressure_time_constant_fs": -1.0},

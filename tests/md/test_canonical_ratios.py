@@ -12,6 +12,7 @@ from ensemble_checks import FS, KELVIN, watched
 from lennard_jones_fluid import TIMESTEP, boxes, lennard_jones, log_ratio_slope, molten
 
 from rikiba.core import registry, units
+from rikiba.md.barostats.anisotropic_cell_rescaling import AnisotropicCellRescaling
 from rikiba.md.barostats.axis_rescaling import AxisRescaling
 from rikiba.md.barostats.stochastic_cell_rescaling import StochasticCellRescaling
 from rikiba.md.ensembles import andersen, berendsen, csvr, gjf, langevin, nose_hoover
@@ -76,6 +77,7 @@ BOXES: dict[str, Kind] = {
         p, barostat="martyna_tobias_klein", pressure_time_constant_fs=0.6 * FS
     ),
     "axis_rescaling": lambda p: moved_cell(p, AxisRescaling, axes="z"),
+    "anisotropic_cell_rescaling": lambda p: moved_cell(p, AnisotropicCellRescaling),
     "berendsen": lambda p: berendsen.Berendsen(
         temperature_K=1.5 * KELVIN,
         pressure_GPa=tuple(x / units.gigapascal for x in p),
@@ -86,6 +88,7 @@ BOXES: dict[str, Kind] = {
 SLOWER: dict[str, Kind] = {
     "stochastic_cell_rescaling": lambda p: moved_cell(p, StochasticCellRescaling, 1.5),
     "axis_rescaling": lambda p: moved_cell(p, AxisRescaling, 1.5, axes="z"),
+    "anisotropic_cell_rescaling": lambda p: moved_cell(p, AnisotropicCellRescaling, 1.5),
 }
 """For long runs, which see that volumes spread 16 % too far with the time constant of the short ones."""
 CANONICAL = [name for name in BATHS if name != "berendsen"]

@@ -54,6 +54,7 @@ def deviation(found: Results, frame: dict[str, Any]) -> float:
     return max(parts)
 
 
+@pytest.mark.filterwarnings("ignore:ChebLinear")
 @pytest.mark.parametrize("name", VALUES)
 def test_file_gives_the_numbers_of_pacemaker(name: str, request: pytest.FixtureRequest) -> None:
     potential = build(read_foreign(path_of(name, request)))
@@ -95,6 +96,15 @@ def test_another_definition_is_told_apart(what: str) -> None:
     other = PacemakerACE(**given | {"bonds": bonds, "embeddings": embeddings, "functions": functions})
     frames = VALUES["AlNi.yace"]["frames"]
     assert max(deviation(both(other, atoms_of(f))[0], f) for f in frames) > 1e3
+
+
+@pytest.mark.parametrize("what", ["zbl", "inner_cutoff", "inner_width", "cutoff_width"])
+def test_another_nuclear_core_is_told_apart(what: str) -> None:
+    given = read_pacemaker(HERE / "CuTiZr.yaml").arguments
+    more = {"zbl": 1.1, "inner_cutoff": 2.0, "inner_width": 0.6, "cutoff_width": 0.4}
+    other = PacemakerACE(**given | {"bonds": changed(given["bonds"], **{what: more[what]})})
+    frames = VALUES["CuTiZr.yaml"]["frames"]
+    assert max(deviation(both(other, atoms_of(f))[0], f) for f in frames) > 100
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,13 @@ import pytest
 from small_runs import ETHANOL
 
 from rikiba import config as tables
+from rikiba.calculators.autograd import PotentialCalculator
 from rikiba.config import ConfigError
 from rikiba.core.record import Record
+from rikiba.pipeline.dynamics import Start, equilibrated
 from rikiba.pipeline.plan import Plan
 from rikiba.pipeline.run import run_pipeline
+from rikiba.potentials.lennard_jones import LennardJones
 from rikiba.report.store import read_records
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,6 +119,56 @@ def test_what_makes_no_run_is_refused_before_work(
     config = {k: v for k, v in (MINIMAL | change).items() if v is not None}
     with pytest.raises(ConfigError, match=message):
         Plan.of(config, tmp_path)
+
+
+def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "train.xyz").write_text("")
+    change = {
+        "run": {"processes": 0},
+        "split": {"validation_fraction": "much", "sed": 1},
+        "model": {
+            "a": {"potential": {"kind": "maze"}},
+            "b": {"potential": {"kind": "mace"}, "training": {"max_epoch": 3}},
+        },
+        "property": {"eos": {}, "elastik": {}},
+        "simulatoin": {},
+        "constraint": [{"kind": "glue"}],
+    }
+    with pytest.raises(ConfigError) as caught:
+        Plan.of(MINIMAL | change, tmp_path)
+    said = caught.value.mistakes
+    wanted = (
+        "[simulatoin]", "processes must be", "fraction must be a number", "no key 'sed'", "'mace'",
+        "'max_epochs'", "'elastic'", "need a [structure]", "what [simulation] holds", "[[constraint]] 1",
+    )  # fmt: skip
+    for words in wanted:
+        assert sum(words in s for s in said) == 1, (words, said)
+    assert len(said) == len(wanted), said
+
+
+def test_constraints_of_the_simulation(tmp_path: Path) -> None:
+    """Those of the file hold in its dynamics, and are tried on the structure before any work."""
+    (tmp_path / "train.xyz").write_text("")
+    content = MINIMAL | {
+        "structure": {"kind": "molecule", "name": "CH3CH2OH"},
+        "simulation": {"equilibration_ps": 0.01, "temperature_K": 100.0},
+        "constraint": [{"kind": "bonds"}, {"kind": "fixed_atoms", "atoms": [2]}],
+    }
+    plan = Plan.of(content, tmp_path)
+    assert plan.structure is not None and plan.simulation is not None
+    potential = LennardJones(
+        epsilon_eV=dict.fromkeys("HCO", 0.001), sigma=dict.fromkeys("HCO", 1.0), cutoff=4.0
+    )
+    begin = Start(structure=plan.structure, constraints=plan.constraints, seed=0)
+    state = equilibrated(PotentialCalculator(potential.double()), begin, plan.simulation, 3, 0)
+    bonds, n = 6, len(plan.structure)
+    assert state.dof.tolist() == [3 * (n - 1) - bonds] * 3
+    for atoms in state.to_ase():
+        assert atoms.get_distance(0, 1) != plan.structure.get_distance(0, 1)  # not held
+        assert (atoms.positions[2] == state.to_ase()[0].positions[2]).all()
+    wrong = content | {"constraint": [{"kind": "fixed_atoms", "atoms": [90]}]}
+    with pytest.raises(ConfigError, match=r"\[\[constraint\]\]: .*90"):
+        Plan.of(wrong, tmp_path)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 """Structures and measurements that the tests of potentials share."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from ase import Atoms
 from ase.build import molecule
 
-from rikiba.calculators.autograd import evaluate
+from rikiba.calculators.autograd import evaluate, run_program
 from rikiba.core.pairs import find_pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
@@ -118,3 +118,19 @@ def with_biases(model: Model) -> Model:
             if "bias" in name:
                 p.add_(0.3 * torch.randn(p.shape, generator=generator))
     return model.double()
+
+
+def both(
+    model: Potential, atoms: list[Atoms], cutoff: float = 4.0, **options: Any
+) -> tuple[Results, Results]:
+    """What the definition and its program answer."""
+    system = System.from_ase(atoms)
+    pairs, stress = find_pairs(system, cutoff), bool(system.has_volume.all())
+    program = model.program(**options)  # type: ignore[call-arg]
+    assert program is not None
+    return evaluate(model, system, pairs, stress=stress), run_program(program, system, pairs, stress=stress)
+
+
+def difference(pair: tuple[Results, Results], name: str) -> float:
+    a, b = (r.need(name).double() for r in pair)
+    return float((a - b).abs().max()) if a.numel() else 0.0

@@ -1,4 +1,4 @@
-"""The compiled programs of SchNet, PaiNN and TensorNet: equal to `forward`, with and without tables."""
+"""Compiled programs of networks of pairs: equal to `forward`, with and without tables."""
 
 from typing import Any
 
@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 
 from rikiba.calculators.autograd import PotentialCalculator, evaluate, run_program
 from rikiba.core.pairs import find_pairs
-from rikiba.core.results import Results
 from rikiba.core.system import System
 from rikiba.potentials.base import Potential
+from rikiba.potentials.equivariant_transformer import EquivariantTransformer
+from rikiba.potentials.m3gnet import M3GNet
 from rikiba.potentials.painn import PaiNN
 from rikiba.potentials.schnet import SchNet
 from rikiba.potentials.tensornet import TensorNet
 
-from network_checks import ethanol  # isort: skip
+from network_checks import both, difference, ethanol  # isort: skip
 
 CASES: list[tuple[type, dict[str, Any]]] = [
     (SchNet, {"channels": 16}),
@@ -38,13 +39,49 @@ CASES: list[tuple[type, dict[str, Any]]] = [
         TensorNet,
         {"channels": 9, "n_layers": 1, "readout": "gated", "group": "SO(3)", "isolated_limit": False},
     ),
+    (M3GNet, {"n_radial": None, "three_body_cutoff": 3.0, "channels": 16, "n_layers": 2}),
+    (
+        M3GNet,
+        {
+            "n_radial": None,
+            "three_body_cutoff": 4.0,
+            "channels": 40,
+            "n_layers": 1,
+            "l_max": 3,
+            "n_max": 5,
+            "three_body_basis": "smooth_bessel",
+            "messages_to": "neighbour",
+            "readout_layers": 3,
+            "isolated_limit": False,
+        },
+    ),
+    (
+        M3GNet,
+        {
+            "n_radial": None,
+            "three_body_cutoff": 2.0,
+            "channels": 9,
+            "l_max": 0,
+            "n_max": 1,
+            "radial_basis": "bessel_grid",
+            "readout_layers": 0,
+        },
+    ),
+    (EquivariantTransformer, {"channels": 16, "n_heads": 4, "n_layers": 2}),
+    (EquivariantTransformer, {"channels": 24, "n_heads": 3, "n_layers": 1}),
+    (
+        EquivariantTransformer,
+        {"channels": 32, "n_heads": 8, "envelope_on": "attention", "envelope": "cosine", "n_layers": 3}
+        | {"isolated_limit": False},
+    ),
 ]
 
 
 def build(cls: type, **more: Any) -> Potential:
     given_values = {"elements": ("H", "C", "O"), "cutoff": 4.0, "n_radial": 8, "scale": 0.7, "shift": 0.1}
     energies = {"H": -13.0, "C": -1030.0, "O": -2041.0}
-    model: Potential = cls(**(given_values | {"atomic_energies": energies} | more))
+    wanted = given_values | {"atomic_energies": energies} | more
+    model: Potential = cls(**{k: v for k, v in wanted.items() if v is not None})
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -58,21 +95,6 @@ def frames() -> list[list[Atoms]]:
     crystal.symbols[1] = "O"
     crystal.rattle(0.1, seed=2)
     return [[ethanol(1)], [crystal], [Atoms("C")], [molecule("CH4"), Atoms("O"), ethanol(3), crystal]]
-
-
-def both(
-    model: Potential, atoms: list[Atoms], cutoff: float = 4.0, **options: Any
-) -> tuple[Results, Results]:
-    system = System.from_ase(atoms)
-    pairs, stress = find_pairs(system, cutoff), bool(system.has_volume.all())
-    program = model.program(**options)  # type: ignore[call-arg]
-    assert program is not None
-    return evaluate(model, system, pairs, stress=stress), run_program(program, system, pairs, stress=stress)
-
-
-def difference(pair: tuple[Results, Results], name: str) -> float:
-    a, b = (r.need(name).double() for r in pair)
-    return float((a - b).abs().max()) if a.numel() else 0.0
 
 
 @pytest.mark.parametrize(("cls", "more"), CASES, ids=str)
@@ -100,7 +122,7 @@ def test_with_tables_forces_are_within_the_stated_error(cls: type, more: dict[st
 
 
 @settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 10**6), case=st.sampled_from([CASES[0], CASES[4]]))
+@given(seed=st.integers(0, 10**6), case=st.sampled_from([CASES[0], CASES[4], CASES[10]]))
 def test_random_clusters(seed: int, case: tuple[type, dict[str, Any]]) -> None:
     rng = np.random.default_rng(seed)
     n = int(rng.integers(2, 9))
@@ -131,6 +153,24 @@ def test_bad_tables_are_refused_and_the_default_then_has_none() -> None:
     assert kept.table_error == 0.0  # type: ignore[union-attr]
     smooth = build(SchNet, channels=16).float().program()
     assert 0.0 < smooth.table_error < 1e-6  # type: ignore[union-attr]
+
+
+def test_one_lane_for_a_head() -> None:
+    """One head is sixteen lanes together, sixteen heads are a lane each, more have no program."""
+    for heads, channels in ((1, 6), (2, 8), (16, 32)):
+        model = build(EquivariantTransformer, channels=channels, n_heads=heads, n_layers=2)
+        assert difference(both(model, [ethanol(1)]), "forces") < 1e-11
+        with torch.no_grad():
+            kept = model.program(tabulate=False)  # type: ignore[call-arg]
+            model.layers[1].query.bias[0] += 1.0  # type: ignore[index]
+        system = System.from_ase(ethanol(1))
+        pairs = find_pairs(system, model.cutoff)
+        assert kept is not None
+        moved = evaluate(model, system, pairs).need("forces") - run_program(kept, system, pairs).need(
+            "forces"
+        )
+        assert float(moved.abs().max()) > 1e-7  # negative control: one query of one head
+    assert build(EquivariantTransformer, channels=32, n_heads=32, n_layers=1).program() is None  # type: ignore[call-arg]
 
 
 def test_a_program_is_a_snapshot() -> None:

@@ -226,6 +226,14 @@ def test_choosing_points() -> None:
         choose(x, 5, "uniform", generator)
 
 
+@pytest.mark.parametrize("shape", [(40, 7), (7, 40)])
+def test_leverage_is_that_of_the_leading_singular_vectors(shape: tuple[int, int]) -> None:
+    """Of tall and of wide matrices, against NumPy's decomposition."""
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=shape))
+    left = np.linalg.svd(x.numpy(), full_matrices=False)[0][:, :5]
+    assert np.abs(leverage(x, 5).numpy() - (left**2).sum(1)).max() < 1e-10
+
+
 def test_too_few_environments_leave_points_unused(tmp_path: Path) -> None:
     data = dimers(np.array([2.0, 2.5]), np.array([1.0, 0.5]), np.array([-1.0, -1.0]))
     model = Gap(elements=["Si"], terms=[SOAP])

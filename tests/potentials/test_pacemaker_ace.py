@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.data import atomic_numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
@@ -18,7 +19,10 @@ from rikiba.core.pairs import find_pairs
 from rikiba.core.system import System
 from rikiba.interop.foreign import build
 from rikiba.interop.pacemaker import PacemakerFileError, read_pacemaker
-from rikiba.potentials.pacemaker_ace import PacemakerACE
+from rikiba.interop.pacemaker_basis import tree_coupling
+from rikiba.nn.pacemaker_radial import KINDS
+from rikiba.potentials.pacemaker_ace import PacemakerACE, PacemakerSums
+from rikiba.potentials.pacemaker_program import PacemakerSweep
 
 FILES = Path(__file__).parents[1] / "peers" / "pacemaker" / "reference"
 
@@ -37,6 +41,8 @@ def base(bond: dict[str, Any], r: float, n: int) -> np.ndarray:
     if bond["radial"] == "chebyshev_power":
         y = 2.0 * (1.0 - (1.0 - r / cut) ** decay) - 1.0
         g = np.array([0.5 - 0.5 * eval_chebyt(k, y) for k in range(1, n + 1)])
+    elif bond["radial"] == "chebyshev_linear":
+        g = np.array([0.5 - 0.5 * eval_chebyt(k, 1.0 - r / cut) for k in range(1, n + 1)])
     elif bond["radial"] == "chebyshev_exponential":
         y = 1.0 - 2.0 * (np.exp(-decay * r / cut) - np.exp(-decay)) / (1.0 - np.exp(-decay))
         g = np.array([1.0] + [0.5 - 0.5 * eval_chebyt(k, y) for k in range(1, n)])
@@ -56,9 +62,32 @@ def base(bond: dict[str, Any], r: float, n: int) -> np.ndarray:
             last, d = d, 1.0 - e / d
             out.append((f(k) + np.sqrt(e / last) * out[-1]) / np.sqrt(d))
         g = np.array(out)
-    if bond.get("inner_width", 0.0) > 0:
+    if bond.get("inner_width", 0.0) > 0 and "zbl" not in bond:
         g = g * (1.0 - step(r, bond["inner_cutoff"], bond["inner_width"]))
     return g
+
+
+def nuclear(bond: dict[str, Any], r: float, z: tuple[int, int]) -> float:
+    """½ζ(V + S) with S as LAMMPS's documentation of pair style zbl has it, stepped off at the cutoff."""
+    end, width = bond["cutoff"], bond["cutoff_width"]
+    if r >= end:
+        return 0.0
+    a = 0.4685 / (z[0] ** 0.23 + z[1] ** 0.23)
+    terms = ((0.18175, 3.1998), (0.50986, 0.94229), (0.28022, 0.4029), (0.02817, 0.20162))
+
+    def v(x: float) -> float:
+        return 14.399645351950543 * z[0] * z[1] * sum(c * np.exp(-e * x / a) for c, e in terms) / x
+
+    h = 0.01
+    around = np.array([v(end + k * h) for k in (-2, -1, 0, 1, 2)])
+    slope = around @ [1, -8, 0, 8, -1] / (12 * h)
+    curvature = around @ [-1, 16, -30, 16, -1] / (12 * h**2)
+    t = max(0.0, r - end + width)
+    third = (-3.0 * slope + width * curvature) / width**2
+    fourth = (2.0 * slope - width * curvature) / width**3
+    switch = -v(end) + width * slope / 2.0 - width**2 * curvature / 12.0
+    switch += third / 3.0 * t**3 + fourth / 4.0 * t**4
+    return float(0.5 * bond["zbl"] * (v(r) + switch) * step(r, end, width))
 
 
 def repulsion(bond: dict[str, Any], r: float) -> float:
@@ -90,7 +119,7 @@ def explicit(arguments: dict[str, Any], atoms: Atoms) -> np.ndarray:
     for i, centre in enumerate(symbols):
         g = {s: np.zeros(n_base) for s in arguments["elements"]}
         a: dict[tuple[str, int, int, int], complex] = {}
-        core = 0.0
+        core, deepest = 0.0, (np.inf, 1.0)
         for j, s in enumerate(symbols):
             if j == i:
                 continue
@@ -99,7 +128,13 @@ def explicit(arguments: dict[str, Any], atoms: Atoms) -> np.ndarray:
             theta, phi = np.arccos(d[2] / r), np.arctan2(d[1], d[0])
             values = base(bond, r, n_base)
             g[s] = g[s] + values
-            core += repulsion(bond, r)
+            if "zbl" in bond:
+                core += nuclear(bond, r, (atomic_numbers[centre], atomic_numbers[s]))
+                inside = r - bond["inner_cutoff"] + bond["inner_width"]
+                if r < bond["cutoff"]:
+                    deepest = min(deepest, (inside, inside / bond["inner_width"]))
+            else:
+                core += repulsion(bond, r)
             for n, by_l in enumerate(bond["mixing"], 1):
                 for l, c in enumerate(by_l):
                     radial = np.dot(c, values[: len(c)])
@@ -118,6 +153,10 @@ def explicit(arguments: dict[str, Any], atoms: Atoms) -> np.ndarray:
                 rho[: len(c)] += np.real(product) * np.array(c)
         w, exponent = emb["fs_parameters"][::2], emb["fs_parameters"][1::2]
         energy = sum(x * embed(emb["form"], y, m) for x, y, m in zip(w, rho, exponent, strict=True))
+        if any("zbl" in bond for bond in arguments["bonds"].values()):
+            share = step(deepest[1], 1.0, 1.0)
+            out.append((1.0 - share) * energy + share * core + arguments["atomic_energies"][centre])
+            continue
         fade = step(core, emb.get("core_cutoff_eV", 1e5), emb.get("core_width_eV", 250.0))
         out.append(energy * fade + core + arguments["atomic_energies"][centre])
     return np.array(out)
@@ -130,7 +169,7 @@ def cluster(elements: tuple[str, ...], seed: int, n: int = 5, spacing: float = 1
 
 
 def loaded(name: str) -> tuple[PacemakerACE, dict[str, Any]]:
-    if name.endswith(".yace"):
+    if name.endswith((".yace", ".yaml")):
         pytest.importorskip("yaml", reason="pip install rikiba[pacemaker]")
     weights = read_pacemaker(FILES / name)
     return build(weights), weights.arguments  # type: ignore[return-value]
@@ -140,7 +179,8 @@ def energy(potential: PacemakerACE, atoms: Atoms) -> float:
     return float(PotentialCalculator(potential)(System.from_ase(atoms)).need("energy"))
 
 
-@pytest.mark.parametrize("name", ["AlNi.yace", "Cu.ace"])
+@pytest.mark.filterwarnings("ignore:ChebLinear")
+@pytest.mark.parametrize("name", ["AlNi.yace", "Cu.ace", "Cu.yaml", "CuTiZr.yaml"])
 def test_sums_in_plain_loops(name: str) -> None:
     """Energies of each atom to 1e-10; forces are their differences; the compiled program is the same."""
     potential, arguments = loaded(name)
@@ -213,7 +253,7 @@ def test_a_table_that_names_a_file() -> None:
 TEXT = (FILES / "Cu.ace").read_text()
 DAMAGED = {
     "cut short": (TEXT[: len(TEXT) // 2], "should"),
-    "another radial basis": (TEXT.replace("ChebExpCos", "ChebLinear"), "ChebLinear are not offered"),
+    "another radial basis": (TEXT.replace("ChebExpCos", "TEST_Cheb"), "TEST_Cheb are not offered"),
     "another embedding": (TEXT.replace("FinnisSinclairShiftedScaled", "Cubic"), "Cubic is not offered"),
     "no such file": ("lorem ipsum", "begins with nelements"),
     "text where a number stands": (TEXT.replace("nradmax=", "nradmax=x"), "x"),
@@ -229,12 +269,83 @@ def test_damaged_files(what: str, tmp_path: Path) -> None:
         read_pacemaker(tmp_path / "x.ace")
 
 
-def test_cores_of_zbl_are_refused(tmp_path: Path) -> None:
+BASIS = {
+    "nbody": ("nr: [1, 1], nl: [1, 1]", "nr: [1, 1], nl: [1, 2]", "do not couple"),
+    "lint": ("nl: [0, 1, 1], lint: [1]", "nl: [0, 1, 1], lint: [1, 1]", "3 factors with degrees"),
+    "one": ("nr: [3], nl: [0]", "nr: [3], nl: [1]", "one neighbour has l = 0"),
+    "type": ("type: Cu Cu, nr: [1]", "type: Cu Cu, nr: [1, 1]", "as many nr and nl"),
+    "elements": ("type: Cu Cu, nr: [1]", "type: Cu Ag, nr: [1]", "Ag"),
+    "cutoff": ("NameOfCutoffFunctionij: cos", "NameOfCutoffFunctionij: poly", "cutoff function poly"),
+    "pair": ("speciesblock: Cu", "speciesblock: Cu Ag", "elements without a block"),
+    "key": ("radbase: ", "radbaze: ", "radial functions of Cu and Cu"),
+    "core": ("inner_cutoff_type: density", "inner_cutoff_type: zbl", "needs a factor and a width"),
+    "jump": ("r_in: 0", "r_in: 1.5", "energies jump"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:ChebLinear")
+@pytest.mark.parametrize("what", BASIS)
+def test_damaged_files_of_coupled_functions(what: str, tmp_path: Path) -> None:
     pytest.importorskip("yaml", reason="pip install rikiba[pacemaker]")
-    text = (FILES / "AlNi.yace").read_text()
-    (tmp_path / "x.yace").write_text(text.replace("inner_cutoff_type: distance", "inner_cutoff_type: zbl"))
-    with pytest.raises(PacemakerFileError, match="zbl"):
-        read_pacemaker(tmp_path / "x.yace")
+    text, (there, instead, message) = (FILES / "Cu.yaml").read_text(), BASIS[what]
+    assert there in text
+    (tmp_path / "x.yaml").write_text(text.replace(there, instead))
+    with pytest.raises(ValueError, match=message):
+        build(read_pacemaker(tmp_path / "x.yaml"))
+
+
+def test_functions_that_its_program_skips_are_skipped(tmp_path: Path) -> None:
+    pytest.importorskip("yaml", reason="pip install rikiba[pacemaker]")
+    text = (FILES / "Cu.yaml").read_text()
+    (tmp_path / "x.yaml").write_text(
+        text.replace("{type: Cu Cu, nr: [2],", "{skip: true, type: Cu Cu, nr: [2],")
+    )
+    with pytest.warns(UserWarning, match="energies jump there"):
+        every, fewer = (read_pacemaker(p).arguments for p in (FILES / "Cu.yaml", tmp_path / "x.yaml"))
+    assert len(fewer["functions"]["Cu"]) == len(every["functions"]["Cu"]) - 1
+
+
+def test_trees_couple_to_invariants() -> None:
+    """C of every tree is normalised, and different trees of the same factors are orthogonal."""
+    trees = [((2,) * 4, (k, k)) for k in range(5)]
+    found = []
+    for l, between in trees:
+        m, c = tree_coupling(l, between)
+        assert (m.sum(1) == 0).all() and (c**2).sum() == pytest.approx(1.0)
+        dense = np.zeros((5,) * 4)
+        dense[tuple((m + 2).T)] = c
+        found.append(dense.ravel())
+    np.testing.assert_allclose(np.array(found) @ np.array(found).T, np.eye(5), atol=1e-14)
+    m, c = tree_coupling((1, 2, 2, 1, 2, 2), (2, 1, 3, 3))
+    assert (m.sum(1) == 0).all() and (c**2).sum() == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="do not couple"):
+        tree_coupling((1, 1, 3), (3,))
+
+
+def test_compiled_radial_functions_and_their_slopes() -> None:
+    """Every kind, at every part of its range, against automatic differentiation; a wrong table is seen."""
+    rng, inner = np.random.default_rng(3), {"inner_cutoff": 1.6, "inner_width": 0.5}
+    for k, kind in enumerate(KINDS):
+        table = {
+            "radial": kind, "cutoff": 4.0, "decay": 2.5, "cutoff_width": 0.7, "repulsion_eV_A": 9.0,
+            "repulsion_per_A2": 0.4, "mixing": rng.normal(size=(3, 2, 5)).tolist(),
+        } | (inner if k % 2 else {})  # fmt: skip
+        sums = PacemakerSums(
+            elements=("Cu",), bonds={"Cu-Cu": table}, n_densities=1,
+            functions={"Cu": [{"neighbours": ["Cu", "Cu"], "n": [1, 2], "l": [1, 1], "m": [[0, 0]],
+                               "coefficients": [[1.0]]}]},
+        )  # fmt: skip
+        r = torch.linspace(0.2, 4.2, 97, dtype=torch.float64)
+        zero = torch.zeros(97, dtype=torch.int64)
+        value, slope = torch.func.jvp(
+            lambda x, s=sums, z=zero: s.radial_columns(x, z, z), (r,), (torch.ones_like(r),)
+        )
+        found = PacemakerSweep(sums).radial(r.numpy(), zero.numpy(), zero.numpy())
+        np.testing.assert_allclose(found[0], value, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(found[1], slope, rtol=1e-11, atol=1e-11)
+        sums.radial.table[..., 2 if k < 2 else 0] += 0.01
+        changed = PacemakerSweep(sums).radial(r.numpy(), zero.numpy(), zero.numpy())
+        assert np.abs(changed[0] - found[0]).max() > 1e-4
 
 
 @pytest.mark.parametrize(
@@ -264,6 +375,7 @@ def test_functions_that_cannot_be(change: dict[str, Any], message: str) -> None:
         ({"inner_cutoff": 9.0, "inner_width": 0.5}, "inner cutoff"),
         ({"wdith": 1.0}, "wdith"),
         ({"repulsion_eV_A": -5.0}, "repulsive"),
+        ({"zbl": 1.0}, "inner_width"),
     ],
 )
 def test_bonds_that_cannot_be(change: dict[str, Any], message: str) -> None:

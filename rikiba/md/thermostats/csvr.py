@@ -5,7 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..operators import Memory, Operator, Step, spread
+from rikiba.kernels.velocity_rescaling import velocity_rescaling
+
+from ..operators import Freedom, Memory, Operator, Step
 from ..state import State
 from ..target import Value, temperature, time_constant
 
@@ -26,6 +28,8 @@ class Csvr(Operator):
     def __init__(self, *, temperature_K: Value, time_constant_fs: float = 100.0) -> None:
         self.bath = temperature(temperature_K)
         self.tau = time_constant(time_constant_fs, "time_constant_fs")
+        self._freedom = Freedom()
+        self._decay: tuple[Tensor, Tensor] | None = None
 
     def init(self, state: State, step: Step) -> Memory:
         still = (state.kinetic_energy <= 0) & (state.dof > 0)
@@ -37,28 +41,20 @@ class Csvr(Operator):
         return Memory({"heat": torch.zeros_like(state.time)})
 
     def apply(self, state: State, memory: Memory, dt: Tensor, step: Step) -> tuple[State, Memory]:
-        from scipy.special import gammaincinv, ndtr
-
-        kinetic, dof = state.kinetic_energy, state.dof.double()
-        noise = step.noise_per_system(state, 2)
-        others = (dof - 1.0).clamp(min=0.0)
-        # the sum of N_f − 1 squares as one number: the inverse distribution at a uniform one
-        squares = 2.0 * torch.from_numpy(
-            gammaincinv(0.5 * others.cpu().numpy(), ndtr(noise[:, 1].cpu().numpy()))
-        )
-        squares = torch.where(others > 0, squares.to(dof.device), 0.0)
-        c, share, r = torch.exp(-dt / self.tau), 0.5 * self.bath.at(state), noise[:, 0]
-        ahead = torch.sqrt(c * kinetic) + torch.sqrt((1.0 - c) * share) * r
-        new = ahead**2 + (1.0 - c) * share * squares
-        moving = kinetic > 0
-        scale = torch.where(moving, torch.sqrt(new / torch.where(moving, kinetic, 1.0)), 1.0)
-        scale = torch.where(ahead < 0, -scale, scale)
-        moved = state.with_velocities(state.velocities * spread(scale, state)[:, None])
-        heat = memory.systems["heat"] + torch.where(moving, new - kinetic, 0.0)
-        return moved, memory.with_systems(heat=heat)
+        moved, heat = velocity_rescaling(
+            state.velocities, state.masses, state.system.system_index, self._freedom.of(state),
+            self.bath.at(state), self._kept(dt), state.seeds, step.number, step.stream,
+        )  # fmt: skip
+        return state.with_velocities(moved), Memory({"heat": memory.systems["heat"] + heat})
 
     def conserved(self, state: State, memory: Memory) -> Tensor:
         return -memory.systems["heat"]
 
     def settings(self) -> dict[str, Any]:
         return {"temperature_K": self.bath.settings(), "time_constant": self.tau}
+
+    def _kept(self, dt: Tensor) -> Tensor:
+        """exp(−Δt/τ), computed anew only for another timestep."""
+        if self._decay is None or self._decay[0] is not dt:
+            self._decay = (dt, torch.exp(-dt / self.tau))
+        return self._decay[1]

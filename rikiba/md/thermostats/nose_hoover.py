@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rikiba.kernels.nose_hoover_chain import SUZUKI_YOSHIDA, nose_hoover_chain
+from rikiba.kernels.nose_hoover_chain import SUZUKI_YOSHIDA, nose_hoover_velocities
 
-from ..operators import Memory, Operator, Step, spread
+from ..operators import Freedom, Memory, Operator, Step
 from ..state import State
 from ..target import Value, temperature, time_constant
 
@@ -47,6 +47,8 @@ class NoseHoover(Operator):
         self.links, self.order, self.substeps = links, order, substeps
         shares = torch.tensor(SUZUKI_YOSHIDA[order], dtype=torch.float64) / substeps
         self.factors = shares.repeat(substeps)
+        self._freedom = Freedom()
+        self._known: tuple[Tensor, Tensor, Tensor] | None = None
 
     def init(self, state: State, step: Step) -> Memory:
         zero = torch.zeros(state.n_systems, self.links, dtype=torch.float64, device=state.time.device)
@@ -54,17 +56,16 @@ class NoseHoover(Operator):
 
     def apply(self, state: State, memory: Memory, dt: Tensor, step: Step) -> tuple[State, Memory]:
         x, v = memory.systems["chain_positions"], memory.systems["chain_velocities"]
-        dof, thermal = state.dof.double(), self.bath.at(state)
-        x, v, scale = nose_hoover_chain(
-            x, v, self._masses(dof, thermal), 2.0 * state.kinetic_energy, dof, thermal, dt,
-            self.factors.to(x.device),
+        dof, thermal = self._freedom.of(state), self.bath.at(state)
+        x, v, moved = nose_hoover_velocities(
+            x, v, self._masses(dof, thermal), dof, thermal, dt, self.factors.to(x.device),
+            state.velocities, state.masses, state.system.system_index,
         )  # fmt: skip
-        moved = state.with_velocities(state.velocities * spread(scale, state)[:, None])
-        return moved, memory.with_systems(chain_positions=x, chain_velocities=v)
+        return state.with_velocities(moved), Memory({"chain_positions": x, "chain_velocities": v})
 
     def conserved(self, state: State, memory: Memory) -> Tensor:
         x, v = memory.systems["chain_positions"], memory.systems["chain_velocities"]
-        dof, thermal = state.dof.double(), self.bath.at(state)
+        dof, thermal = self._freedom.of(state), self.bath.at(state)
         kinetic = 0.5 * (self._masses(dof, thermal) * v * v).sum(1)
         return kinetic + thermal * (dof * x[:, 0] + x[:, 1:].sum(1))
 
@@ -78,8 +79,11 @@ class NoseHoover(Operator):
         }
 
     def _masses(self, dof: Tensor, thermal: Tensor) -> Tensor:
-        """Q of every link, eV × time²; 1 where there is nothing to thermostat."""
-        one = thermal * self.tau**2
-        masses = one[:, None].repeat(1, self.links)
-        masses[:, 0] = dof * one
-        return torch.where(masses > 0, masses, 1.0)
+        """Q of every link, eV × time²; 1 where there is nothing to thermostat. Kept as long as both stay."""
+        known = self._known
+        if known is None or known[0] is not dof or known[1] is not thermal:
+            one = thermal * self.tau**2
+            masses = one[:, None].repeat(1, self.links)
+            masses[:, 0] = dof * one
+            known = self._known = (dof, thermal, torch.where(masses > 0, masses, 1.0))
+        return known[2]

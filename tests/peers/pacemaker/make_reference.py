@@ -57,6 +57,30 @@ COPPER = {
     },
     "functions": {"Cu": {"nradmax_by_orders": [5, 2, 2, 1, 1], "lmax_by_orders": [0, 3, 2, 1, 1]}},
 }
+# of the kinds that need six factors, three elements, or nuclear cores
+SIX = {
+    **COPPER,
+    "embeddings": {"Cu": embedding(SHIFTED, [1.0, 1.0, 1.0, 0.5])},
+    "bonds": {
+        "Cu": bond("ChebLinear", 1.0, 3.0, 0.5, [20.0, 1.0], r_in=0, delta_in=0, inner_cutoff_type="density")
+    },
+    "functions": {"Cu": {"nradmax_by_orders": [3, 1, 1, 1, 1, 1], "lmax_by_orders": [0, 2, 2, 2, 2, 1]}},
+}
+NUCLEAR = {"r_in": 2.1, "delta_in": 0.7, "inner_cutoff_type": "zbl"}
+TERNARY = {
+    "deltaSplineBins": 0.0005,
+    "elements": ["Cu", "Ti", "Zr"],
+    "embeddings": {s: embedding(SHIFTED, [1.0, 1.0, 0.3, 0.5]) for s in ("Cu", "Ti", "Zr")},
+    "bonds": {
+        "ALL": bond("ChebExpCos", 4.0, 4.2, 0.3, [1.2, 1.0], **NUCLEAR),
+        "CuZr": bond("ChebPow", 2.0, 4.6, 0.2, [1.0, 1.0], **NUCLEAR | {"r_in": 2.3, "delta_in": 0.9}),
+    },
+    "functions": {
+        "UNARY": {"nradmax_by_orders": [3, 2, 1], "lmax_by_orders": [0, 2, 2]},
+        "BINARY": {"nradmax_by_orders": [2, 1, 1], "lmax_by_orders": [0, 1, 1]},
+        "TERNARY": {"nradmax_by_orders": [0, 1, 1], "lmax_by_orders": [0, 1, 1]},
+    },
+}
 
 
 def write(name: str, config: dict[str, Any], seed: int) -> Path:
@@ -65,6 +89,9 @@ def write(name: str, config: dict[str, Any], seed: int) -> Path:
     rng = np.random.default_rng(seed)
     basis.all_coeffs = np.round(rng.normal(0.0, 0.2, len(basis.all_coeffs)), 4).tolist()
     path = OUT / name
+    if name.endswith(".yaml"):
+        basis.save(str(path))
+        return path
     found = basis.to_ACECTildeBasisSet()
     (found.save_yaml if name.endswith(".yace") else found.save)(str(path))
     return path
@@ -75,6 +102,7 @@ def clusters(symbols: str, crystal: Atoms, seed: int) -> list[Atoms]:
     rng = np.random.default_rng(seed)
     n = len(Atoms(symbols))
     grid = np.array([(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)], float)[:n]
+    crystal = crystal.copy()
     crystal.rattle(0.15, seed=seed)
     return [
         crystal,
@@ -104,9 +132,14 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     alloy = bulk("NiAl", "cesiumchloride", a=2.7).repeat((2, 1, 1))
     copper = bulk("Cu", a=3.5, cubic=True)
+    mixed = bulk("CuTi", "cesiumchloride", a=3.0).repeat((2, 1, 1))
+    mixed.symbols[3] = "Zr"
     files = {
         "AlNi.yace": evaluated(write("AlNi.yace", ALLOY, 3), clusters("AlNi2AlNiAl", alloy, 1)),
         "Cu.ace": evaluated(write("Cu.ace", COPPER, 4), clusters("Cu6", copper, 2)),
+        "AlNi.yaml": evaluated(write("AlNi.yaml", ALLOY, 3), clusters("AlNi2AlNiAl", alloy, 1)),
+        "Cu.yaml": evaluated(write("Cu.yaml", SIX, 5), clusters("Cu6", copper, 2)),
+        "CuTiZr.yaml": evaluated(write("CuTiZr.yaml", TERNARY, 6), clusters("CuTiZr2TiCu", mixed, 5)),
     }
     for name in sys.argv[1:]:
         files[Path(name).name] = evaluated(Path(name), clusters("Cu6", bulk("Cu", a=3.5, cubic=True), 3))
