@@ -16,12 +16,11 @@ from .lanes import (
     load,
     multiply,
     multiply_add,
-    nearest,
-    power_of_two,
     smaller,
     splat,
     splat_as,
     store,
+    times_power_of_two,
     wide,
 )
 
@@ -30,26 +29,47 @@ SILU, SHIFTED_SOFTPLUS, TANH, CELU = 1, 2, 3, 4
 _LOG2 = math.log(2.0)
 _LOG2_HIGH = math.floor(_LOG2 * 2.0**14) / 2.0**14
 """With 14 bits, so that its products with whole numbers below 1024 are exact in float32 too."""
+_SINGLE = (0.500000001, 0.16666577, 0.0416664648, 0.00836318154, 0.00139336581)
+"""c with eʳ = 1 + r + r² Σ_k c_k rᵏ on |r| ≤ ½ ln 2 within 1.1e-8: least squares on Chebyshev's nodes."""
 
 
 @inlined
 def exponential(x):  # type: ignore[no-untyped-def]
     """eˣ for x ≤ 0; below −87 (−700 in float64) that of this value."""
-    power, rest = _exponential_parts(x)
-    return multiply_add(rest, power, power)
+    n, p, r = _exponential_parts(_not_below(x))
+    return times_power_of_two(multiply_add(p, r, splat_as(x, 1.0)), n)
+
+
+@inlined
+def logistic(x):  # type: ignore[no-untyped-def]
+    """σ(x) and σ(−x), those of ±87 (±700 in float64) beyond."""
+    highest = splat_as(x, 700.0 if wide(x) else 87.0)
+    x = _not_below(smaller(highest, x, highest, x))
+    one = splat_as(x, 1.0)
+    n, p, r = _exponential_parts(multiply(x, splat_as(x, -1.0)))
+    u = times_power_of_two(multiply_add(p, r, one), n)
+    share = divide(one, add(one, u))
+    return share, multiply(u, share)
+
+
+@inlined
+def _not_below(x):  # type: ignore[no-untyped-def]
+    """x or the least power whose eˣ is a normal number."""
+    lowest = splat_as(x, -700.0 if wide(x) else -87.0)
+    return smaller(x, lowest, lowest, x)
 
 
 @inlined
 def _exponential_parts(x):  # type: ignore[no-untyped-def]
-    """(p, q) with eˣ = p·(1 + q) for x ≤ 0: p a power of two, |q| < 0.42; eˣ − 1 is p·q + (p − 1)."""
-    lowest = splat_as(x, -700.0 if wide(x) else -87.0)
-    x = smaller(x, lowest, lowest, x)
-    n = nearest(multiply(x, splat_as(x, 1.0 / _LOG2)))
-    r = multiply_add(n, splat_as(x, -_LOG2_HIGH), x)
-    r = multiply_add(n, splat_as(x, _LOG2_HIGH - _LOG2), r)
-    # Taylor's series on |r| ≤ ½ ln 2
-    p = splat_as(x, 1.0 / 5040.0)
+    """(n, p, r) with eˣ = 2ⁿ·(1 + p·r), |p·r| < 0.42, n as `times_power_of_two` reads it."""
+    # the sum's last digit is one, so that its last bits are the whole number nearest to x/ln 2
+    shift = splat_as(x, 1.5 * 2.0**52 if wide(x) else 1.5 * 2.0**23)
+    n = multiply_add(x, splat_as(x, 1.0 / _LOG2), shift)
+    whole = add(n, multiply(shift, splat_as(x, -1.0)))
+    r = multiply_add(whole, splat_as(x, -_LOG2_HIGH), x)
+    r = multiply_add(whole, splat_as(x, _LOG2_HIGH - _LOG2), r)
     if wide(x):
+        # Taylor's series on |r| ≤ ½ ln 2
         p = splat_as(x, 1.0 / 6227020800.0)
         p = multiply_add(p, r, splat_as(x, 1.0 / 479001600.0))
         p = multiply_add(p, r, splat_as(x, 1.0 / 39916800.0))
@@ -57,13 +77,18 @@ def _exponential_parts(x):  # type: ignore[no-untyped-def]
         p = multiply_add(p, r, splat_as(x, 1.0 / 362880.0))
         p = multiply_add(p, r, splat_as(x, 1.0 / 40320.0))
         p = multiply_add(p, r, splat_as(x, 1.0 / 5040.0))
-    p = multiply_add(p, r, splat_as(x, 1.0 / 720.0))
-    p = multiply_add(p, r, splat_as(x, 1.0 / 120.0))
-    p = multiply_add(p, r, splat_as(x, 1.0 / 24.0))
-    p = multiply_add(p, r, splat_as(x, 1.0 / 6.0))
-    p = multiply_add(p, r, splat_as(x, 0.5))
-    p = multiply_add(p, r, splat_as(x, 1.0))
-    return power_of_two(n), multiply(p, r)
+        p = multiply_add(p, r, splat_as(x, 1.0 / 720.0))
+        p = multiply_add(p, r, splat_as(x, 1.0 / 120.0))
+        p = multiply_add(p, r, splat_as(x, 1.0 / 24.0))
+        p = multiply_add(p, r, splat_as(x, 1.0 / 6.0))
+        p = multiply_add(p, r, splat_as(x, 0.5))
+    else:
+        p = splat_as(x, _SINGLE[4])
+        p = multiply_add(p, r, splat_as(x, _SINGLE[3]))
+        p = multiply_add(p, r, splat_as(x, _SINGLE[2]))
+        p = multiply_add(p, r, splat_as(x, _SINGLE[1]))
+        p = multiply_add(p, r, splat_as(x, _SINGLE[0]))
+    return n, multiply_add(p, r, splat_as(x, 1.0)), r
 
 
 @inlined
@@ -94,20 +119,11 @@ def _logarithm(u):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def sigmoid_of_exponential(x, u, zero):  # type: ignore[no-untyped-def]
-    """(σ(x), σ(|x|)) of u = e^(−|x|)."""
-    share = divide(splat_as(x, 1.0), add(splat_as(x, 1.0), u))
-    return smaller(x, zero, multiply(u, share), share), share
-
-
-@inlined
 def silu(x):  # type: ignore[no-untyped-def]
     """x·σ(x) and its slope."""
-    zero = splat_as(x, 0.0)
-    u = exponential(multiply(x, smaller(x, zero, splat_as(x, 1.0), splat_as(x, -1.0))))
-    sigmoid, share = sigmoid_of_exponential(x, u, zero)
+    sigmoid, rest = logistic(x)
     value = multiply(x, sigmoid)
-    return value, add(sigmoid, multiply(value, smaller(x, zero, share, multiply(u, share))))
+    return value, multiply_add(value, rest, sigmoid)
 
 
 @compiled
@@ -132,7 +148,8 @@ def activate(z, at, n, activation, slope, slope_at):  # type: ignore[no-untyped-
         if activation == TANH:
             # tanh|x| = −w/(2 + w) with w = e^{−2|x|} − 1, f′ = 4·(1 + w)/(2 + w)²: right to the last places
             # of f and f′ themselves, for small and for large |x|
-            power, rest = _exponential_parts(add(negative, negative))
+            exponent, p, r = _exponential_parts(_not_below(add(negative, negative)))
+            power, rest = times_power_of_two(one, exponent), multiply(p, r)
             w = multiply_add(rest, power, add(power, minus))
             share = divide(one, add(w, splat(real(2.0))))
             store(z, at + k, multiply(smaller(x, zero, w, multiply(minus, w)), share))
@@ -140,7 +157,8 @@ def activate(z, at, n, activation, slope, slope_at):  # type: ignore[no-untyped-
             store(slope, slope_at + k, multiply(multiply(splat(real(4.0)), u), multiply(share, share)))
             continue
         u = exponential(negative)
-        sigmoid, _ = sigmoid_of_exponential(x, u, zero)
+        share = divide(one, add(one, u))
+        sigmoid = smaller(x, zero, multiply(u, share), share)
         # torch's softplus is x from 20 on, where the rest is below 3e-9
         positive, far = smaller(x, zero, zero, x), splat(real(20.0))
         rest = smaller(far, x, zero, _logarithm(u))

@@ -1,227 +1,219 @@
-"""Layers of CHGNet on rows of pairs and angles, forward and reverse; see `rikiba.potentials.chgnet`.
+"""Messages of CHGNet on rows of pairs and angles, forward and reverse; see `rikiba.potentials.chgnet`.
 
-Nothing of size pairs × channels is kept: the reverse sweep makes each chunk of rows again. Pairs are grouped
-by centre, bonds are the short ones in the same order, angles are ordered pairs of bonds of one centre.
-Functions of the distance stand in spline tables, see `filter_message_cpu`. Arrays are flat, channels last.
+Of what is between the two sweeps a limited number of rows is kept, the others are made again (`Kept`).
+Functions of a distance or an angle stand in spline tables, see `filter_message_cpu`. Arrays are flat,
+channels last.
 """
 
-import math
+from typing import NamedTuple
 
 import numpy as np
 
 from .compiled import compiled, inlined
 from .dense_cpu import dense
-from .gated_cpu import ROWS, gated_forward, gated_reverse
+from .gated_cpu import ROWS, gated_forward, gated_reverse, place
 from .lanes import LANES, add, load, multiply, multiply_add, splat, spread, store, total
 
 
-@compiled
-def find_bonds(centre, r, unit, cutoff, n_atoms):  # type: ignore[no-untyped-def]
-    """(bond of each pair or −1, pair of each bond, first bond of each atom, each angle's bonds, cos θ)."""
-    n = len(centre)
-    bond = np.full(n, -1, np.int64)
-    parent = np.empty(n, np.int64)
-    start = np.zeros(n_atoms + 1, np.int64)
-    found = 0
-    for p in range(n):
-        if r[p] < cutoff:
-            bond[p], parent[found] = found, p
-            start[centre[p] + 1] += 1
-            found += 1
-    start = np.cumsum(start)
-    angles = 0
-    for a in range(n_atoms):
-        k = start[a + 1] - start[a]
-        angles += k * (k - 1)
-    first, second = np.empty(angles, np.int64), np.empty(angles, np.int64)
-    cosine = np.empty(angles)
-    m = 0
-    for a in range(n_atoms):
-        for p in range(start[a], start[a + 1]):
-            for q in range(start[a], start[a + 1]):
-                if p != q:
-                    first[m], second[m] = p, q
-                    u, w = unit[parent[p]], unit[parent[q]]
-                    cosine[m] = u[0] * w[0] + u[1] * w[1] + u[2] * w[2]
-                    m += 1
-    return bond, parent[:found], start, first, second, cosine
+class Samples(NamedTuple):
+    """Points of spline tables."""
+
+    row: np.ndarray
+    """First coefficient row of each point."""
+    weights: np.ndarray
+    """[points, 12]: six of values, six of slopes."""
 
 
-@compiled
-def opposite_bonds(start, centre, sender, parent, vectors):  # type: ignore[no-untyped-def]
-    """The bond j → i of each bond i → j; −1 where there is none."""
-    out = np.full(len(parent), -1, np.int64)
-    for b in range(len(parent)):
-        p = parent[b]
-        i, j = centre[p], sender[p]
-        for c in range(start[j], start[j + 1]):
-            q = parent[c]
-            if sender[q] != i or c == b:
-                continue
-            off = 0.0
-            for k in range(3):
-                off = max(off, abs(vectors[q, k] + vectors[p, k]))
-            if off < 1e-6:
-                out[b] = c
-                break
-    return out
+class Graph(NamedTuple):
+    """Pairs in order of their centre, edges and angles; see `chgnet_graph_cpu`."""
+
+    centre: np.ndarray
+    sender: np.ndarray
+    edge: np.ndarray
+    """Of each pair, −1 for those that are not bonds."""
+    one: np.ndarray
+    """Edges of each angle's bonds."""
+    other: np.ndarray
+    middle: np.ndarray
+    """Centre of each angle."""
 
 
 @inlined
 def _value(table, at, stride, w0, w1, w2, w3, w4, w5):  # type: ignore[no-untyped-def]
-    x = multiply(w0, load(table, at))
-    x = multiply_add(w1, load(table, at + stride), x)
+    x, y = multiply(w0, load(table, at)), multiply(w1, load(table, at + stride))
     x = multiply_add(w2, load(table, at + 2 * stride), x)
-    x = multiply_add(w3, load(table, at + 3 * stride), x)
+    y = multiply_add(w3, load(table, at + 3 * stride), y)
     x = multiply_add(w4, load(table, at + 4 * stride), x)
-    return multiply_add(w5, load(table, at + 5 * stride), x)
+    y = multiply_add(w5, load(table, at + 5 * stride), y)
+    return add(x, y)
+
+
+@inlined
+def _read(points, p, first, table, width, out, to):  # type: ignore[no-untyped-def]
+    """A row of the table's values, with `first` = 6 of its slopes."""
+    w, at = p * 12 + first, points.row[p] * width
+    w0, w1, w2 = spread(points.weights, w), spread(points.weights, w + 1), spread(points.weights, w + 2)
+    w3, w4, w5 = spread(points.weights, w + 3), spread(points.weights, w + 4), spread(points.weights, w + 5)
+    for v in range(0, width, LANES):
+        store(out, to + v, _value(table, at + v, width, w0, w1, w2, w3, w4, w5))
+
+
+@inlined
+def _slope(points, p, table, width, given, g_at):  # type: ignore[no-untyped-def]
+    """Σ given·(derivative of a row of the table)."""
+    w, at, sums = p * 12 + 6, points.row[p] * width, splat(given.dtype.type(0))
+    w0, w1, w2 = spread(points.weights, w), spread(points.weights, w + 1), spread(points.weights, w + 2)
+    w3, w4, w5 = spread(points.weights, w + 3), spread(points.weights, w + 4), spread(points.weights, w + 5)
+    for v in range(0, width, LANES):
+        d = _value(table, at + v, width, w0, w1, w2, w3, w4, w5)
+        sums = multiply_add(d, load(given, g_at + v), sums)
+    return total(sums)
 
 
 @compiled
-def read_table(row, weights, w_at, table, width, out):  # type: ignore[no-untyped-def]
-    """Rows of a table's values (w_at 0) or slopes (w_at 6) into out [rows, width]."""
-    for p in range(len(row)):
-        w = p * 12 + w_at
-        w0, w1, w2 = spread(weights, w), spread(weights, w + 1), spread(weights, w + 2)
-        w3, w4, w5 = spread(weights, w + 3), spread(weights, w + 4), spread(weights, w + 5)
-        at = row[p] * width
-        for v in range(0, width, LANES):
-            store(out, p * width + v, _value(table, at + v, width, w0, w1, w2, w3, w4, w5))
+def read_table(points, first, table, width, out):  # type: ignore[no-untyped-def]
+    """Rows of a table's values into out [points, width], with `first` = 6 of its slopes."""
+    for p in range(len(points.row)):
+        _read(points, p, first, table, width, out, p * width)
 
 
 @compiled
-def read_table_reverse(row, weights, table, width, given, slope):  # type: ignore[no-untyped-def]
+def read_table_reverse(points, table, width, given, slope):  # type: ignore[no-untyped-def]
     """slope[p] += Σ given[p]·(derivative of the table's columns)."""
-    for p in range(len(row)):
-        w = p * 12 + 6
-        w0, w1, w2 = spread(weights, w), spread(weights, w + 1), spread(weights, w + 2)
-        w3, w4, w5 = spread(weights, w + 3), spread(weights, w + 4), spread(weights, w + 5)
-        at, sums = row[p] * width, splat(given.dtype.type(0))
-        for v in range(0, width, LANES):
-            d = _value(table, at + v, width, w0, w1, w2, w3, w4, w5)
-            sums = multiply_add(d, load(given, p * width + v), sums)
-        slope[p] += total(sums)
+    for p in range(len(points.row)):
+        slope[p] += _slope(points, p, table, width, given, p * width)
 
 
 @compiled
-def _pair_inputs(t, a, b, centre, sender, row, weights, table, bond, atoms, bonds, h, x):  # type: ignore[no-untyped-def]
-    """x of pairs a … b − 1: parts of both atoms, and of the bond or the table of its distance."""
+def _pair_inputs(a, b, graph, points, table, atoms, edges, width, x):  # type: ignore[no-untyped-def]
+    """x of pairs a … b − 1: parts of both atoms, and of the edge or the table of its distance."""
     for p in range(a, b):
-        i, j, o = centre[p] * 4 * h, sender[p] * 4 * h + 2 * h, (p - a) * 2 * h
-        if bond[p] >= 0:
-            e = bond[p] * 2 * h
-            for v in range(0, 2 * h, LANES):
-                store(x, o + v, add(add(load(atoms, i + v), load(atoms, j + v)), load(bonds, e + v)))
+        i, j, o = graph.centre[p] * 2 * width, graph.sender[p] * 2 * width + width, (p - a) * width
+        if graph.edge[p] >= 0:
+            e = graph.edge[p] * width
+            for v in range(0, width, LANES):
+                y = add(load(atoms, i + v), load(atoms, j + v))
+                store(x, o + v, add(y, load(edges, e + v)))
             continue
-        w, at = p * 12, row[p] * 2 * h
-        w0, w1, w2 = spread(weights, w), spread(weights, w + 1), spread(weights, w + 2)
-        w3, w4, w5 = spread(weights, w + 3), spread(weights, w + 4), spread(weights, w + 5)
-        for v in range(0, 2 * h, LANES):
-            e = _value(table, at + v, 2 * h, w0, w1, w2, w3, w4, w5)
-            store(x, o + v, add(add(load(atoms, i + v), load(atoms, j + v)), e))
+        w, at = p * 12, points.row[p] * width
+        w0, w1, w2 = spread(points.weights, w), spread(points.weights, w + 1), spread(points.weights, w + 2)
+        w3, w4 = spread(points.weights, w + 3), spread(points.weights, w + 4)
+        w5 = spread(points.weights, w + 5)
+        for v in range(0, width, LANES):
+            y = add(load(atoms, i + v), load(atoms, j + v))
+            store(x, o + v, add(y, _value(table, at + v, width, w0, w1, w2, w3, w4, w5)))
 
 
 @compiled
 def pair_messages(  # type: ignore[no-untyped-def]
-    net, t, s, centre, sender, row, weights, filters, table, bond, atoms, bonds, out
+    net, t, s, graph, points, filters, table, atoms, edges, width, out
 ):
-    """out[i] += Σ_j φ ∘ ẽ. `atoms` [atoms, 4·width] are parts of centres, then neighbours.
+    """out[i] += Σ_j φ ∘ ẽ. `atoms` [atoms, 2·width] are parts of centres, then neighbours.
 
-    `filters` is the table of ẽ, `table` that of the first layer's part of bonds beyond the short ones.
+    `filters` is the table of ẽ, `table` that of the first layer's part of pairs that are not bonds.
     """
-    c, h = net.channels, net.hidden
-    if not h:
-        h = c
-    phi, n = s.phi, len(centre)
+    c, n = net.channels, len(graph.centre)
     for a in range(0, n, ROWS):
         b = min(n, a + ROWS)
-        _pair_inputs(t, a, b, centre, sender, row, weights, table, bond, atoms, bonds, h, s.x)
-        gated_forward(net, t, b - a, s)
+        at, _ = place(net, s, t, a, b)
+        _pair_inputs(a, b, graph, points, table, atoms, edges, width, s.x)
+        gated_forward(net, t, b - a, s, at)
         for p in range(a, b):
-            w, at, o = p * 12, row[p] * c, centre[p] * c
-            w0, w1, w2 = spread(weights, w), spread(weights, w + 1), spread(weights, w + 2)
-            w3, w4, w5 = spread(weights, w + 3), spread(weights, w + 4), spread(weights, w + 5)
+            w, row, o, k = p * 12, points.row[p] * c, graph.centre[p] * c, (at + p - a) * c
+            w0, w1 = spread(points.weights, w), spread(points.weights, w + 1)
+            w2, w3 = spread(points.weights, w + 2), spread(points.weights, w + 3)
+            w4, w5 = spread(points.weights, w + 4), spread(points.weights, w + 5)
             for v in range(0, c, LANES):
-                e = _value(filters, at + v, c, w0, w1, w2, w3, w4, w5)
-                store(out, o + v, multiply_add(e, load(phi, (p - a) * c + v), load(out, o + v)))
+                e = _value(filters, row + v, c, w0, w1, w2, w3, w4, w5)
+                store(out, o + v, multiply_add(e, load(s.phi, k + v), load(out, o + v)))
+
+
+@inlined
+def _pair_filters_reverse(p, points, filters, c, given, o, phi, k):  # type: ignore[no-untyped-def]
+    """φ of a pair becomes ∂E/∂φ; gives Σ_v g ẽ′ φ."""
+    w, row, sums = p * 12, points.row[p] * c, splat(phi.dtype.type(0))
+    w0, w1, w2 = spread(points.weights, w), spread(points.weights, w + 1), spread(points.weights, w + 2)
+    w3, w4, w5 = spread(points.weights, w + 3), spread(points.weights, w + 4), spread(points.weights, w + 5)
+    d0, d1, d2 = spread(points.weights, w + 6), spread(points.weights, w + 7), spread(points.weights, w + 8)
+    d3, d4 = spread(points.weights, w + 9), spread(points.weights, w + 10)
+    d5 = spread(points.weights, w + 11)
+    for v in range(0, c, LANES):
+        e = _value(filters, row + v, c, w0, w1, w2, w3, w4, w5)
+        d = _value(filters, row + v, c, d0, d1, d2, d3, d4, d5)
+        g = load(given, o + v)
+        sums = multiply_add(multiply(d, g), load(phi, k + v), sums)
+        store(phi, k + v, multiply(e, g))
+    return total(sums)
 
 
 @compiled
 def pair_messages_reverse(  # type: ignore[no-untyped-def]
-    net, t, s, centre, sender, row, weights, filters, table, bond, atoms, bonds, given, atoms_back,
-    bonds_back, slope,
+    net, t, s, graph, points, filters, table, atoms, edges, width, given, atoms_back, edges_back,
+    slope,
 ):  # fmt: skip
-    """From `given` = ∂E/∂out add to the derivatives of `atoms` and the distances; fill those of `bonds`."""
-    c, h = net.channels, net.hidden
-    if not h:
-        h = c
-    phi, x, n = s.phi, s.x, len(centre)
-    zero = splat(phi.dtype.type(0))
+    """From `given` = ∂E/∂out add to the derivatives of `atoms`, `edges` and the distances."""
+    c, n, x = net.channels, len(graph.centre), s.x
     for a in range(0, n, ROWS):
         b = min(n, a + ROWS)
-        _pair_inputs(t, a, b, centre, sender, row, weights, table, bond, atoms, bonds, h, x)
-        gated_forward(net, t, b - a, s)
+        at, stayed = place(net, s, t, a, b)
+        if not stayed:
+            _pair_inputs(a, b, graph, points, table, atoms, edges, width, x)
+            gated_forward(net, t, b - a, s, at)
         for p in range(a, b):
-            w, at, o = p * 12, row[p] * c, centre[p] * c
-            w0, w1, w2 = spread(weights, w), spread(weights, w + 1), spread(weights, w + 2)
-            w3, w4, w5 = spread(weights, w + 3), spread(weights, w + 4), spread(weights, w + 5)
-            d0, d1, d2 = spread(weights, w + 6), spread(weights, w + 7), spread(weights, w + 8)
-            d3, d4, d5 = spread(weights, w + 9), spread(weights, w + 10), spread(weights, w + 11)
-            sums = zero
-            for v in range(0, c, LANES):
-                e = _value(filters, at + v, c, w0, w1, w2, w3, w4, w5)
-                d = _value(filters, at + v, c, d0, d1, d2, d3, d4, d5)
-                g, to = load(given, o + v), (p - a) * c + v
-                sums = multiply_add(multiply(d, g), load(phi, to), sums)
-                store(phi, to, multiply(e, g))
-            slope[p] += total(sums)
-        gated_reverse(net, t, b - a, s)
+            k = (at + p - a) * c
+            slope[p] += _pair_filters_reverse(p, points, filters, c, given, graph.centre[p] * c, s.phi, k)
+        gated_reverse(net, t, b - a, s, at)
         for p in range(a, b):
-            i, j, o = centre[p] * 4 * h, sender[p] * 4 * h + 2 * h, (p - a) * 2 * h
-            for v in range(0, 2 * h, LANES):
+            i, j, o = graph.centre[p] * 2 * width, graph.sender[p] * 2 * width + width, (p - a) * width
+            for v in range(0, width, LANES):
                 g = load(x, o + v)
                 store(atoms_back, i + v, add(load(atoms_back, i + v), g))
                 store(atoms_back, j + v, add(load(atoms_back, j + v), g))
-            if bond[p] >= 0:
-                for v in range(0, 2 * h, LANES):
-                    store(bonds_back, bond[p] * 2 * h + v, load(x, o + v))
-                continue
-            w, at = p * 12 + 6, row[p] * 2 * h
-            d0, d1, d2 = spread(weights, w), spread(weights, w + 1), spread(weights, w + 2)
-            d3, d4, d5 = spread(weights, w + 3), spread(weights, w + 4), spread(weights, w + 5)
-            sums = zero
-            for v in range(0, 2 * h, LANES):
-                d = _value(table, at + v, 2 * h, d0, d1, d2, d3, d4, d5)
-                sums = multiply_add(d, load(x, o + v), sums)
-            slope[p] += total(sums)
+            if graph.edge[p] >= 0:
+                e = graph.edge[p] * width
+                for v in range(0, width, LANES):
+                    store(edges_back, e + v, add(load(edges_back, e + v), load(x, o + v)))
+            else:
+                slope[p] += _slope(points, p, table, width, x, o)
 
 
 @compiled
-def _angle_inputs(t, a, b, first, second, centre, angles, matrix, bonds, atoms, c, h, x):  # type: ignore[no-untyped-def]
-    """x of angles a … b − 1: what their own features, both bonds' and the centre's give the first layer."""
-    dense(angles, a * c, c, b - a, c, matrix, t * 2 * c * h, x[:0], 0, x, 0, 2 * h, 2 * h, False)
+def _angle_inputs(  # type: ignore[no-untyped-def]
+    a, b, graph, points, table, angles, c, matrix, m_at, ends, middle, width, x
+):
+    """x of angles a … b − 1: parts of their own features, both edges and the centre.
+
+    The part of their own features is read from `table`, or where that is empty made by `matrix`.
+    """
+    if not len(table):
+        dense(angles, a * c, c, b - a, c, matrix, m_at, x[:0], 0, x, 0, width, width, False)
     for k in range(a, b):
-        p, q, i, o = first[k] * 4 * h, second[k] * 4 * h + 2 * h, centre[first[k]] * 2 * h, (k - a) * 2 * h
-        for v in range(0, 2 * h, LANES):
-            y = add(add(load(bonds, p + v), load(bonds, q + v)), load(atoms, i + v))
+        p, q = graph.one[k] * 2 * width, graph.other[k] * 2 * width + width
+        i, o = graph.middle[k] * width, (k - a) * width
+        if len(table):
+            _read(points, k, 0, table, width, x, o)
+        for v in range(0, width, LANES):
+            y = add(add(load(ends, p + v), load(ends, q + v)), load(middle, i + v))
             store(x, o + v, add(load(x, o + v), y))
 
 
 @compiled
 def angle_messages(  # type: ignore[no-untyped-def]
-    net, t, s, first, second, centre, angles, matrix, bonds, atoms, filters, out
+    net, t, s, graph, points, table, angles, matrix, ends, middle, width, filters, out
 ):
-    """out[ij] += Σ_k φ ∘ ẽ_ij ∘ ẽ_ik; without filters out[jik] = angles[jik] + φ."""
-    c, h = net.channels, net.hidden
-    if not h:
-        h = c
-    phi, n = s.phi, len(first)
+    """out[ij] += Σ_k φ ∘ ẽ_ij ∘ ẽ_ik; without filters out[jik] = angles[jik] + φ.
+
+    `ends` [edges, 2·width] are parts of the first bond, then of the second.
+    """
+    c, n, phi = net.channels, len(graph.one), s.phi
     for a in range(0, n, ROWS):
         b = min(n, a + ROWS)
-        _angle_inputs(t, a, b, first, second, centre, angles, matrix, bonds, atoms, c, h, s.x)
-        gated_forward(net, t, b - a, s)
+        at, _ = place(net, s, t, a, b)
+        m_at = t * c * width
+        _angle_inputs(a, b, graph, points, table, angles, c, matrix, m_at, ends, middle, width, s.x)
+        gated_forward(net, t, b - a, s, at)
         for k in range(a, b):
-            p, q, o = first[k] * c, second[k] * c, (k - a) * c
+            p, q, o = graph.one[k] * c, graph.other[k] * c, (at + k - a) * c
             for v in range(0, c, LANES):
                 y = load(phi, o + v)
                 if len(filters):
@@ -233,23 +225,24 @@ def angle_messages(  # type: ignore[no-untyped-def]
 
 @compiled
 def angle_messages_reverse(  # type: ignore[no-untyped-def]
-    net, t, s, first, second, centre, angles, matrix, matrix_back, bonds, atoms, filters, given, angles_back,
-    bonds_back, atoms_back, filters_back,
+    net, t, s, graph, points, table, angles, matrix, back, ends, middle, width, filters, given, angles_back,
+    ends_back, middle_back, filters_back, slope,
 ):  # fmt: skip
-    """From `given` = ∂E/∂out add to the derivatives of angles, bonds, atoms and filters.
+    """From `given` = ∂E/∂out add to the derivatives of angles, edges, centres and filters.
 
-    Without filters `given` is `angles_back` itself, which stays as the way around φ.
+    Without filters `given` is `angles_back` itself, which stays as the way around φ. With a table the way
+    through it is added to the derivatives by the angles.
     """
-    c, h = net.channels, net.hidden
-    if not h:
-        h = c
-    phi, x, n = s.phi, s.x, len(first)
+    c, n, phi, x = net.channels, len(graph.one), s.phi, s.x
+    m_at = t * c * width
     for a in range(0, n, ROWS):
         b = min(n, a + ROWS)
-        _angle_inputs(t, a, b, first, second, centre, angles, matrix, bonds, atoms, c, h, x)
-        gated_forward(net, t, b - a, s)
+        at, stayed = place(net, s, t, a, b)
+        if not stayed:
+            _angle_inputs(a, b, graph, points, table, angles, c, matrix, m_at, ends, middle, width, x)
+            gated_forward(net, t, b - a, s, at)
         for k in range(a, b):
-            p, q, o = first[k] * c, second[k] * c, (k - a) * c
+            p, q, o = graph.one[k] * c, graph.other[k] * c, (at + k - a) * c
             for v in range(0, c, LANES):
                 if not len(filters):
                     store(phi, o + v, load(given, k * c + v))
@@ -259,37 +252,16 @@ def angle_messages_reverse(  # type: ignore[no-untyped-def]
                 store(filters_back, p + v, multiply_add(y, w, load(filters_back, p + v)))
                 store(filters_back, q + v, multiply_add(y, f, load(filters_back, q + v)))
                 store(phi, o + v, multiply(g, multiply(f, w)))
-        gated_reverse(net, t, b - a, s)
+        gated_reverse(net, t, b - a, s, at)
         for k in range(a, b):
-            p, q, i, o = (
-                first[k] * 4 * h,
-                second[k] * 4 * h + 2 * h,
-                centre[first[k]] * 2 * h,
-                (k - a) * 2 * h,
-            )
-            for v in range(0, 2 * h, LANES):
+            p, q = graph.one[k] * 2 * width, graph.other[k] * 2 * width + width
+            i, o = graph.middle[k] * width, (k - a) * width
+            for v in range(0, width, LANES):
                 g = load(x, o + v)
-                store(bonds_back, p + v, add(load(bonds_back, p + v), g))
-                store(bonds_back, q + v, add(load(bonds_back, q + v), g))
-                store(atoms_back, i + v, add(load(atoms_back, i + v), g))
-        dense(x, 0, 2 * h, b - a, 2 * h, matrix_back, t * 2 * c * h, x[:0], 0, angles_back, a * c, c, c, True)
-
-
-@compiled
-def add_opposites(opposite, c, x, out):  # type: ignore[no-untyped-def]
-    """out[b] = x[b] + x[opposite of b]."""
-    for b in range(len(opposite)):
-        for v in range(0, c, LANES):
-            store(out, b * c + v, add(load(x, b * c + v), load(x, opposite[b] * c + v)))
-
-
-@compiled
-def angle_slopes(first, second, parent, unit, cosine, shrink, slope, unit_slope):  # type: ignore[no-untyped-def]
-    """From ∂E/∂θ, θ = arccos(shrink·cos θ'), add to ∂E/∂r̂ of the pairs (flat)."""
-    for k in range(len(first)):
-        p, q = parent[first[k]], parent[second[k]]
-        x = shrink * cosine[k]
-        g = -slope[k] * shrink / math.sqrt(1.0 - x * x)
-        for m in range(3):
-            unit_slope[3 * p + m] += g * unit[q, m]
-            unit_slope[3 * q + m] += g * unit[p, m]
+                store(ends_back, p + v, add(load(ends_back, p + v), g))
+                store(ends_back, q + v, add(load(ends_back, q + v), g))
+                store(middle_back, i + v, add(load(middle_back, i + v), g))
+            if len(table):
+                slope[k] += _slope(points, k, table, width, x, o)
+        if not len(table):
+            dense(x, 0, width, b - a, width, back, m_at, x[:0], 0, angles_back, a * c, c, c, True)

@@ -5,8 +5,7 @@
     multiply_add(a, b, c)           a·b + c, rounded once where the processor can
     multiply(a, b), add(a, b), divide(a, b), square_root(a)
     smaller(a, b, x, y)             x where a < b, otherwise y
-    nearest(a)                      the nearest whole number
-    power_of_two(a)                 2^a of whole numbers for which that is a normal number
+    times_power_of_two(p, n)        p·2^m of normal numbers, the whole number m being the last bits of n
     splat(x)                        x in every lane, of x's type
     splat_as(a, x)                  x in every lane, rounded to a's type
     wide(a)                         whether the lanes are float64
@@ -187,29 +186,20 @@ def _function(name: str, a: Any) -> Any:
 
 
 @intrinsic
-def nearest(typing: Any, a: Any) -> Any:
-    return _function("nearbyint", a)
-
-
-@intrinsic
 def square_root(typing: Any, a: Any) -> Any:
     return _function("sqrt", a)
 
 
 @intrinsic
-def power_of_two(typing: Any, a: Any) -> Any:
-    bits, mantissa, bias = (32, 23, 127) if a.element.bitwidth == 32 else (64, 52, 1023)
+def times_power_of_two(typing: Any, p: Any, n: Any) -> Any:
+    bits, mantissa = (32, 23) if p.element.bitwidth == 32 else (64, 52)
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        # the sum's last digit is one, so its last bits are the whole number
         vector, whole = args[0].type, ir.VectorType(ir.IntType(bits), LANES)
-        big = ir.Constant(vector, [1.5 * 2.0**mantissa] * LANES)
-        n = builder.bitcast(builder.fadd(args[0], big), whole)
-        shifted = builder.shl(n, ir.Constant(whole, [mantissa] * LANES))
-        exponent = builder.add(shifted, ir.Constant(whole, [bias << mantissa] * LANES))
-        return builder.bitcast(exponent, vector)
+        shifted = builder.shl(builder.bitcast(args[1], whole), ir.Constant(whole, [mantissa] * LANES))
+        return builder.bitcast(builder.add(builder.bitcast(args[0], whole), shifted), vector)
 
-    return a(a), emit
+    return p(p, p), emit
 
 
 @intrinsic

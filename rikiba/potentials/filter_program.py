@@ -15,7 +15,7 @@ from rikiba.core.pairs import Pairs, find_pairs
 from rikiba.core.system import System
 from rikiba.kernels import pair_geometry_cpu as geometry
 from rikiba.kernels.activation_cpu import SHIFTED_SOFTPLUS, SILU
-from rikiba.kernels.chgnet_cpu import read_table
+from rikiba.kernels.chgnet_cpu import Samples, read_table
 from rikiba.kernels.dense_cpu import PANEL, Network, at_cache_line, network, panels
 from rikiba.nn.mlp import MLP
 from rikiba.nn.tabulation import RadialFunction, SplineTable, spline_table, value_and_slope
@@ -281,8 +281,9 @@ class CompiledPairs(CompiledFilters):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Values and slopes of a table's functions."""
         values, slopes = (self._array(name + kind, len(row) * width) for kind in ("", "_slopes"))
-        read_table(row, weights, 0, table, width, values)
-        read_table(row, weights, 6, table, width, slopes)
+        points = Samples(row, weights)
+        read_table(points, 0, table, width, values)
+        read_table(points, 6, table, width, slopes)
         return values, slopes
 
 

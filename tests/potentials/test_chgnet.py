@@ -138,6 +138,44 @@ def test_the_program_is_the_potential(norms: bool) -> None:
     assert float(expected.need("forces").abs().max()) > 1e-3
 
 
+def chain(last: float) -> System:
+    """A bent row of atoms with bonds and angles, its last atom at this height."""
+    places = [[1.7 * k, 0.4 * (k % 2), 0.3 * (k % 3)] for k in range(11)]
+    return System.from_ase(Atoms("SiOOSiOSiSiOSiOO", [*places[:-1], [*places[-1][:2], last]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_rows_that_are_not_kept_are_made_again(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the last bit, whichever part of the pairs and angles the reverse sweep finds kept."""
+    system = System.from_ase(crystal())
+    pairs = find_pairs(system, 4.0)
+    vectors = pairs.vectors(system)
+    answers, kept = [], []
+    for most in (2**23, 27_000, 0):
+        monkeypatch.setattr("rikiba.potentials.chgnet_weights._MOST_KEPT", most)
+        program: Any = build().to(dtype).program(tabulate=False)
+        answers.append(program(system, pairs, vectors))
+        kept.append(program._room.pairs.most)
+    assert kept[0] >= len(pairs) > kept[1] > kept[2] == 0
+    for found in answers[1:]:
+        assert torch.equal(found[0], answers[0][0]) and torch.equal(found[1], answers[0][1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_atoms_beyond_the_receptive_field_are_not_felt(dtype: torch.dtype) -> None:
+    """To the last bit (INV-10); an atom within it is."""
+    model = build().to(dtype)
+    assert model.receptive_field == 12.0
+    program: Any = model.program(tabulate=False)
+    energies = []
+    for last in (0.0, 0.7):
+        system = chain(last)
+        pairs = find_pairs(system, 4.0)
+        energies.append(program(system, pairs, pairs.vectors(system))[0])
+    same = energies[0] == energies[1]
+    assert bool(same[:3].all()) and not bool(same[8:].any())
+
+
 def test_the_program_refuses_what_it_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
     assert build(hidden_widths=(8, 8)).program() is None
     assert build(output_bias=True, bias_needs_angles=True).program() is None
