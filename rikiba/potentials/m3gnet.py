@@ -206,7 +206,8 @@ class M3GNet(Potential):
         energies = {"O": -2.0, "Si": -3.5}
         return [
             cls(**small, atomic_energies=energies, scale=0.8, shift=0.1),
-            cls(**small, three_body_basis="smooth_bessel", readout_layers=3, messages_to="neighbour"),
+            # a seed whose forces stand well above what its energies are rounded by in float32
+            cls(**small, three_body_basis="smooth_bessel", readout_layers=3, messages_to="neighbour", seed=3),
         ]
 
 
