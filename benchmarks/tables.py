@@ -176,8 +176,9 @@ def _of_peer(name: str, rows: list[dict[str, Any]]) -> list[str]:
     for r in rows:
         kept = f"{r['kept']['median_ms']:.3g}" if "kept" in r else "–"
         low, high = r["ratio_quartiles"]
+        mark = " (processor time)" if r["about"].get("clock", r.get("clock")) == "processor" else ""
         out.append(
-            f"| {r['label']} | {r['structure']} | {r['threads']} | {_time(r['peer'])} | "
+            f"| {r['label']} | {r['structure']}{mark} | {r['threads']} | {_time(r['peer'])} | "
             f"{_time(r['rikiba'])} | {kept} | {_digits(r['ratio'])} ({_digits(low)} to {_digits(high)}) | "
             f"{_error(r)} | {r['rounds']} |"
         )
@@ -340,6 +341,32 @@ def _zero(value: float) -> str:
     return f"{value:.0e}" if value else "0"
 
 
+def species() -> list[str]:
+    """What elements cost each learned family; none before the first run."""
+    file = HERE / "species" / "results.json"
+    rows = list(json.loads(file.read_text())["families"].values()) if file.exists() else []
+    if not rows:
+        return []
+    text = (
+        "Parameters and constants of a family's small example, and its energy and forces of 128 atoms that "
+        "hold all elements, as it is asked to know more of them, up to the 96 until curium (`python "
+        f"benchmarks/species/run.py`); one thread, processor time, load {_range([r['load'] for r in rows])}. "
+        "*n^p*: growth of the numbers between the last two. Families that embed elements grow linearly at "
+        "most; those with a function, a network or a coefficient for each combination of elements do not, "
+        "and stop where they would pass 20 million numbers. Allegro's tables end at eight elements: beyond "
+        "them its networks are evaluated."
+    )
+    columns = ("potential", "elements", "numbers", "MB", "n^p", "ms with 2", "ms with all")
+    out = _headed("Cost against the number of elements", text, *columns)
+    for r in rows:
+        first, last = r["sizes"][0], r["sizes"][-1]
+        out.append(
+            f"| {r['family']} | {last['elements']} | {last['numbers']:,} | {last['megabytes']:.2g} | "
+            f"{r['growth']:.1f} | {_digits(first['call_ms'])} | {_digits(last['call_ms'])} |"
+        )
+    return out
+
+
 def scaling_plot() -> str:
     """Time per atom against the number of atoms: networks that pass messages, and the exempt; SVG."""
     import matplotlib as mpl
@@ -424,7 +451,7 @@ def training() -> list[str]:
 def page() -> str:
     """The whole page."""
     parts = (
-        peers(), training(), accuracy(), scaling(), snap(), gap(), classical(), pme(), overhead(),
+        peers(), training(), accuracy(), scaling(), species(), snap(), gap(), classical(), pme(), overhead(),
         long_nve(), roofline(),
     )  # fmt: skip
     return "\n".join([INTRODUCTION, *(line for part in parts if part for line in (*part, ""))])

@@ -129,7 +129,8 @@ def left_stretch(
 ) -> Float[Tensor, "systems 3 3"]:
     """The symmetric S of M = S R, where h = h₀ M and R is a rotation."""
     axes, stretches, _ = torch.linalg.svd(torch.linalg.solve(start, cell))
-    return (axes * stretches[:, None, :]) @ axes.transpose(1, 2)
+    whole: Tensor = (axes * stretches[:, None, :]) @ axes.transpose(1, 2)
+    return whole
 
 
 def unturned(state: State, start: Float[Tensor, "systems 3 3"]) -> tuple[State, Float[Tensor, "systems 3 3"]]:
