@@ -138,7 +138,9 @@ class Bath:
             raise ConfigError(
                 f"[grid] has pressure_GPa, but the ensemble '{self.kind}' keeps the volume; use 'npt'."
             )
-        if not self.pressured and "pressure_GPa" in arguments and arguments["pressure_GPa"].required:
+        own = arguments.get("pressure_GPa")
+        stressed = "stress_GPa" not in arguments or "stress_GPa" in self.settings
+        if not self.pressured and own is not None and (own.required or not stressed):
             raise ConfigError(f"The ensemble '{self.kind}' needs pressure_GPa in [grid].")
 
     def __call__(self, conditions: Sequence[Condition]) -> Ensemble:

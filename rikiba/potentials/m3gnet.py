@@ -207,7 +207,7 @@ class M3GNet(Potential):
         return [
             cls(**small, atomic_energies=energies, scale=0.8, shift=0.1),
             # a seed whose forces stand well above what its energies are rounded by in float32
-            cls(**small, three_body_basis="smooth_bessel", readout_layers=3, messages_to="neighbour", seed=3),
+            cls(**small, three_body_basis="smooth_bessel", readout_layers=1, messages_to="neighbour", seed=2),
         ]
 
 

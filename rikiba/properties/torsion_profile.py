@@ -118,6 +118,9 @@ class Restrained:
         strength: κ, eV.
     """
 
+    whole_batch = True
+    """It answers for all of its structures at once, each with its own target."""
+
     def __init__(
         self, calculator: Calculator, chain: tuple[int, ...], targets: np.ndarray, strength: float
     ) -> None:

@@ -179,8 +179,9 @@ def minimise(
     """Move every system of a batch downhill until its forces (and stress) are below the thresholds.
 
     A system that has converged stays where it is while the others go on, and is left out of the batch once a
-    quarter of it has converged. Raises ValueError as the coordinates do; a prediction that is not finite
-    raises in the calculator.
+    quarter of it has converged, unless the calculator says `whole_batch`: that it answers for all of its
+    systems or none. Raises ValueError as the coordinates do; a prediction that is not finite raises in the
+    calculator.
     """
     still = torch.zeros_like(system.numbers, dtype=torch.bool) if fixed is None else fixed
     space = coordinates(system, still, thresholds)
@@ -189,6 +190,7 @@ def minimise(
     done = torch.zeros_like(which, dtype=torch.bool)
     n_steps, heights = torch.zeros_like(which), x.new_zeros(system.n_systems)
     history, parts = [], []
+    may_leave = not getattr(calculator, "whole_batch", False)
     for iteration in range(thresholds.max_steps + 1):
         system = space.system(x)
         results = calculator(system, forces=True, stress=space.needs_stress)
@@ -201,7 +203,7 @@ def minimise(
             progress(iteration, thresholds.max_steps)
         if bool(done.all()) or iteration == thresholds.max_steps:
             break
-        if len(done) <= _LEFT_OUT * int(done.sum()):
+        if may_leave and len(done) <= _LEFT_OUT * int(done.sum()):
             parts.append(_Part(which, system, results, done, force, stress).of(done))
             goes_on = ~done
             rows, atoms = goes_on[space.row_system], goes_on[system.system_index]

@@ -155,6 +155,7 @@ def test_a_run_that_left_its_bath_says_so() -> None:
 
     import torch
 
+    from rikiba.md.state import State
     from rikiba.pipeline.dynamics import _run_record
     from rikiba.pipeline.plan import MolecularDynamicsPlan
 
@@ -170,7 +171,8 @@ def test_a_run_that_left_its_bath_says_so() -> None:
             time_ps=torch.zeros(2, 16),
             positions=torch.zeros(2, 48, 3),
         )
-        return _run_record("net", settings, 10, 1.0, kept, atoms)  # type: ignore[arg-type]
+        run = SimpleNamespace(state=State.from_ase([atoms] * 16))
+        return _run_record("net", settings, 10, 1.0, kept, run)  # type: ignore[arg-type]
 
     assert record(310.0).verdict is None and "finding" not in record(310.0).values
     assert record(980.0).verdict == "fail" and "980 K" in record(980.0)["finding"]

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,6 +31,8 @@ SIZES = np.array([96, 288, 864, 3000, 9408])
 
 
 def script(file: str, name: str) -> Any:
+    if str(BENCHMARKS) not in sys.path:
+        sys.path.append(str(BENCHMARKS))  # where tables.py finds its parts
     spec = importlib.util.spec_from_file_location(name, BENCHMARKS / file)
     assert spec is not None and spec.loader is not None
     found: ModuleType = importlib.util.module_from_spec(spec)
