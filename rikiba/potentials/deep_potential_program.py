@@ -72,7 +72,6 @@ class CompiledDeepPotential:
         start = float((-mean / deviation).min())
         stop = float(((1.0 / SHORTEST - mean) / deviation).max())
         networks = copy.deepcopy(self._descriptor.networks).double()
-        plain = CompiledDeepPotential(self._exact, tabulate=False, tolerance=self.tolerance)
         intervals = 32
         while True:
             table = spline_table(
@@ -85,7 +84,7 @@ class CompiledDeepPotential:
             self._from, self._spacing, self.intervals = table.start, table.spacing, intervals
             self.table_error = max(table.value_error, table.slope_error)
             self._table = flat(self._widened(table.coefficients.to(self.dtype)))
-            error, allowed = worst_force(self, self._exact, self.tolerance, plain)
+            error, allowed = worst_force(self, self._exact, self.tolerance)
             if self.table_error <= self.tolerance and error <= allowed:
                 return
             if intervals >= _MOST_INTERVALS:

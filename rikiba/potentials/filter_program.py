@@ -295,13 +295,10 @@ def exact_table(function: RadialFunction, r: Tensor) -> Float[Tensor, "rows colu
     return table
 
 
-def worst_force(
-    program: Program, exact: Potential, tolerance: float, plain: Program | None = None
-) -> tuple[float, float]:
+def worst_force(program: Program, exact: Potential, tolerance: float) -> tuple[float, float]:
     """Largest error of a force of trial structures, eV/Å, and what is allowed.
 
-    Allowed is the tolerance or, where that is larger, twice the rounding of the potential itself or of the
-    program without tables (`plain`).
+    Allowed is the tolerance or, where that is larger, twice the rounding of the potential itself.
     """
     double = copy.deepcopy(exact).double()
     error = rounding = 0.0
@@ -314,9 +311,6 @@ def worst_force(
         found = forces_of(program(system, pairs, vectors)[1], pairs)
         error = max(error, float((found - right).abs().max()))
         rounding = max(rounding, float((own - right).abs().max()))
-        if plain is not None:
-            kept = forces_of(plain(system, pairs, vectors)[1], pairs)
-            rounding = max(rounding, float((kept - right).abs().max()))
     return error, max(tolerance, 2.0 * rounding)
 
 
