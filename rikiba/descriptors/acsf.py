@@ -16,6 +16,7 @@ in Legendre functions, P_l(r̂_ij·r̂_ik) = Σ_m Y_lm(r̂_ij) Y_lm(r̂_ik)/(2l+
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import combinations_with_replacement
 from math import tanh
 from typing import Literal, get_args
@@ -30,6 +31,8 @@ from rikiba.core.system import System
 from rikiba.nn.cutoff import cosine, mollifier, polynomial, smoothstep, tanh_cubed
 from rikiba.nn.double_buffers import DoubleBuffers
 from rikiba.nn.so3 import spherical_harmonics
+
+from .triplet_sums import Neighbours, TripletTables, triplet_sums
 
 RadialFunction = Sequence[float]
 """(η in 1/Å², r_s in Å) and, where it differs from that of the others, the cutoff in Å."""
@@ -136,8 +139,9 @@ class SymmetryFunctions(nn.Module):
         linear = [f for f in wide if float(f[2]).is_integer()]
         self.wide = _WideByMoments(linear, self.angular_cutoff) if linear else None
         reach, direct = self.angular_cutoff, [f for f in wide if not float(f[2]).is_integer()]
-        self.wide_direct = _Triplets(direct, reach, narrow=False)
-        self.narrow = _Triplets(narrow, reach, narrow=True)
+        shape = (envelope, envelope_start)
+        self.wide_direct = _Triplets(direct, reach, shape, narrow=False)
+        self.narrow = _Triplets(narrow, reach, shape, narrow=True)
         angular = [self.wide_direct, self.narrow, *([self.wide.gaussians] if self.wide else [])]
         longest = max([reach, *(c for part in angular for c in part.cutoffs)])
         if longest > reach or max(self.radial.cutoffs, default=cutoff) > cutoff:
@@ -195,27 +199,42 @@ class SymmetryFunctions(nn.Module):
         return torch.cat(parts, -1)
 
     def _direct(self, vectors: Tensor, r: Tensor, pairs: Pairs, types: Tensor) -> list[Tensor]:
+        """Wide and narrow functions by the explicit sum; float64 on a CPU by compiled kernels."""
+        parts = [functions for functions in (self.wide_direct, self.narrow) if functions.n]
+        kind = types[pairs.j]
+        if vectors.device.type != "cpu" or vectors.dtype != torch.float64:
+            return [self._defined(f, vectors, r, pairs, kind).flatten(1) for f in parts]
+        around = Neighbours(pairs.row_start, kind, self.pair_index, len(self.element_pairs))
+        return [
+            triplet_sums(vectors, around, f.tables, partial(self._from_vectors, f, pairs, kind)).flatten(1)
+            for f in parts
+        ]
+
+    def _from_vectors(
+        self, functions: "_Triplets", pairs: Pairs, kind: Tensor, vectors: Tensor
+    ) -> Float[Tensor, "atoms element_pairs functions"]:
+        return self._defined(functions, vectors, vectors.norm(dim=-1), pairs, kind)
+
+    def _defined(
+        self, functions: "_Triplets", vectors: Tensor, r: Tensor, pairs: Pairs, kind: Tensor
+    ) -> Float[Tensor, "atoms element_pairs functions"]:
+        """Σ over pairs of neighbours by torch."""
         a, b = pairs.triplets()
         keep = a < b
         a, b = a[keep], b[keep]
         n_pairs = len(self.element_pairs)
-        slot = pairs.i[a] * n_pairs + self.pair_index[types[pairs.j[a]], types[pairs.j[b]]]
+        slot = pairs.i[a] * n_pairs + self.pair_index[kind[a], kind[b]]
         cos = (vectors[a] * vectors[b]).sum(-1) / (r[a] * r[b])
-        out = []
-        for functions in (self.wide_direct, self.narrow):
-            if not functions.n:
-                continue
-            c = self._envelopes(r, functions)
-            product = c[a] * c[b]
-            r_jk = None
-            if functions.is_narrow:
-                # atoms j and k may coincide with a periodic image of each other, never with each other
-                r_jk = (vectors[b] - vectors[a]).norm(dim=-1)
-                product = product * self._envelopes(r_jk, functions)
-            values = functions(cos, r[a], r[b], r_jk) * product
-            rows = values.new_zeros((pairs.n_atoms * n_pairs, functions.n)).index_add(0, slot, values)
-            out.append(rows.reshape(pairs.n_atoms, n_pairs * functions.n))
-        return out
+        c = self._envelopes(r, functions)
+        product = c[a] * c[b]
+        r_jk = None
+        if functions.tables.narrow:
+            # atoms j and k may coincide with a periodic image of each other, never with each other
+            r_jk = (vectors[b] - vectors[a]).norm(dim=-1)
+            product = product * self._envelopes(r_jk, functions)
+        values = functions(cos, r[a], r[b], r_jk) * product
+        rows = values.new_zeros((pairs.n_atoms * n_pairs, functions.n)).index_add(0, slot, values)
+        return rows.reshape(pairs.n_atoms, n_pairs, functions.n)
 
 
 class _Cutoffs(DoubleBuffers):
@@ -323,10 +342,18 @@ class _Slots:
 class _Triplets(_Cutoffs):
     """Angular functions by the explicit sum over pairs of neighbours."""
 
-    def __init__(self, functions: Sequence[AngularFunction], cutoff: float, *, narrow: bool) -> None:
-        super().__init__([f[4] if len(f) > 4 else cutoff for f in functions])
+    def __init__(
+        self,
+        functions: Sequence[AngularFunction],
+        cutoff: float,
+        shape: tuple[str, float],
+        *,
+        narrow: bool,
+    ) -> None:
+        whole = [(*f[:4], f[4] if len(f) > 4 else cutoff) for f in functions]
+        super().__init__([f[4] for f in whole])
         self.n = len(functions)
-        self.is_narrow = narrow
+        self.tables = TripletTables.of(whole, *shape, narrow=narrow)
         table = torch.tensor([f[:4] for f in functions], dtype=torch.float64).reshape(-1, 4)
         for k, name in enumerate(("eta", "shift", "zeta", "sign")):
             self.register_buffer(name, table[:, k].clone())

@@ -217,8 +217,8 @@ class _Reader:
         s = self.settings
         if s.number("conv_charge", 1.0) != 1.0:
             raise N2p2Error(
-                f"{s.path} normalises charges (conv_charge {s.number('conv_charge', 1.0):g}), which no released "
-                f"version does; potentials with charges in e are known."
+                f"{s.path} normalises charges too (conv_charge {s.number('conv_charge', 1.0):g}), as no "
+                f"released version does; potentials with charges in e are known."
             )
         screening = s.words("screen_electrostatics")
         if len(screening) > 2 and screening[2] != "c":

@@ -307,8 +307,8 @@ def charged_by_definition(
 ) -> tuple[float, np.ndarray]:
     """(energy in Hartree, charges) after Ko et al., doi:10.1038/s41467-020-20427-2, by plain loops.
 
-    `normalised`: mean energy, and what energies and lengths are multiplied by; all is computed in those units,
-    in which 4πε₀ = 1/(conv_energy · conv_length).
+    `normalised`: mean energy, and what energies and lengths are multiplied by; all is computed in those
+    units, in which 4πε₀ = 1/(conv_energy · conv_length).
     """
     mean, per_energy, per_length = normalised
     n, symbols = len(atoms), list(atoms.symbols)
