@@ -171,6 +171,13 @@ class SymmetryFunctions(nn.Module):
         each = torch.stack([self._envelope(r, c) for c in functions.cutoffs], -1)
         return each if len(functions.cutoffs) == 1 else each[..., functions.which]
 
+    def _radial(self, r: Float[Tensor, "pairs"]) -> Float[Tensor, "pairs functions"]:
+        g = self.radial(r) * self._envelopes(r, self.radial)
+        if not self.oscillating:
+            return g
+        kappa = torch.tensor(self.oscillating, dtype=r.dtype, device=r.device)
+        return torch.cat([g, torch.cos(kappa * r[:, None]) * self._envelope(r, self.cutoff)[:, None]], 1)
+
     def forward(
         self, system: System, pairs: Pairs, types: Int[Tensor, "atoms"], dtype: torch.dtype
     ) -> Float[Tensor, "atoms features"]:
@@ -179,10 +186,7 @@ class SymmetryFunctions(nn.Module):
         vectors = pairs.vectors(system, dtype)
         r = vectors.norm(dim=-1)
         slot = pairs.i * t + types[pairs.j]
-        g = self.radial(r) * self._envelopes(r, self.radial)
-        if self.oscillating:
-            kappa = torch.tensor(self.oscillating, dtype=r.dtype, device=r.device)
-            g = torch.cat([g, torch.cos(kappa * r[:, None]) * self._envelope(r, self.cutoff)[:, None]], 1)
+        g = self._radial(r)
         parts = [g.new_zeros((n * t, self.n_radial)).index_add(0, slot, g).reshape(n, t * self.n_radial)]
         if self.wide is None and not self.wide_direct.n and not self.narrow.n:
             return parts[0]
@@ -197,6 +201,49 @@ class SymmetryFunctions(nn.Module):
         if self.wide_direct.n or self.narrow.n:
             parts.extend(self._direct(vectors, r, near, types))
         return torch.cat(parts, -1)
+
+    def of_shares(
+        self, system: System, pairs: Pairs, shares: Float[Tensor, "atoms elements"], dtype: torch.dtype
+    ) -> Float[Tensor, "atoms features"]:
+        """The same where an atom is of several kinds at once: Σ_j of kind a takes every j times its share.
+
+        Sums over pairs of neighbours take the product of both shares. With one share 1 and the others 0 it
+        is `forward`.
+        """
+        near, parent = pairs, None
+        vectors = pairs.vectors(system, dtype)
+        r, share = vectors.norm(dim=-1), shares.to(dtype)[pairs.j]
+        parts = [self._shared(self._radial(r), share, pairs)]
+        if self.angular_cutoff < self.cutoff:
+            near, parent = pairs.within(system, self.angular_cutoff)
+            vectors, r, share = vectors[parent], r[parent], share[parent]
+        if self.wide is not None:
+            g = self.wide.gaussians(r) * self._envelopes(r, self.wide.gaussians)
+            y = spherical_harmonics(vectors / r[:, None], self.wide.l_max)
+            moments = self._shared((g[:, :, None] * y[:, None, :]).flatten(1), share, near)
+            moments = moments.reshape(-1, self.n_elements, g.shape[1], y.shape[1])
+            twice = share[:, self.first] * share[:, self.second]
+            alone = self._shared(g * g, twice, near).reshape(-1, len(self.element_pairs), g.shape[1])
+            parts.append(self.wide.combine_shares(moments, alone, self.first, self.second))
+        for functions in (self.wide_direct, self.narrow):
+            if functions.n:
+                parts.append(self._defined_shares(functions, vectors, r, near, share).flatten(1))
+        return torch.cat([p.flatten(1) for p in parts], 1)
+
+    def _shared(self, g: Tensor, share: Tensor, pairs: Pairs) -> Float[Tensor, "atoms kinds functions"]:
+        """Σ_j share_j g_ij of every kind."""
+        rows = g.new_zeros((pairs.n_atoms, share.shape[1], g.shape[1]))
+        return rows.index_add(0, pairs.i, share[:, :, None] * g[:, None, :])
+
+    def _defined_shares(
+        self, functions: "_Triplets", vectors: Tensor, r: Tensor, pairs: Pairs, share: Tensor
+    ) -> Float[Tensor, "atoms element_pairs functions"]:
+        a, b, values = self._triplet_values(functions, vectors, r, pairs)
+        both = share[a][:, self.first] * share[b][:, self.second]
+        crossed = share[b][:, self.first] * share[a][:, self.second]
+        weight = torch.where(self.first == self.second, both, both + crossed)
+        rows = values.new_zeros((pairs.n_atoms, len(self.element_pairs), functions.n))
+        return rows.index_add(0, pairs.i[a], weight[:, :, None] * values[:, None, :])
 
     def _direct(self, vectors: Tensor, r: Tensor, pairs: Pairs, types: Tensor) -> list[Tensor]:
         """Wide and narrow functions by the explicit sum; float64 on a CPU by compiled kernels."""
@@ -219,11 +266,19 @@ class SymmetryFunctions(nn.Module):
         self, functions: "_Triplets", vectors: Tensor, r: Tensor, pairs: Pairs, kind: Tensor
     ) -> Float[Tensor, "atoms element_pairs functions"]:
         """Σ over pairs of neighbours by torch."""
+        a, b, values = self._triplet_values(functions, vectors, r, pairs)
+        n_pairs = len(self.element_pairs)
+        slot = pairs.i[a] * n_pairs + self.pair_index[kind[a], kind[b]]
+        rows = values.new_zeros((pairs.n_atoms * n_pairs, functions.n)).index_add(0, slot, values)
+        return rows.reshape(pairs.n_atoms, n_pairs, functions.n)
+
+    def _triplet_values(
+        self, functions: "_Triplets", vectors: Tensor, r: Tensor, pairs: Pairs
+    ) -> tuple[Tensor, Tensor, Float[Tensor, "triplets functions"]]:
+        """(first pair, second pair, functions) of every unordered pair of neighbours."""
         a, b = pairs.triplets()
         keep = a < b
         a, b = a[keep], b[keep]
-        n_pairs = len(self.element_pairs)
-        slot = pairs.i[a] * n_pairs + self.pair_index[kind[a], kind[b]]
         cos = (vectors[a] * vectors[b]).sum(-1) / (r[a] * r[b])
         c = self._envelopes(r, functions)
         product = c[a] * c[b]
@@ -232,9 +287,7 @@ class SymmetryFunctions(nn.Module):
             # atoms j and k may coincide with a periodic image of each other, never with each other
             r_jk = (vectors[b] - vectors[a]).norm(dim=-1)
             product = product * self._envelopes(r_jk, functions)
-        values = functions(cos, r[a], r[b], r_jk) * product
-        rows = values.new_zeros((pairs.n_atoms * n_pairs, functions.n)).index_add(0, slot, values)
-        return rows.reshape(pairs.n_atoms, n_pairs, functions.n)
+        return a, b, functions(cos, r[a], r[b], r_jk) * product
 
 
 class _Cutoffs(DoubleBuffers):
@@ -314,6 +367,14 @@ class _WideByMoments(DoubleBuffers):
         # within one element the double sum counts j = k once and every other pair twice
         alone = squares[:, first][..., None] * self.forward_value.to(product.dtype)
         values = torch.where(same > 0, 0.5 * (values - alone), values)
+        return values.flatten(2)[..., self.order].flatten(1)
+
+    def combine_shares(self, moments: Tensor, squares: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """The same where a neighbour has shares in several kinds: it makes no pair with itself in any."""
+        product = moments[:, first] * moments[:, second]
+        alone = squares[..., None] * self.forward_value.to(product.dtype)
+        half = torch.where(first == second, 0.5, 1.0).to(product.dtype)[:, None, None]
+        values = half * (product @ self.mix.to(product.dtype) - alone)
         return values.flatten(2)[..., self.order].flatten(1)
 
 
