@@ -1,7 +1,7 @@
 """Messages of CHGNet on rows of pairs and angles, forward and reverse; see `rikiba.potentials.chgnet`.
 
 Of what is between the two sweeps a limited number of rows is kept, the others are made again (`Kept`).
-Functions of a distance or an angle stand in spline tables, see `filter_message_cpu`. Arrays are flat,
+Functions of a distance or an angle stand in spline tables, see `table_rows_cpu`. Arrays are flat,
 channels last.
 """
 
@@ -13,15 +13,7 @@ from .compiled import compiled, inlined
 from .dense_cpu import dense
 from .gated_cpu import ROWS, gated_forward, gated_reverse, place
 from .lanes import LANES, add, load, multiply, multiply_add, splat, spread, store, total
-
-
-class Samples(NamedTuple):
-    """Points of spline tables."""
-
-    row: np.ndarray
-    """First coefficient row of each point."""
-    weights: np.ndarray
-    """[points, 12]: six of values, six of slopes."""
+from .table_rows_cpu import table_row, table_slope, table_value
 
 
 class Graph(NamedTuple):
@@ -36,52 +28,6 @@ class Graph(NamedTuple):
     other: np.ndarray
     middle: np.ndarray
     """Centre of each angle."""
-
-
-@inlined
-def _value(table, at, stride, w0, w1, w2, w3, w4, w5):  # type: ignore[no-untyped-def]
-    x, y = multiply(w0, load(table, at)), multiply(w1, load(table, at + stride))
-    x = multiply_add(w2, load(table, at + 2 * stride), x)
-    y = multiply_add(w3, load(table, at + 3 * stride), y)
-    x = multiply_add(w4, load(table, at + 4 * stride), x)
-    y = multiply_add(w5, load(table, at + 5 * stride), y)
-    return add(x, y)
-
-
-@inlined
-def _read(points, p, first, table, width, out, to):  # type: ignore[no-untyped-def]
-    """A row of the table's values, with `first` = 6 of its slopes."""
-    w, at = p * 12 + first, points.row[p] * width
-    w0, w1, w2 = spread(points.weights, w), spread(points.weights, w + 1), spread(points.weights, w + 2)
-    w3, w4, w5 = spread(points.weights, w + 3), spread(points.weights, w + 4), spread(points.weights, w + 5)
-    for v in range(0, width, LANES):
-        store(out, to + v, _value(table, at + v, width, w0, w1, w2, w3, w4, w5))
-
-
-@inlined
-def _slope(points, p, table, width, given, g_at):  # type: ignore[no-untyped-def]
-    """Σ given·(derivative of a row of the table)."""
-    w, at, sums = p * 12 + 6, points.row[p] * width, splat(given.dtype.type(0))
-    w0, w1, w2 = spread(points.weights, w), spread(points.weights, w + 1), spread(points.weights, w + 2)
-    w3, w4, w5 = spread(points.weights, w + 3), spread(points.weights, w + 4), spread(points.weights, w + 5)
-    for v in range(0, width, LANES):
-        d = _value(table, at + v, width, w0, w1, w2, w3, w4, w5)
-        sums = multiply_add(d, load(given, g_at + v), sums)
-    return total(sums)
-
-
-@compiled
-def read_table(points, first, table, width, out):  # type: ignore[no-untyped-def]
-    """Rows of a table's values into out [points, width], with `first` = 6 of its slopes."""
-    for p in range(len(points.row)):
-        _read(points, p, first, table, width, out, p * width)
-
-
-@compiled
-def read_table_reverse(points, table, width, given, slope):  # type: ignore[no-untyped-def]
-    """slope[p] += Σ given[p]·(derivative of the table's columns)."""
-    for p in range(len(points.row)):
-        slope[p] += _slope(points, p, table, width, given, p * width)
 
 
 @compiled
@@ -101,7 +47,7 @@ def _pair_inputs(a, b, graph, points, table, atoms, edges, width, x):  # type: i
         w5 = spread(points.weights, w + 5)
         for v in range(0, width, LANES):
             y = add(load(atoms, i + v), load(atoms, j + v))
-            store(x, o + v, add(y, _value(table, at + v, width, w0, w1, w2, w3, w4, w5)))
+            store(x, o + v, add(y, table_value(table, at + v, width, w0, w1, w2, w3, w4, w5)))
 
 
 @compiled
@@ -124,7 +70,7 @@ def pair_messages(  # type: ignore[no-untyped-def]
             w2, w3 = spread(points.weights, w + 2), spread(points.weights, w + 3)
             w4, w5 = spread(points.weights, w + 4), spread(points.weights, w + 5)
             for v in range(0, c, LANES):
-                e = _value(filters, row + v, c, w0, w1, w2, w3, w4, w5)
+                e = table_value(filters, row + v, c, w0, w1, w2, w3, w4, w5)
                 store(out, o + v, multiply_add(e, load(s.phi, k + v), load(out, o + v)))
 
 
@@ -138,8 +84,8 @@ def _pair_filters_reverse(p, points, filters, c, given, o, phi, k):  # type: ign
     d3, d4 = spread(points.weights, w + 9), spread(points.weights, w + 10)
     d5 = spread(points.weights, w + 11)
     for v in range(0, c, LANES):
-        e = _value(filters, row + v, c, w0, w1, w2, w3, w4, w5)
-        d = _value(filters, row + v, c, d0, d1, d2, d3, d4, d5)
+        e = table_value(filters, row + v, c, w0, w1, w2, w3, w4, w5)
+        d = table_value(filters, row + v, c, d0, d1, d2, d3, d4, d5)
         g = load(given, o + v)
         sums = multiply_add(multiply(d, g), load(phi, k + v), sums)
         store(phi, k + v, multiply(e, g))
@@ -174,7 +120,7 @@ def pair_messages_reverse(  # type: ignore[no-untyped-def]
                 for v in range(0, width, LANES):
                     store(edges_back, e + v, add(load(edges_back, e + v), load(x, o + v)))
             else:
-                slope[p] += _slope(points, p, table, width, x, o)
+                slope[p] += table_slope(points, p, table, width, x, o)
 
 
 @compiled
@@ -191,7 +137,7 @@ def _angle_inputs(  # type: ignore[no-untyped-def]
         p, q = graph.one[k] * 2 * width, graph.other[k] * 2 * width + width
         i, o = graph.middle[k] * width, (k - a) * width
         if len(table):
-            _read(points, k, 0, table, width, x, o)
+            table_row(points, k, 0, table, width, x, o)
         for v in range(0, width, LANES):
             y = add(add(load(ends, p + v), load(ends, q + v)), load(middle, i + v))
             store(x, o + v, add(load(x, o + v), y))
@@ -262,6 +208,6 @@ def angle_messages_reverse(  # type: ignore[no-untyped-def]
                 store(ends_back, q + v, add(load(ends_back, q + v), g))
                 store(middle_back, i + v, add(load(middle_back, i + v), g))
             if len(table):
-                slope[k] += _slope(points, k, table, width, x, o)
+                slope[k] += table_slope(points, k, table, width, x, o)
         if not len(table):
             dense(x, 0, width, b - a, width, back, m_at, x[:0], 0, angles_back, a * c, c, c, True)

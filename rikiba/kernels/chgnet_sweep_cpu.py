@@ -9,19 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .chgnet_cpu import (
-    Samples,
-    angle_messages,
-    angle_messages_reverse,
-    pair_messages,
-    pair_messages_reverse,
-    read_table,
-    read_table_reverse,
-)
+from .chgnet_cpu import angle_messages, angle_messages_reverse, pair_messages, pair_messages_reverse
 from .compiled import compiled
 from .dense_cpu import Network, dense, network_forward, network_reverse
 from .gated_cpu import ROWS, Gates
 from .lanes import LANES, load, multiply_add, splat, store
+from .table_rows_cpu import Samples, read_table, read_table_reverse
 
 _EPSILON = 1e-5
 """Of the layer norm's variance, torch's."""
