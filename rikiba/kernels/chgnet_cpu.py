@@ -11,7 +11,7 @@ import numpy as np
 
 from .compiled import compiled, inlined
 from .dense_cpu import dense
-from .gated_cpu import ROWS, gated_forward, gated_reverse, place
+from .gated_cpu import ROWS, gated_outputs, gated_reverse, gated_values, place
 from .lanes import LANES, add, load, multiply, multiply_add, splat, spread, store, total
 from .table_rows_cpu import table_row, table_slope, table_value
 
@@ -63,9 +63,10 @@ def pair_messages(  # type: ignore[no-untyped-def]
         b = min(n, a + ROWS)
         at, _ = place(net, s, t, a, b)
         _pair_inputs(a, b, graph, points, table, atoms, edges, width, s.x)
-        gated_forward(net, t, b - a, s, at)
+        gated_outputs(net, t, b - a, s, at)
+        gated_values(net, t, b - a, s, at, False, at + ROWS)
         for p in range(a, b):
-            w, row, o, k = p * 12, points.row[p] * c, graph.centre[p] * c, (at + p - a) * c
+            w, row, o, k = p * 12, points.row[p] * c, graph.centre[p] * c, (p - a) * c
             w0, w1 = spread(points.weights, w), spread(points.weights, w + 1)
             w2, w3 = spread(points.weights, w + 2), spread(points.weights, w + 3)
             w4, w5 = spread(points.weights, w + 4), spread(points.weights, w + 5)
@@ -97,21 +98,25 @@ def pair_messages_reverse(  # type: ignore[no-untyped-def]
     net, t, s, graph, points, filters, table, atoms, edges, width, given, atoms_back, edges_back,
     slope,
 ):  # fmt: skip
-    """From `given` = ∂E/∂out add to the derivatives of `atoms`, `edges` and the distances."""
+    """From `given` = ∂E/∂out add to the derivatives of `atoms`, `edges` and the distances.
+
+    Those of `atoms` are left out where `atoms_back` is empty.
+    """
     c, n, x = net.channels, len(graph.centre), s.x
-    for a in range(0, n, ROWS):
-        b = min(n, a + ROWS)
+    for chunk in range((n + ROWS - 1) // ROWS - 1, -1, -1):  # what was kept last is still in cache
+        a, b = chunk * ROWS, min(n, (chunk + 1) * ROWS)
         at, stayed = place(net, s, t, a, b)
         if not stayed:
             _pair_inputs(a, b, graph, points, table, atoms, edges, width, x)
-            gated_forward(net, t, b - a, s, at)
+            gated_outputs(net, t, b - a, s, at)
+        gated_values(net, t, b - a, s, at, True, at - ROWS)
         for p in range(a, b):
-            k = (at + p - a) * c
+            k = (p - a) * c
             slope[p] += _pair_filters_reverse(p, points, filters, c, given, graph.centre[p] * c, s.phi, k)
         gated_reverse(net, t, b - a, s, at)
         for p in range(a, b):
             i, j, o = graph.centre[p] * 2 * width, graph.sender[p] * 2 * width + width, (p - a) * width
-            for v in range(0, width, LANES):
+            for v in range(0, width if len(atoms_back) else 0, LANES):
                 g = load(x, o + v)
                 store(atoms_back, i + v, add(load(atoms_back, i + v), g))
                 store(atoms_back, j + v, add(load(atoms_back, j + v), g))
@@ -157,9 +162,10 @@ def angle_messages(  # type: ignore[no-untyped-def]
         at, _ = place(net, s, t, a, b)
         m_at = t * c * width
         _angle_inputs(a, b, graph, points, table, angles, c, matrix, m_at, ends, middle, width, s.x)
-        gated_forward(net, t, b - a, s, at)
+        gated_outputs(net, t, b - a, s, at)
+        gated_values(net, t, b - a, s, at, False, at + ROWS)
         for k in range(a, b):
-            p, q, o = graph.one[k] * c, graph.other[k] * c, (at + k - a) * c
+            p, q, o = graph.one[k] * c, graph.other[k] * c, (k - a) * c
             for v in range(0, c, LANES):
                 y = load(phi, o + v)
                 if len(filters):
@@ -181,14 +187,15 @@ def angle_messages_reverse(  # type: ignore[no-untyped-def]
     """
     c, n, phi, x = net.channels, len(graph.one), s.phi, s.x
     m_at = t * c * width
-    for a in range(0, n, ROWS):
-        b = min(n, a + ROWS)
+    for chunk in range((n + ROWS - 1) // ROWS - 1, -1, -1):  # what was kept last is still in cache
+        a, b = chunk * ROWS, min(n, (chunk + 1) * ROWS)
         at, stayed = place(net, s, t, a, b)
         if not stayed:
             _angle_inputs(a, b, graph, points, table, angles, c, matrix, m_at, ends, middle, width, x)
-            gated_forward(net, t, b - a, s, at)
+            gated_outputs(net, t, b - a, s, at)
+        gated_values(net, t, b - a, s, at, True, at - ROWS)
         for k in range(a, b):
-            p, q, o = graph.one[k] * c, graph.other[k] * c, (at + k - a) * c
+            p, q, o = graph.one[k] * c, graph.other[k] * c, (k - a) * c
             for v in range(0, c, LANES):
                 if not len(filters):
                     store(phi, o + v, load(given, k * c + v))
