@@ -140,6 +140,7 @@ def _inverse_deviations(net, rows, s, at):  # type: ignore[no-untyped-def]
 
 @inlined
 def _fetch(net, s, at, read):  # type: ignore[no-untyped-def]
+    """Ask for what is kept of a row, to be read or written; places outside of the arrays do no harm."""
     for v in range(at * 2 * net.channels, (at + 1) * 2 * net.channels, LANES):
         if read:
             fetch(s.y, v, 0)
@@ -203,7 +204,7 @@ def gated_reverse(net, t, rows, s, at):  # type: ignore[no-untyped-def]
 
 @compiled
 def _gate_reverse(net, t, rows, s, at):  # type: ignore[no-untyped-def]
-    """∂E/∂y in place of ∂φ/∂z, of centred y but for a constant."""
+    """∂E/∂y in place of ∂φ/∂z, with a norm but for a constant, which centred weights do not see."""
     slope, phi, y, norm, c = s.slope, s.phi, s.y, net.norm, net.channels
     real = y.dtype.type
     zero, scale, count = splat(real(0.0)), 4 * t * c, real(net.count)
@@ -215,18 +216,18 @@ def _gate_reverse(net, t, rows, s, at):  # type: ignore[no-untyped-def]
                 store(slope, core + v, multiply(g, load(slope, core + v)))
                 store(slope, gate + v, multiply(g, load(slope, gate + v)))
             continue
-        by_core, by_gate, from_ = s.inverse[2 * (at + k)], s.inverse[2 * (at + k) + 1], 2 * at * c
+        by_core, by_gate, start = s.inverse[2 * (at + k)], s.inverse[2 * (at + k) + 1], 2 * at * c
         p, q, one, other = zero, zero, splat(by_core), splat(by_gate)
         for v in range(0, c, LANES):
             g = load(phi, row + v)
             d = multiply(multiply(load(slope, core + v), multiply(g, one)), load(norm, scale + v))
             e = multiply(multiply(load(slope, gate + v), multiply(g, other)), load(norm, scale + c + v))
-            p = multiply_add(d, load(y, from_ + core + v), p)
-            q = multiply_add(e, load(y, from_ + gate + v), q)
+            p = multiply_add(d, load(y, start + core + v), p)
+            q = multiply_add(e, load(y, start + gate + v), q)
             store(slope, core + v, d)
             store(slope, gate + v, e)
         p = splat(-total(p) / count * by_core * by_core)
         q = splat(-total(q) / count * by_gate * by_gate)
         for v in range(0, c, LANES):
-            store(slope, core + v, multiply_add(p, load(y, from_ + core + v), load(slope, core + v)))
-            store(slope, gate + v, multiply_add(q, load(y, from_ + gate + v), load(slope, gate + v)))
+            store(slope, core + v, multiply_add(p, load(y, start + core + v), load(slope, core + v)))
+            store(slope, gate + v, multiply_add(q, load(y, start + gate + v), load(slope, gate + v)))

@@ -57,7 +57,7 @@ def _linear(
     return Linear(n_in, n_out, panelled(weights, real), back, flat(torch.cat([*none, *biases])))
 
 
-def _gates(modules: Sequence[Any], c: int, real: type[np.floating]) -> Gates:
+def gates_of(modules: Sequence[Any], c: int, real: type[np.floating]) -> Gates:
     """Last layers and norms of networks of equal shape."""
     wide, deep = padded(c), bool(modules) and len(modules[0].core.layers) > 1
     weights, biases, norms = [], [], []
@@ -115,9 +115,9 @@ def arrange(p: "CHGNet", real: type[np.floating]) -> Model:
         channels=padded(c),
         count=c,
         scale=float(p.scale),
-        pair=_gates(atoms, c, real),
-        bond=_gates(bonds, c, real),
-        angle=_gates(angles, c, real),
+        pair=gates_of(atoms, c, real),
+        bond=gates_of(bonds, c, real),
+        angle=gates_of(angles, c, real),
         atoms=parts(atoms, (0, 2), True),
         edges=parts(atoms, (1,), False),
         atom_out=outputs(list(p.atom_outputs)),
