@@ -5,6 +5,7 @@ the parts.
 """
 
 import numpy as np
+from numba.core import types
 from numba.extending import overload
 
 from .compiled import compiled
@@ -19,6 +20,8 @@ def carved(space: np.ndarray, sizes: tuple[int, ...]) -> tuple[np.ndarray, ...]:
 @overload(carved)
 def _carved(space, sizes):  # type: ignore[no-untyped-def]
     """Part by part: the length of a tuple is known only while a function is compiled."""
+    if not isinstance(sizes, types.BaseTuple):
+        return None
     if len(sizes) == 1:
         return lambda space, sizes: (space[: sizes[0]],)
     return lambda space, sizes: (space[: sizes[0]], *carved(space[sizes[0] :], sizes[1:]))
