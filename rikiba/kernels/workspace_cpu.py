@@ -19,12 +19,27 @@ def carved(space: np.ndarray, sizes: tuple[int, ...]) -> tuple[np.ndarray, ...]:
 
 @overload(carved)
 def _carved(space, sizes):  # type: ignore[no-untyped-def]
-    """Part by part: the length of a tuple is known only while a function is compiled."""
+    """Some parts and then the rest: the length of a tuple is known only while a function is compiled.
+
+    Five at a time, as each length that is met is a function to compile.
+    """
     if not isinstance(sizes, types.BaseTuple):
         return None
     if len(sizes) == 1:
         return lambda space, sizes: (space[: sizes[0]],)
-    return lambda space, sizes: (space[: sizes[0]], *carved(space[sizes[0] :], sizes[1:]))
+    if len(sizes) < 6:
+        return lambda space, sizes: (space[: sizes[0]], *carved(space[sizes[0] :], sizes[1:]))
+
+    def five(space, sizes):  # type: ignore[no-untyped-def]
+        a = sizes[0]
+        b = a + sizes[1]
+        c = b + sizes[2]
+        d = c + sizes[3]
+        e = d + sizes[4]
+        first = (space[:a], space[a:b], space[b:c], space[c:d], space[d:e])
+        return (*first, *carved(space[e:], sizes[5:]))
+
+    return five
 
 
 @compiled
