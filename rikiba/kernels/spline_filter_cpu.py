@@ -12,9 +12,7 @@ from .lanes import load, multiply, multiply_add, spread
 
 
 @inlined
-def value_weights(weights, q):  # type: ignore[no-untyped-def]
-    """a of pair q."""
-    w = q * 12
+def _six(weights, w):  # type: ignore[no-untyped-def]
     return (
         spread(weights, w),
         spread(weights, w + 1),
@@ -26,17 +24,15 @@ def value_weights(weights, q):  # type: ignore[no-untyped-def]
 
 
 @inlined
+def value_weights(weights, q):  # type: ignore[no-untyped-def]
+    """a of pair q."""
+    return _six(weights, 12 * q)
+
+
+@inlined
 def slope_weights(weights, q):  # type: ignore[no-untyped-def]
     """b of pair q."""
-    w = q * 12 + 6
-    return (
-        spread(weights, w),
-        spread(weights, w + 1),
-        spread(weights, w + 2),
-        spread(weights, w + 3),
-        spread(weights, w + 4),
-        spread(weights, w + 5),
-    )
+    return _six(weights, 12 * q + 6)
 
 
 @inlined
