@@ -13,6 +13,7 @@
     aligned(n, like)                a new array of like's type
     total(a)                        sum of the lanes, always in the same order
     turned(a, n)                    lanes n, n + 1 … 15, 0 … n − 1; n written as a number
+    prefetch(array, at)             nothing, but have the line of cache of that element brought near
 
 float32 or float64. No index is checked. The results do not depend on the width of the processor's registers.
 """
@@ -228,3 +229,17 @@ def turned(typing: Any, a: Any, n: Any) -> Any:
         return builder.shuffle_vector(args[0], ir.Constant(args[0].type, ir.Undefined), mask)
 
     return a(a, n), emit
+
+
+@intrinsic
+def prefetch(typing: Any, array: Any, at: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte, whole = ir.IntType(8).as_pointer(), ir.IntType(32)
+        pointer = _pointer(context, builder, signature.args[0], args, ir.IntType(8))
+        kind = ir.FunctionType(ir.VoidType(), [byte, whole, whole, whole])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        # to be read, into all caches, as data
+        builder.call(function, [pointer, whole(0), whole(3), whole(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), emit

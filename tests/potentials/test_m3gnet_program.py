@@ -12,7 +12,6 @@ from ase.build import bulk
 from rikiba.calculators.autograd import PotentialCalculator, evaluate, run_program
 from rikiba.core.pairs import find_pairs
 from rikiba.core.system import System
-from rikiba.kernels.angular_sums_cpu import find_near
 from rikiba.potentials.m3gnet import M3GNet
 
 from network_checks import bent, both, difference, ethanol, with_biases  # isort: skip
@@ -82,10 +81,6 @@ def test_three_body_terms_with_and_without_neighbours() -> None:
     for atoms in (far, one, bent(95), bent(180), Atoms("COO", [[0, 0, 0], [0, 0, 1.2], [0, 0, 3.4]])):
         found = both(model, [atoms], tabulate=False)
         assert difference(found, "energies") < 1e-12 and difference(found, "forces") < 1e-12
-    for atoms, near in ((far, 0), (one, 2), (bent(95), 4)):
-        r = np.sort(atoms.get_all_distances()[~np.eye(len(atoms), dtype=bool)].reshape(len(atoms), -1), 1)
-        start = np.arange(len(atoms) + 1) * (len(atoms) - 1)
-        assert len(find_near(start, r.reshape(-1), 3.0)[1]) == near
     # negative control: without the angular networks the bent molecules differ from the model's
     blind = build()
     with torch.no_grad():
