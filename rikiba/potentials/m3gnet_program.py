@@ -29,6 +29,7 @@ from .filter_program import (
     panelled,
     widened,
 )  # fmt: skip
+from .m3gnet_tables import FarTables
 
 if TYPE_CHECKING:
     from .m3gnet import M3GNet
@@ -49,6 +50,7 @@ class CompiledM3GNet(CompiledPairs):
         self._width = -(-self._n_max * (model.l_max + 1) // LANES) * LANES
         self._terms = raising_terms(model.l_max)
         self._near_table: tuple[float, float, np.ndarray] | None = None
+        self._far = FarTables(model, tolerance=0.5 * tolerance) if tabulate else None
         with torch.no_grad():
             self._weights = self._collect(layers)
         self._prepare()
@@ -176,13 +178,17 @@ class CompiledM3GNet(CompiledPairs):
         harmonics = self._array("harmonics", near * row)
         angles.expand_harmonics(y, l_max, self._n_max, net.functions, harmonics)
         centre = np.repeat(np.arange(2 * atoms), np.diff(p.start)) % max(atoms, 1)
-        wide, first = padded(net.radial), pairs
+        wide, far, table = padded(net.radial), Samples(p.row[:0], p.weights[:0]), p.table
+        made = self._far.find(types) if self._far is not None and near < pairs else None
+        if made is not None:
+            table, far = made, self._far.points(types, centre[near:], p.sender[near:], p.r[near:])
+        first = pairs - len(far.row)
         self._array("radial", stepped(pairs) * wide), self._array("radial_slopes", stepped(pairs) * wide)
         graph = M3GNetPairs(
             centre, p.sender, centre if self._exact.messages_to == "centre" else p.sender,
             *self._read("radial", p.row, p.weights, p.table, wide),
             near_start, *self._near_functions(p.r[:near]), harmonics, first,
-            Samples(p.row[first:], p.weights[12 * first :]), p.table,
+            far, table,
         )  # fmt: skip
         arrays, keeping = self._space_of(atoms, pairs, near, pairs - first)
         back = self._array("harmonics_slope", near * row)
