@@ -46,7 +46,7 @@ class FarTables:
 
     def find(self, types: np.ndarray) -> np.ndarray | None:
         """Tables for all pairs of these types, or None; made where they are missing."""
-        present = tuple(np.unique(types).tolist())
+        present = tuple(np.flatnonzero(np.bincount(types)).tolist())
         if present != self._present:
             n, self._present, self._joined = len(self._model.elements), present, None
             if 0 < len(present) <= MOST_TYPES and self._spacing > 0.0:
