@@ -9,8 +9,6 @@ functions of a pair are [N] values b and then f, in 16 lanes of which only the f
 
 import math
 
-import numpy as np
-
 from .compiled import compiled
 from .lanes import LANES, add, load, multiply, multiply_add, splat, spread, store, total
 
@@ -66,9 +64,7 @@ def angular_sums(  # type: ignore[no-untyped-def]
     for a in range(len(near_start) - 1):
         q0, q1 = near_start[a], near_start[a + 1]
         for v in range(0, width, LANES):
-            _centre_sums(
-                q0, q1, sender, functions, harmonics, orders, width, v, x, x_at, x_stride, sums
-            )
+            _centre_sums(q0, q1, sender, functions, harmonics, orders, width, v, x, x_at, x_stride, sums)
             for q in range(q0, q1):
                 f = q * (width + LANES)
                 own = multiply(load(functions, f + v), load(x, x_at + sender[q] * x_stride + v))
@@ -90,9 +86,7 @@ def angular_sums_reverse(  # type: ignore[no-untyped-def]
     for a in range(len(near_start) - 1):
         q0, q1 = near_start[a], near_start[a + 1]
         for v in range(0, width, LANES):
-            _centre_sums(
-                q0, q1, sender, functions, harmonics, orders, width, v, x, x_at, x_stride, sums
-            )
+            _centre_sums(q0, q1, sender, functions, harmonics, orders, width, v, x, x_at, x_stride, sums)
             for m in range(orders):
                 store(sums, back + m * LANES, zero)
             for q in range(q0, q1):

@@ -137,6 +137,18 @@ def _atom_width(net):  # type: ignore[no-untyped-def]
     return 8 * net.channels + _wide(net.functions)
 
 
+@inlined
+def _copy(x, at, n, y, to):  # type: ignore[no-untyped-def]
+    for k in range(0, n, LANES):
+        store(y, to + k, load(x, at + k))
+
+
+@inlined
+def _clear(x, n):  # type: ignore[no-untyped-def]
+    for k in range(0, n, LANES):
+        store(x, k, splat(x.dtype.type(0)))
+
+
 @compiled
 def _gate(y, rows, c, f, weighted, slope, s_at, phi, p_at):  # type: ignore[no-untyped-def]
     """f = φ = silu(core) ∘ σ(gate) of rows [core | gate], and ∂f/∂y.
@@ -233,7 +245,7 @@ def _forward(t, a, b, at, to, net, g, s, slot, moving):  # type: ignore[no-untyp
     """Features of pairs a … b − 1 after block t, from `at` to `to` in e; their messages where `moving`."""
     c, near = net.channels, g.near_start[-1]
     if to != at:
-        s.e[to + a * c : to + b * c] = s.e[at + a * c : at + b * c]
+        _copy(s.e, at + a * c, (b - a) * c, s.e, to + a * c)
     if a < near:
         _hear(t, a, min(b, near), to, net, g, s, slot)
     for which in range(2):
@@ -313,10 +325,10 @@ def _reverse(t, a, b, net, g, s, slot, slope):  # type: ignore[no-untyped-def]
         wide, wide, False,
     )  # fmt: skip
     # not written there: rows beyond these are the next chunk's, which may have to be read
-    s.angular[a * wide : (a + rows) * wide] = s.b[: rows * wide]
+    _copy(s.b, 0, rows * wide, s.angular, a * wide)
 
 
-@compiled
+@inlined
 def _listen(t, net, g, s):  # type: ignore[no-untyped-def]
     """Angular sums of near pairs in block t."""
     width = _atom_width(net)
@@ -332,7 +344,7 @@ def _start(types, net, g, s, at):  # type: ignore[no-untyped-def]
     """First features of atoms and pairs; of those in tables, features after the first block from `at` on."""
     c, wide, nothing = net.channels, _wide(net.radial), s.f[:0]
     for k in range(len(types)):
-        s.v[k * c : (k + 1) * c] = net.embedding[types[k] * c : (types[k] + 1) * c]
+        _copy(net.embedding, types[k] * c, c, s.v, k * c)
     row_product(
         g.radial, 0, wide, g.first, net.radial, net.first, 0, net.first_bias, 0, nothing, 0, s.e, 0, c, c, c,
         False,
@@ -340,11 +352,10 @@ def _start(types, net, g, s, at):  # type: ignore[no-untyped-def]
     activate(s.e, 0, g.first * c, SILU, s.first_slopes, 0)
     read_table(g.far, 0, g.table, 2 * c, s.far)
     for p in range(g.first, len(g.centre)):
-        o = (p - g.first) * 2 * c
-        s.e[at + p * c : at + (p + 1) * c] = s.far[o : o + c]
+        _copy(s.far, (p - g.first) * 2 * c, c, s.e, at + p * c)
 
 
-@compiled
+@inlined
 def _hear_far(net, g, s):  # type: ignore[no-untyped-def]
     """Add the messages of tables to the atoms."""
     c = net.channels
@@ -354,14 +365,14 @@ def _hear_far(net, g, s):  # type: ignore[no-untyped-def]
             store(s.v, o + v, add(load(s.v, o + v), load(s.far, k + v)))
 
 
-@compiled
+@inlined
 def _far_reverse(net, g, s, slope):  # type: ignore[no-untyped-def]
     """From derivatives after the first block to those of distances in tables."""
     c = net.channels
     for p in range(g.first, len(g.centre)):
         o, m = (p - g.first) * 2 * c, g.to[p] * c
-        s.far[o : o + c] = s.g_e[p * c : (p + 1) * c]
-        s.far[o + c : o + 2 * c] = s.g_v[m : m + c]
+        _copy(s.g_e, p * c, c, s.far, o)
+        _copy(s.g_v, m, c, s.far, o + c)
     read_table_reverse(g.far, g.table, 2 * c, s.far, slope[g.first :])
 
 
@@ -419,7 +430,7 @@ def _block_reverse(t, net, g, s, keeping, slope, harmonics_slope):  # type: igno
     """From derivatives after block t to those before it."""
     c, n, width = net.channels, len(g.near_start) - 1, _atom_width(net)
     x, logits, wide = t * n * width, 8 * c, _wide(net.functions)
-    s.g_x[: n * width] = 0.0
+    _clear(s.g_x, n * width)
     if not keeping:
         _listen(t, net, g, s)
     at, to, pairs = _places(t, net, g, keeping)
@@ -461,7 +472,7 @@ def m3gnet_sweep(types, blocks, net, g, s, keeping, scale, energies, slope, harm
             net.readout, 2, s.v, a * c, min(n, a + CHUNK) - a, s.readout_slopes, s.readout_work, s.readout,
             scale, energies, a, s.g_v, a * c,
         )  # fmt: skip
-    s.g_e[: (len(g.centre) + STEP - 1) // STEP * STEP * c] = 0.0
+    _clear(s.g_e, (len(g.centre) + STEP - 1) // STEP * STEP * c)
     for t in range(blocks - 1, -1, -1):
         if t == 0:
             _far_reverse(net, g, s, slope)

@@ -51,6 +51,8 @@ class CompiledM3GNet(CompiledPairs):
         self._terms = raising_terms(model.l_max)
         self._near_table: tuple[float, float, np.ndarray] | None = None
         self._far = FarTables(model, tolerance=0.5 * tolerance) if tabulate else None
+        self._sizes: tuple[int, ...] = ()
+        self._found: tuple[M3GNetSpace, bool]
         with torch.no_grad():
             self._weights = self._collect(layers)
         self._prepare()
@@ -145,6 +147,9 @@ class CompiledM3GNet(CompiledPairs):
 
     def _space_of(self, atoms: int, pairs: int, near: int, far: int) -> tuple[M3GNetSpace, bool]:
         """The arrays of a sweep, and whether everything is kept for the reverse one."""
+        asked = (atoms, pairs, near, far, self.most_kept)
+        if self._sizes == asked:
+            return self._found
         net, blocks = self._weights, self._blocks
         c, part = net.channels, 8 * net.channels + padded(net.functions)
         hidden = [int(w) for w in net.readout.widths[1:-1]]
@@ -166,7 +171,8 @@ class CompiledM3GNet(CompiledPairs):
             "readout": 2 * CHUNK * int(net.readout.widths[-1]),
         }  # fmt: skip
         arrays |= {name: self._array(name, size)[:size] for name, size in ends.items()}
-        return M3GNetSpace(**arrays), keeping
+        self._sizes, self._found = asked, (M3GNetSpace(**arrays), keeping)
+        return self._found
 
     def _sweep(self, types: np.ndarray, p: Grouped, space: np.ndarray, energies: np.ndarray) -> None:
         net, l_max, pairs, atoms = self._weights, self._exact.l_max, len(p.r), len(types)
@@ -177,10 +183,9 @@ class CompiledM3GNet(CompiledPairs):
         geometry.harmonics(unit, *self._terms, y)
         harmonics = self._array("harmonics", near * row)
         angles.expand_harmonics(y, l_max, self._n_max, net.functions, harmonics)
-        centre = np.repeat(np.arange(2 * atoms), np.diff(p.start)) % max(atoms, 1)
+        centre = np.repeat(np.arange(2 * atoms) % max(atoms, 1), p.start[1:] - p.start[:-1])
         wide, far, table = padded(net.radial), Samples(p.row[:0], p.weights[:0]), p.table
-        made = self._far.find(types) if self._far is not None and near < pairs else None
-        if made is not None:
+        if self._far is not None and near < pairs and (made := self._far.find(types)) is not None:
             table, far = made, self._far.points(types, centre[near:], p.sender[near:], p.r[near:])
         first = pairs - len(far.row)
         self._array("radial", stepped(pairs) * wide), self._array("radial_slopes", stepped(pairs) * wide)
@@ -199,7 +204,9 @@ class CompiledM3GNet(CompiledPairs):
     def _directions_reverse(self, p: Grouped, near: int, y: np.ndarray, back: np.ndarray) -> None:
         """From derivatives of the expanded harmonics to those of directions."""
         y_slope, found = np.empty_like(y), p.unit_slope.reshape(-1, 3)[:near]
-        angles.expand_harmonics_reverse(back, self._exact.l_max, self._n_max, self._weights.functions, y_slope)
+        angles.expand_harmonics_reverse(
+            back, self._exact.l_max, self._n_max, self._weights.functions, y_slope
+        )
         geometry.geometry_reverse(
             p.unit[:near], np.ones(near), y, *self._terms, np.arange(near), np.zeros(near), y_slope, found
         )
