@@ -37,9 +37,9 @@ for each element as centre and as neighbour, or, without the latter, splines for
 D_IN, D_OUT, COLUMN, BEFORE = 0, 1, 2, 3
 """Sizes of a part: components of tensors before and behind, the column of its first hidden layer, and how
 many hidden numbers the parts before it have."""
-LAYERS, N_LM, CHANNELS, WIDTH, AROUND_WIDTH, RADIAL = 0, 1, 2, 3, 4, 5
+LAYERS, DEGREES, CHANNELS, WIDTH, AROUND_WIDTH, RADIAL = 0, 1, 2, 3, 4, 5
 EMBEDDED, HIDDEN_ALL, WIDEST, D_MOST, ENTRIES, TYPES = 6, 7, 8, 9, 10, 11
-"""Sizes of a model: layers, harmonics, channels, columns, columns of the weights of surroundings, radial
+"""Sizes of a model: layers, degrees of harmonics, channels, columns, columns of the weights of surroundings, radial
 functions, channels of the embedding, hidden numbers, the widest hidden layer, most components of a tensor,
 most entries of a product, elements."""
 _SCALARS_WIDTH = 32
@@ -50,8 +50,6 @@ class AllegroWeights(NamedTuple):
     """All parts, section after section."""
 
     sizes: np.ndarray
-    degree: np.ndarray
-    """Of each harmonic."""
     whole: np.ndarray
     whole_at: np.ndarray
     """[parts, sections, 2]: where a section begins and ends."""
@@ -87,6 +85,8 @@ class Space(NamedTuple):
     slopes: np.ndarray
     """f′ of all hidden layers, network after network."""
     scalar_back: np.ndarray
+    y_back: np.ndarray
+    """∂E/∂Y, [rows, harmonics, lanes]."""
 
 
 @compiled
@@ -100,6 +100,7 @@ def _places(net, rows):  # type: ignore[no-untyped-def]
         wide, wide, max(wide, rows * z[EMBEDDED]), rows * z[RADIAL], rows * z[RADIAL],
         (z[LAYERS] + 1) * tensor, 2 * tensor, z[LAYERS] * around, around,
         z[LAYERS] * rows * z[ENTRIES] * z[CHANNELS], hidden, hidden, rows * z[HIDDEN_ALL], rows * scalars,
+        rows * z[DEGREES] * z[DEGREES] * LANES,
     ]))  # fmt: skip
 
 
@@ -115,7 +116,7 @@ def _space(net, rows, x):  # type: ignore[no-untyped-def]
     return Space(
         x[: p[0]], x[p[0] : p[1]], x[p[1] : p[2]], x[p[2] : p[3]], x[p[3] : p[4]], x[p[4] : p[5]],
         x[p[5] : p[6]], x[p[6] : p[7]], x[p[7] : p[8]], x[p[8] : p[9]], x[p[9] : p[10]], x[p[10] : p[11]],
-        x[p[11] : p[12]], x[p[12] : p[13]],
+        x[p[11] : p[12]], x[p[12] : p[13]], x[p[13] : p[14]],
     )  # fmt: skip
 
 
@@ -287,8 +288,7 @@ def _weights(net, t, rows, s):  # type: ignore[no-untyped-def]
     """(array, first place, stride) with the weights of layer t's surroundings."""
     if t:
         return s.around, (t - 1) * rows * net.sizes[AROUND_WIDTH], net.sizes[AROUND_WIDTH]
-    columns = (net.degree[len(net.degree) - 1] + 1) * net.sizes[CHANNELS]
-    return s.values, columns, net.sizes[WIDTH]
+    return s.values, net.sizes[DEGREES] * net.sizes[CHANNELS], net.sizes[WIDTH]
 
 
 @compiled
@@ -299,7 +299,7 @@ def _layer(net, t, c0, c1, start, norm, y, s):  # type: ignore[no-untyped-def]
     out, widths, size = s.tensors[(t + 1) * n_t :], _whole(net, t, HIDDEN), _whole(net, t, PART)
     w, at, stride = _weights(net, t, rows, s)
     product_forward(
-        c0, c1, start, norm, y, z[N_LM], net.degree, w, at, stride, c, _product(net, t), s.tensors[t * n_t :],
+        c0, c1, start, norm, y, z[DEGREES], w, at, stride, c, _product(net, t), s.tensors[t * n_t :],
         s.matrices[t * n_m :], out,
     )  # fmt: skip
     h, n = size[COLUMN], widths[0]
@@ -366,12 +366,12 @@ def _layer_reverse(net, t, c0, c1, start, norm, y, s, y_slope):  # type: ignore[
     w, at, stride = _weights(net, t, rows, s)
     into, into_at = (s.around_back, 0) if t else (s.gradient, at)
     product_reverse(
-        c0, c1, start, norm, y, z[N_LM], net.degree, w, at, stride, c, _product(net, t), s.tensors[t * n_t :],
-        s.matrices[t * n_m :], given, found, into, into_at, stride, y_slope,
+        c0, c1, start, norm, y, z[DEGREES], w, at, stride, c, _product(net, t), s.tensors[t * n_t :],
+        s.matrices[t * n_m :], given, found, into, into_at, stride, s.y_back, not last,
     )  # fmt: skip
     if t == 0:
         weighted_harmonics_reverse(
-            y, z[N_LM], net.degree, s.values, wide, c, start[c0], start[c1], found, s.gradient, y_slope
+            y, z[DEGREES], s.values, wide, c, start[c0], start[c1], found, s.gradient, s.y_back, y_slope
         )
 
 
@@ -439,7 +439,7 @@ def allegro_sweep(  # type: ignore[no-untyped-def]
             else:
                 _read_table(row, weights, table, z[RADIAL], q0, q1, s.radial, s.radial_slope)
                 _two_body(net, c0, c1, start, types, sender_type, s)
-            weighted_harmonics(y, z[N_LM], net.degree, s.values, z[WIDTH], z[CHANNELS], q0, q1, s.tensors)
+            weighted_harmonics(y, z[DEGREES], s.values, z[WIDTH], z[CHANNELS], q0, q1, s.tensors)
             for t in range(z[LAYERS]):
                 _layer(net, t, c0, c1, start, norm, y, s)
             _read(net, c0, c1, start, factor, s, energies)

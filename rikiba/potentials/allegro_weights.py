@@ -102,7 +102,7 @@ class Arrangement:
         products = [p.product for p in parts if p.product is not None]
         sizes = {
             "layers": m.n_layers,
-            "harmonics": len(m._degrees),
+            "degrees": self.degrees,
             "channels": self.channels,
             "width": self.width,
             "around width": hidden.padded(self.degrees * self.channels),
@@ -116,7 +116,6 @@ class Arrangement:
         }
         return AllegroWeights(
             np.array(list(sizes.values()), np.int64),
-            m._degrees.numpy(),
             *sections([p.whole(b) for p, b in zip(parts, before, strict=False)], np.int64),
             *sections([p.real(real) for p in parts], real),
         )
