@@ -1,6 +1,6 @@
 """Allegro inference as one compiled call; see `rikiba.kernels.allegro_cpu`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import exp, sqrt
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,7 @@ class CompiledAllegro(CompiledNetwork):
         self.shortest = _CLOSE
         self.tables: PairTables | None = None
         self._space, self._most = np.empty(0, self._real), -1
+        self._tolerance = tolerance
         if tabulate:
             self._tabulate(0.5 * tolerance)
 
@@ -130,7 +131,19 @@ class CompiledAllegro(CompiledNetwork):
 
     def _ready(self, spans: np.ndarray) -> bool:
         """Whether the elements at hand have tables; makes those that are missing."""
-        return len(self.model.elements) <= _MOST_ELEMENTS
+        if len(self.model.elements) <= _MOST_ELEMENTS:
+            return True
+        present = np.flatnonzero(np.diff(spans))
+        assert self.tables is not None
+        return len(present) <= _MOST_ELEMENTS and self.tables.ready(present, self.check)
+
+    def check(self, types: Sequence[int]) -> None:
+        """Raise ValueError unless forces in a trial structure of these elements equal the networks'."""
+        from ase.data import covalent_radii
+
+        largest = float(covalent_radii[self.model._numbers[list(types)].numpy()].max())
+        elements = tuple(self.model.elements[k] for k in types)
+        check_tables(self, trial(elements, 2.2 * largest), self._tolerance)
 
     def _exact_radial(self, r: np.ndarray) -> np.ndarray:
         """The embedding's functions and their slopes at every pair."""
@@ -155,10 +168,7 @@ def _spans(start: np.ndarray) -> Iterator[tuple[int, int]]:
 
 def compiled_allegro(potential: "Allegro", *, tabulate: bool, tolerance: float) -> CompiledAllegro:
     """Build the program and, with tables, hold its forces against the networks'; see `Allegro.program`."""
-    from ase.data import covalent_radii
-
     program = CompiledAllegro(potential, tabulate=tabulate, tolerance=tolerance)
     if tabulate:
-        largest = float(covalent_radii[potential._numbers.numpy()].max())
-        check_tables(program, trial(potential.elements, 2.2 * largest), tolerance)
+        program.check(range(len(potential.elements)))
     return program
