@@ -39,9 +39,9 @@ D_IN, D_OUT, COLUMN, BEFORE = 0, 1, 2, 3
 many hidden numbers the parts before it have."""
 LAYERS, DEGREES, CHANNELS, WIDTH, AROUND_WIDTH, RADIAL = 0, 1, 2, 3, 4, 5
 EMBEDDED, HIDDEN_ALL, WIDEST, D_MOST, ENTRIES, TYPES = 6, 7, 8, 9, 10, 11
-"""Sizes of a model: layers, degrees of harmonics, channels, columns, columns of the weights of surroundings, radial
-functions, channels of the embedding, hidden numbers, the widest hidden layer, most components of a tensor,
-most entries of a product, elements."""
+"""Sizes of a model: layers, degrees of harmonics, channels, columns, columns of the weights of surroundings,
+radial functions, channels of the embedding, hidden numbers, the widest hidden layer, most components of a
+tensor, most entries of a product, elements."""
 _SCALARS_WIDTH = 32
 """Columns of a product that has the tensors' scalars are a multiple of it."""
 
@@ -232,7 +232,11 @@ def _add_along(gradient, along, rows, n, slope, at):  # type: ignore[no-untyped-
 def _embed(net, c0, c1, start, types, sender_type, s):  # type: ignore[no-untyped-def]
     """The embedding of each pair, s.first, and its derivative by the distance."""
     part, n, base = net.sizes[LAYERS] + 1, net.sizes[EMBEDDED], start[c0]
-    centre, other, end = net.real_at[part, CENTRE, 0], net.real_at[part, NEIGHBOUR, 0], net.real_at[part, NEIGHBOUR, 1]
+    centre, other, end = (
+        net.real_at[part, CENTRE, 0],
+        net.real_at[part, NEIGHBOUR, 0],
+        net.real_at[part, NEIGHBOUR, 1],
+    )
     zero, n_radial, n_types = splat(net.real.dtype.type(0)), net.sizes[RADIAL], net.sizes[TYPES]
     for c in range(c0, c1):
         for q in range(start[c], start[c + 1]):
@@ -381,8 +385,8 @@ def allegro_pairs(  # type: ignore[no-untyped-def]
 ):
     """Atoms in order of their type, pairs by centre and distance, with their harmonics in like's precision.
 
-    Returns (order, spans, start, parent, types and senders' types, norm and factor of each atom, senders, unit
-    vectors, distances, harmonics, most pairs of an atom).
+    Returns (order, spans, start, parent, types and senders' types, norm and factor of each atom, senders,
+    unit vectors, distances, harmonics, most pairs of an atom).
     """
     order, _, spans, start, parent, sender = arrange(types, n_types, i, j, lengths)
     n = len(parent)
@@ -394,7 +398,21 @@ def allegro_pairs(  # type: ignore[no-untyped-def]
     most = 0
     for c in range(len(order)):
         most = max(most, start[c + 1] - start[c])
-    return order, spans, start, parent, kinds, kinds[sender], norm[kinds], factor[kinds], sender, unit, r, y, most
+    return (
+        order,
+        spans,
+        start,
+        parent,
+        kinds,
+        kinds[sender],
+        norm[kinds],
+        factor[kinds],
+        sender,
+        unit,
+        r,
+        y,
+        most,
+    )
 
 
 @compiled
@@ -403,8 +421,8 @@ def allegro_rows(  # type: ignore[no-untyped-def]
 ):
     """First coefficients of each pair in splines on equal steps of ln(r + offset), and their weights.
 
-    Those of pair kind t·n_types + u begin at row first[kind] and have intervals[kind] of them; with n_types = 0
-    all pairs are of kind 0.
+    Those of pair kind t·n_types + u begin at row first[kind] and have intervals[kind] of them; with
+    n_types = 0 all pairs are of kind 0.
     """
     for c in range(len(start) - 1):
         for q in range(start[c], start[c + 1]):

@@ -222,7 +222,7 @@ def product_reverse(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """From ∂E/∂y set ∂E/∂x and ∂E/∂w.
 
-    What ∂E/∂Y gets goes to y_back [pairs, lm, 16], lanes still to be summed; `adding` it to what stands there.
+    What ∂E/∂Y gets goes to y_back [pairs, lm, 16], lanes still to be summed; `adding` to what stands there.
     """
     base, n_entries, n_lm = start[first], len(product.feature), degrees * degrees
     gamma_slope, zero = aligned(n_lm * channels, w), splat(w.dtype.type(0))
@@ -234,7 +234,8 @@ def product_reverse(  # type: ignore[no-untyped-def]
         _matrices_reverse(product, channels, k1 - k0, x[here:], out_slope[there:], norm[c], gamma_slope)
         _multiply(
             matrices, (c - first) * n_entries * channels, channels, product.feature_start,
-            product.entry_of_feature, product.output_of, k0, k1, out_slope, product.d_out, x_slope, product.d_in,
+            product.entry_of_feature, product.output_of, k0, k1, out_slope, product.d_out, x_slope,
+            product.d_in,
         )  # fmt: skip
         for k in range(k0, k1):
             at, to, q = k * stride + w_at, k * ws_stride + ws_at, (q0 + k - k0) * n_lm

@@ -76,18 +76,18 @@ class PairTables:
             self.make(np.unique([a * self.n + b, b * self.n + a]))
             check(tuple(sorted({a, b})))
         except ValueError as refusal:
-            self._accepted[pair] = False
+            self._accepted[pair], self._last = False, b""
             warnings.warn(f"{refusal} The networks are kept.", RuntimeWarning, stacklevel=2)
 
     def make(self, kinds: Iterable[int]) -> None:
         """Tables of these ordered pairs where there are none. Raises ValueError as `of` does."""
-        missing = [int(k) for k in kinds if self.first[k] < 0]
-        if not missing:
+        wanted = [int(k) for k in kinds]
+        if all(self.first[k] >= 0 for k in wanted):
             return
         if self.flat.nbytes > _MOST_BYTES:
             self._forget()
         parts, rows = [self.flat], len(self.flat) // self.arranged.width
-        for kind in missing:
+        for kind in (k for k in wanted if self.first[k] < 0):
             table = self.of(self.arranged.function, kind)
             self.first[kind], self.intervals[kind] = rows, len(table) - 5
             parts.append(table.to(self.dtype).flatten().numpy())
@@ -108,6 +108,7 @@ class PairTables:
                 return table.coefficients[0]
             intervals *= 2
         raise ValueError(
-            f"The two-body networks cannot be tabulated: {_MOST_INTERVALS} intervals leave a relative error of "
-            f"{error:.1e}; allowed is {self.tolerance:.1e}. Use program(tabulate=False) or a larger tolerance."
+            f"The two-body networks cannot be tabulated: {_MOST_INTERVALS} intervals leave a relative error "
+            f"of {error:.1e}; allowed is {self.tolerance:.1e}. Use program(tabulate=False) or a larger "
+            "tolerance."
         )

@@ -140,7 +140,9 @@ class Arrangement:
 
     def _readout(self) -> "_Part":
         *matrices, last = self.networks[-1]
-        return _Part(column=self.columns[-1][0], hidden=matrices, vector=hidden.widened(last, last.shape[0], 0))
+        return _Part(
+            column=self.columns[-1][0], hidden=matrices, vector=hidden.widened(last, last.shape[0], 0)
+        )
 
     def _two_body(self) -> "_Part":
         *matrices, last = scaled(self.model.two_body)
@@ -149,7 +151,7 @@ class Arrangement:
         return _Part(hidden=matrices, scalars=scalars, later=last, elements=self._elements())
 
     def _elements(self) -> tuple[Tensor, Tensor]:
-        """Factors of the embedding's channels: of each centre and neighbour, or splines of each kind, none."""
+        """Factors of the embedding's channels: of centres and neighbours, or splines of each kind, and none."""
         e = self.embedding
         if isinstance(e, BesselPairEmbedding):
             ones = torch.ones_like(e.centre.detach())
