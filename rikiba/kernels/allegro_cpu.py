@@ -23,6 +23,7 @@ from .pair_product_cpu import (
     weighted_harmonics,
     weighted_harmonics_reverse,
 )
+from .uncounted import uncounted
 
 PRODUCT, HIDDEN, PART = 0, 8, 9
 """Sections of whole numbers of a part: the arrays of `Product` but its sizes and coefficients, widths of
@@ -87,6 +88,8 @@ class Space(NamedTuple):
     scalar_back: np.ndarray
     y_back: np.ndarray
     """∂E/∂Y, [rows, harmonics, lanes]."""
+    gamma: np.ndarray
+    """Surroundings of one centre, or ∂E/∂ those."""
 
 
 @compiled
@@ -100,7 +103,7 @@ def _places(net, rows):  # type: ignore[no-untyped-def]
         wide, wide, max(wide, rows * z[EMBEDDED]), rows * z[RADIAL], rows * z[RADIAL],
         (z[LAYERS] + 1) * tensor, 2 * tensor, z[LAYERS] * around, around,
         z[LAYERS] * rows * z[ENTRIES] * z[CHANNELS], hidden, hidden, rows * z[HIDDEN_ALL], rows * scalars,
-        rows * z[DEGREES] * z[DEGREES] * LANES,
+        rows * z[DEGREES] * z[DEGREES] * LANES, z[DEGREES] * z[DEGREES] * z[CHANNELS],
     ]))  # fmt: skip
 
 
@@ -116,7 +119,7 @@ def _space(net, rows, x):  # type: ignore[no-untyped-def]
     return Space(
         x[: p[0]], x[p[0] : p[1]], x[p[1] : p[2]], x[p[2] : p[3]], x[p[3] : p[4]], x[p[4] : p[5]],
         x[p[5] : p[6]], x[p[6] : p[7]], x[p[7] : p[8]], x[p[8] : p[9]], x[p[9] : p[10]], x[p[10] : p[11]],
-        x[p[11] : p[12]], x[p[12] : p[13]], x[p[13] : p[14]],
+        x[p[11] : p[12]], x[p[12] : p[13]], x[p[13] : p[14]], x[p[14] : p[15]],
     )  # fmt: skip
 
 
@@ -304,7 +307,7 @@ def _layer(net, t, c0, c1, start, norm, y, s):  # type: ignore[no-untyped-def]
     w, at, stride = _weights(net, t, rows, s)
     product_forward(
         c0, c1, start, norm, y, z[DEGREES], w, at, stride, c, _product(net, t), s.tensors[t * n_t :],
-        s.matrices[t * n_m :], out,
+        s.matrices[t * n_m :], out, s.gamma,
     )  # fmt: skip
     h, n = size[COLUMN], widths[0]
     _multiply(net, t, SCALARS, out, 0, size[D_OUT] * c, rows, c, s.values, h, wide, n, True)
@@ -371,7 +374,7 @@ def _layer_reverse(net, t, c0, c1, start, norm, y, s, y_slope):  # type: ignore[
     into, into_at = (s.around_back, 0) if t else (s.gradient, at)
     product_reverse(
         c0, c1, start, norm, y, z[DEGREES], w, at, stride, c, _product(net, t), s.tensors[t * n_t :],
-        s.matrices[t * n_m :], given, found, into, into_at, stride, s.y_back, not last,
+        s.matrices[t * n_m :], given, found, into, into_at, stride, s.y_back, not last, s.gamma,
     )  # fmt: skip
     if t == 0:
         weighted_harmonics_reverse(
@@ -444,7 +447,18 @@ def allegro_sweep(  # type: ignore[no-untyped-def]
     Rows of `table` have all columns (`tabulated`) or the radial functions. Centres are taken together until
     they have `most` pairs; none may have more. `space` has room for so many.
     """
-    s, z = _space(net, most, space), net.sizes
+    net = AllegroWeights(
+        uncounted(net.sizes), uncounted(net.whole), uncounted(net.whole_at), uncounted(net.real),
+        uncounted(net.real_at),
+    )  # fmt: skip
+    start, types, sender_type = uncounted(start), uncounted(types), uncounted(sender_type)
+    norm, factor, y, row, weights = (
+        uncounted(norm), uncounted(factor), uncounted(y), uncounted(row), uncounted(weights),
+    )  # fmt: skip
+    table, energies, slope, y_slope = (
+        uncounted(table), uncounted(energies), uncounted(slope), uncounted(y_slope),
+    )  # fmt: skip
+    s, z = _space(net, most, uncounted(space)), net.sizes
     c0 = first
     while c0 < last:
         c1 = c0 + 1

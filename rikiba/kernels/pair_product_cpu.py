@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .compiled import compiled, inlined
-from .lanes import LANES, add, aligned, load, multiply, multiply_add, splat, splat_as, spread, store, total
+from .lanes import LANES, add, load, multiply, multiply_add, splat, splat_as, spread, store, total
 
 
 class Product(NamedTuple):
@@ -156,14 +156,13 @@ def _weighted_sum(y, y_at, y_step, w, w_at, w_step, n):  # type: ignore[no-untyp
 
 @compiled
 def product_forward(  # type: ignore[no-untyped-def]
-    first, last, start, norm, y, degrees, w, w_at, stride, channels, product, x, matrices, out
+    first, last, start, norm, y, degrees, w, w_at, stride, channels, product, x, matrices, out, gamma
 ):
     """M of centres first … last − 1 and the products of their pairs.
 
     Arrays of pairs begin at the first centre's first pair, y excepted.
     """
     base, n_entries, n_lm = start[first], len(product.feature), degrees * degrees
-    gamma = aligned(n_lm * channels, w)
     for c in range(first, last):
         q0, q1 = start[c], start[c + 1]
         if q0 == q1:
@@ -218,14 +217,14 @@ def _matrices_reverse(product, channels, n, x, out_slope, norm, gamma_slope):  #
 @compiled
 def product_reverse(  # type: ignore[no-untyped-def]
     first, last, start, norm, y, degrees, w, w_at, stride, channels, product, x, matrices, out_slope,
-    x_slope, w_slope, ws_at, ws_stride, y_back, adding,
+    x_slope, w_slope, ws_at, ws_stride, y_back, adding, gamma_slope,
 ):  # fmt: skip
     """From ∂E/∂y set ∂E/∂x and ∂E/∂w.
 
     What ∂E/∂Y gets goes to y_back [pairs, lm, 16], lanes still to be summed; `adding` to what stands there.
     """
     base, n_entries, n_lm = start[first], len(product.feature), degrees * degrees
-    gamma_slope, zero = aligned(n_lm * channels, w), splat(w.dtype.type(0))
+    zero = splat(w.dtype.type(0))
     for c in range(first, last):
         k0, k1, q0 = start[c] - base, start[c + 1] - base, start[c]
         if k0 == k1:

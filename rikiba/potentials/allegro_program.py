@@ -22,7 +22,7 @@ from .nequip_weights import OFFSET
 if TYPE_CHECKING:
     from .allegro import Allegro
 
-_PAIRS = 96
+_PAIRS = 128
 """Centres are taken together until they have as many pairs, whose numbers stay in cache."""
 _MOST_EXACT = 4096
 """The same where radial functions are evaluated without tables."""
