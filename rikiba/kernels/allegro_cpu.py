@@ -18,6 +18,7 @@ from .lanes import LANES, add, load, multiply, multiply_add, splat, spread, stor
 from .pair_geometry_cpu import arrange, harmonics, quintic_weights, unit_vectors
 from .pair_product_cpu import (
     Product,
+    narrow_dense,
     product_forward,
     product_reverse,
     weighted_harmonics,
@@ -43,8 +44,6 @@ EMBEDDED, HIDDEN_ALL, WIDEST, D_MOST, ENTRIES, TYPES = 6, 7, 8, 9, 10, 11
 """Sizes of a model: layers, degrees of harmonics, channels, columns, columns of the weights of surroundings,
 radial functions, channels of the embedding, hidden numbers, the widest hidden layer, most components of a
 tensor, most entries of a product, elements."""
-_SCALARS_WIDTH = 32
-"""Columns of a product that has the tensors' scalars are a multiple of it."""
 
 
 class AllegroWeights(NamedTuple):
@@ -85,7 +84,6 @@ class Space(NamedTuple):
     """… and another."""
     slopes: np.ndarray
     """f′ of all hidden layers, network after network."""
-    scalar_back: np.ndarray
     y_back: np.ndarray
     """∂E/∂Y, [rows, harmonics, lanes]."""
     gamma: np.ndarray
@@ -98,11 +96,10 @@ def _places(net, rows):  # type: ignore[no-untyped-def]
     z = net.sizes
     tensor, around = rows * z[D_MOST] * z[CHANNELS], rows * z[AROUND_WIDTH]
     hidden, wide = rows * max(z[WIDEST], z[EMBEDDED]), rows * z[WIDTH]
-    scalars = (z[CHANNELS] + _SCALARS_WIDTH - 1) // _SCALARS_WIDTH * _SCALARS_WIDTH
     return np.cumsum(np.array([
         wide, wide, max(wide, rows * z[EMBEDDED]), rows * z[RADIAL], rows * z[RADIAL],
         (z[LAYERS] + 1) * tensor, 2 * tensor, z[LAYERS] * around, around,
-        z[LAYERS] * rows * z[ENTRIES] * z[CHANNELS], hidden, hidden, rows * z[HIDDEN_ALL], rows * scalars,
+        z[LAYERS] * rows * z[ENTRIES] * z[CHANNELS], hidden, hidden, rows * z[HIDDEN_ALL],
         rows * z[DEGREES] * z[DEGREES] * LANES, z[DEGREES] * z[DEGREES] * z[CHANNELS],
     ]))  # fmt: skip
 
@@ -119,7 +116,7 @@ def _space(net, rows, x):  # type: ignore[no-untyped-def]
     return Space(
         x[: p[0]], x[p[0] : p[1]], x[p[1] : p[2]], x[p[2] : p[3]], x[p[3] : p[4]], x[p[4] : p[5]],
         x[p[5] : p[6]], x[p[6] : p[7]], x[p[7] : p[8]], x[p[8] : p[9]], x[p[9] : p[10]], x[p[10] : p[11]],
-        x[p[11] : p[12]], x[p[12] : p[13]], x[p[13] : p[14]], x[p[14] : p[15]],
+        x[p[11] : p[12]], x[p[12] : p[13]], x[p[13] : p[14]],
     )  # fmt: skip
 
 
@@ -360,16 +357,11 @@ def _layer_reverse(net, t, c0, c1, start, norm, y, s, y_slope):  # type: ignore[
         b = z[AROUND_WIDTH]
         _multiply(net, t, AROUND_BACK, s.around_back, 0, b, rows, b, s.first, 0, n, n, True)
     _hidden_reverse(net, t, rows, s, s.gradient, h, wide)
-    n, both = widths[0], (c + _SCALARS_WIDTH - 1) // _SCALARS_WIDTH * _SCALARS_WIDTH
-    _multiply(net, t, SCALARS_BACK, s.gradient, h, wide, rows, n, s.scalar_back, 0, both, both, False)
     # the two halves hold ∂E/∂(tensors) behind and before in turn
     turn = (z[LAYERS] - 1 - t) % 2
     given, found = s.tensor_back[turn * half :], s.tensor_back[(1 - turn) * half :]
-    stride = size[D_OUT] * c
-    for k in range(rows):
-        for v in range(0, c, LANES):
-            g, to = load(s.scalar_back, k * both + v), k * stride + v
-            store(given, to, g if last else add(g, load(given, to)))
+    n, panels = widths[0], net.real_at[t, SCALARS_BACK, 0]
+    narrow_dense(s.gradient, h, wide, rows, n, net.real, panels, given, size[D_OUT] * c, c, not last)
     w, at, stride = _weights(net, t, rows, s)
     into, into_at = (s.around_back, 0) if t else (s.gradient, at)
     product_reverse(

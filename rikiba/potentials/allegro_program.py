@@ -15,7 +15,7 @@ from rikiba.nn.tabulation import value_and_slope
 
 from .allegro_tables import PairTables
 from .allegro_weights import Arrangement
-from .equivariant_program import EXACT, CompiledNetwork, Grouped, check_tables, exact_table, trial
+from .equivariant_program import EXACT, CompiledPairs, Grouped, check_tables, exact_table, trial
 from .nequip_program import repel
 from .nequip_weights import OFFSET
 
@@ -32,7 +32,7 @@ _CLOSE = 1e-6
 """Å; below, directions need care that only automatic differentiation takes."""
 
 
-class CompiledAllegro(CompiledNetwork):
+class CompiledAllegro(CompiledPairs):
     """A snapshot of an Allegro as a program of compiled kernels; see `Allegro.program`."""
 
     def __init__(self, potential: "Allegro", *, tabulate: bool, tolerance: float) -> None:
@@ -59,11 +59,6 @@ class CompiledAllegro(CompiledNetwork):
         if len(self.model.elements) <= _MOST_ELEMENTS:
             t.make(range(len(t.first)))
         self.table_error, self.intervals = t.error, int(t.intervals.max())
-
-    def evaluate_sorted(
-        self, spans: tuple[int, ...], pairs: Grouped, energies: np.ndarray, threads: int
-    ) -> None:
-        raise NotImplementedError
 
     def _evaluate(
         self,

@@ -41,6 +41,11 @@ def widened(w: Tensor, block: int, dim: int) -> Tensor:
     return pad(parts, (0, padded(block) - block)).flatten(-2).movedim(-1, dim).contiguous()
 
 
+def narrow(w: Tensor) -> np.ndarray:
+    """Panels of 16 columns, as `narrow_dense` reads them."""
+    return w.unflatten(1, (-1, LANES)).transpose(0, 1).flatten().numpy()
+
+
 def both_widened(w: Tensor) -> Tensor:
     """A matrix whose rows and columns are filled up to multiples of 32."""
     return hidden.widened(hidden.widened(w, w.shape[0], 0), w.shape[1], 1)
@@ -151,7 +156,7 @@ class Arrangement:
         return _Part(hidden=matrices, scalars=scalars, later=last, elements=self._elements())
 
     def _elements(self) -> tuple[Tensor, Tensor]:
-        """Factors of the embedding's channels: of centres and neighbours, or splines of each kind, and none."""
+        """Factors of the embedding's channels: of centres and neighbours, or splines of all kinds, none."""
         e = self.embedding
         if isinstance(e, BesselPairEmbedding):
             ones = torch.ones_like(e.centre.detach())
@@ -195,7 +200,6 @@ class _Part:
     def real(self, real: type[np.floating]) -> list[np.ndarray]:
         """Sections of real numbers."""
         inner = [both_widened(w) for w in self.hidden[1:]]
-        back = hidden.widened(self.scalars, self.scalars.shape[0], 0) if len(self.scalars) else self.scalars
         none = np.empty(0, real)
         later = [hidden.panelled([self.later], real), hidden.panelled([self.later.T], real)]
         if self.vector is not None:
@@ -206,7 +210,7 @@ class _Part:
             hidden.panelled(inner, real),
             hidden.panelled([w.T for w in inner], real),
             hidden.panelled([self.scalars], real),
-            hidden.panelled([back.T], real),
+            hidden.panelled([self.scalars.T], real) if self.product is None else narrow(self.scalars.T),
             *later,
             hidden.panelled([self.around], real),
             hidden.panelled([self.around.T] if self.around.shape[1] else [], real),
