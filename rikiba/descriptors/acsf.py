@@ -16,6 +16,7 @@ in Legendre functions, P_l(r̂_ij·r̂_ik) = Σ_m Y_lm(r̂_ij) Y_lm(r̂_ik)/(2l+
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import combinations_with_replacement
 from math import tanh
 from typing import Literal, get_args
@@ -30,6 +31,8 @@ from rikiba.core.system import System
 from rikiba.nn.cutoff import cosine, mollifier, polynomial, smoothstep, tanh_cubed
 from rikiba.nn.double_buffers import DoubleBuffers
 from rikiba.nn.so3 import spherical_harmonics
+
+from .triplet_sums import Neighbours, TripletTables, triplet_sums
 
 RadialFunction = Sequence[float]
 """(η in 1/Å², r_s in Å) and, where it differs from that of the others, the cutoff in Å."""
@@ -136,8 +139,9 @@ class SymmetryFunctions(nn.Module):
         linear = [f for f in wide if float(f[2]).is_integer()]
         self.wide = _WideByMoments(linear, self.angular_cutoff) if linear else None
         reach, direct = self.angular_cutoff, [f for f in wide if not float(f[2]).is_integer()]
-        self.wide_direct = _Triplets(direct, reach, narrow=False)
-        self.narrow = _Triplets(narrow, reach, narrow=True)
+        shape = (envelope, envelope_start)
+        self.wide_direct = _Triplets(direct, reach, shape, narrow=False)
+        self.narrow = _Triplets(narrow, reach, shape, narrow=True)
         angular = [self.wide_direct, self.narrow, *([self.wide.gaussians] if self.wide else [])]
         longest = max([reach, *(c for part in angular for c in part.cutoffs)])
         if longest > reach or max(self.radial.cutoffs, default=cutoff) > cutoff:
@@ -167,6 +171,13 @@ class SymmetryFunctions(nn.Module):
         each = torch.stack([self._envelope(r, c) for c in functions.cutoffs], -1)
         return each if len(functions.cutoffs) == 1 else each[..., functions.which]
 
+    def _radial(self, r: Float[Tensor, "pairs"]) -> Float[Tensor, "pairs functions"]:
+        g = self.radial(r) * self._envelopes(r, self.radial)
+        if not self.oscillating:
+            return g
+        kappa = torch.tensor(self.oscillating, dtype=r.dtype, device=r.device)
+        return torch.cat([g, torch.cos(kappa * r[:, None]) * self._envelope(r, self.cutoff)[:, None]], 1)
+
     def forward(
         self, system: System, pairs: Pairs, types: Int[Tensor, "atoms"], dtype: torch.dtype
     ) -> Float[Tensor, "atoms features"]:
@@ -175,10 +186,7 @@ class SymmetryFunctions(nn.Module):
         vectors = pairs.vectors(system, dtype)
         r = vectors.norm(dim=-1)
         slot = pairs.i * t + types[pairs.j]
-        g = self.radial(r) * self._envelopes(r, self.radial)
-        if self.oscillating:
-            kappa = torch.tensor(self.oscillating, dtype=r.dtype, device=r.device)
-            g = torch.cat([g, torch.cos(kappa * r[:, None]) * self._envelope(r, self.cutoff)[:, None]], 1)
+        g = self._radial(r)
         parts = [g.new_zeros((n * t, self.n_radial)).index_add(0, slot, g).reshape(n, t * self.n_radial)]
         if self.wide is None and not self.wide_direct.n and not self.narrow.n:
             return parts[0]
@@ -194,28 +202,92 @@ class SymmetryFunctions(nn.Module):
             parts.extend(self._direct(vectors, r, near, types))
         return torch.cat(parts, -1)
 
+    def of_shares(
+        self, system: System, pairs: Pairs, shares: Float[Tensor, "atoms elements"], dtype: torch.dtype
+    ) -> Float[Tensor, "atoms features"]:
+        """The same where an atom is of several kinds at once: Σ_j of kind a takes every j times its share.
+
+        Sums over pairs of neighbours take the product of both shares. With one share 1 and the others 0 it
+        is `forward`.
+        """
+        near, parent = pairs, None
+        vectors = pairs.vectors(system, dtype)
+        r, share = vectors.norm(dim=-1), shares.to(dtype)[pairs.j]
+        parts = [self._shared(self._radial(r), share, pairs)]
+        if self.angular_cutoff < self.cutoff:
+            near, parent = pairs.within(system, self.angular_cutoff)
+            vectors, r, share = vectors[parent], r[parent], share[parent]
+        if self.wide is not None:
+            g = self.wide.gaussians(r) * self._envelopes(r, self.wide.gaussians)
+            y = spherical_harmonics(vectors / r[:, None], self.wide.l_max)
+            moments = self._shared((g[:, :, None] * y[:, None, :]).flatten(1), share, near)
+            moments = moments.reshape(-1, self.n_elements, g.shape[1], y.shape[1])
+            twice = share[:, self.first] * share[:, self.second]
+            alone = self._shared(g * g, twice, near).reshape(-1, len(self.element_pairs), g.shape[1])
+            parts.append(self.wide.combine_shares(moments, alone, self.first, self.second))
+        for functions in (self.wide_direct, self.narrow):
+            if functions.n:
+                parts.append(self._defined_shares(functions, vectors, r, near, share).flatten(1))
+        return torch.cat([p.flatten(1) for p in parts], 1)
+
+    def _shared(self, g: Tensor, share: Tensor, pairs: Pairs) -> Float[Tensor, "atoms kinds functions"]:
+        """Σ_j share_j g_ij of every kind."""
+        rows = g.new_zeros((pairs.n_atoms, share.shape[1], g.shape[1]))
+        return rows.index_add(0, pairs.i, share[:, :, None] * g[:, None, :])
+
+    def _defined_shares(
+        self, functions: "_Triplets", vectors: Tensor, r: Tensor, pairs: Pairs, share: Tensor
+    ) -> Float[Tensor, "atoms element_pairs functions"]:
+        a, b, values = self._triplet_values(functions, vectors, r, pairs)
+        both = share[a][:, self.first] * share[b][:, self.second]
+        crossed = share[b][:, self.first] * share[a][:, self.second]
+        weight = torch.where(self.first == self.second, both, both + crossed)
+        rows = values.new_zeros((pairs.n_atoms, len(self.element_pairs), functions.n))
+        return rows.index_add(0, pairs.i[a], weight[:, :, None] * values[:, None, :])
+
     def _direct(self, vectors: Tensor, r: Tensor, pairs: Pairs, types: Tensor) -> list[Tensor]:
+        """Wide and narrow functions by the explicit sum; float64 on a CPU by compiled kernels."""
+        parts = [functions for functions in (self.wide_direct, self.narrow) if functions.n]
+        kind = types[pairs.j]
+        if vectors.device.type != "cpu" or vectors.dtype != torch.float64:
+            return [self._defined(f, vectors, r, pairs, kind).flatten(1) for f in parts]
+        around = Neighbours(pairs.row_start, kind, self.pair_index, len(self.element_pairs))
+        return [
+            triplet_sums(vectors, around, f.tables, partial(self._from_vectors, f, pairs, kind)).flatten(1)
+            for f in parts
+        ]
+
+    def _from_vectors(
+        self, functions: "_Triplets", pairs: Pairs, kind: Tensor, vectors: Tensor
+    ) -> Float[Tensor, "atoms element_pairs functions"]:
+        return self._defined(functions, vectors, vectors.norm(dim=-1), pairs, kind)
+
+    def _defined(
+        self, functions: "_Triplets", vectors: Tensor, r: Tensor, pairs: Pairs, kind: Tensor
+    ) -> Float[Tensor, "atoms element_pairs functions"]:
+        """Σ over pairs of neighbours by torch."""
+        a, b, values = self._triplet_values(functions, vectors, r, pairs)
+        n_pairs = len(self.element_pairs)
+        slot = pairs.i[a] * n_pairs + self.pair_index[kind[a], kind[b]]
+        rows = values.new_zeros((pairs.n_atoms * n_pairs, functions.n)).index_add(0, slot, values)
+        return rows.reshape(pairs.n_atoms, n_pairs, functions.n)
+
+    def _triplet_values(
+        self, functions: "_Triplets", vectors: Tensor, r: Tensor, pairs: Pairs
+    ) -> tuple[Tensor, Tensor, Float[Tensor, "triplets functions"]]:
+        """(first pair, second pair, functions) of every unordered pair of neighbours."""
         a, b = pairs.triplets()
         keep = a < b
         a, b = a[keep], b[keep]
-        n_pairs = len(self.element_pairs)
-        slot = pairs.i[a] * n_pairs + self.pair_index[types[pairs.j[a]], types[pairs.j[b]]]
         cos = (vectors[a] * vectors[b]).sum(-1) / (r[a] * r[b])
-        out = []
-        for functions in (self.wide_direct, self.narrow):
-            if not functions.n:
-                continue
-            c = self._envelopes(r, functions)
-            product = c[a] * c[b]
-            r_jk = None
-            if functions.is_narrow:
-                # atoms j and k may coincide with a periodic image of each other, never with each other
-                r_jk = (vectors[b] - vectors[a]).norm(dim=-1)
-                product = product * self._envelopes(r_jk, functions)
-            values = functions(cos, r[a], r[b], r_jk) * product
-            rows = values.new_zeros((pairs.n_atoms * n_pairs, functions.n)).index_add(0, slot, values)
-            out.append(rows.reshape(pairs.n_atoms, n_pairs * functions.n))
-        return out
+        c = self._envelopes(r, functions)
+        product = c[a] * c[b]
+        r_jk = None
+        if functions.tables.narrow:
+            # atoms j and k may coincide with a periodic image of each other, never with each other
+            r_jk = (vectors[b] - vectors[a]).norm(dim=-1)
+            product = product * self._envelopes(r_jk, functions)
+        return a, b, functions(cos, r[a], r[b], r_jk) * product
 
 
 class _Cutoffs(DoubleBuffers):
@@ -297,6 +369,14 @@ class _WideByMoments(DoubleBuffers):
         values = torch.where(same > 0, 0.5 * (values - alone), values)
         return values.flatten(2)[..., self.order].flatten(1)
 
+    def combine_shares(self, moments: Tensor, squares: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """The same where a neighbour has shares in several kinds: it makes no pair with itself in any."""
+        product = moments[:, first] * moments[:, second]
+        alone = squares[..., None] * self.forward_value.to(product.dtype)
+        half = torch.where(first == second, 0.5, 1.0).to(product.dtype)[:, None, None]
+        values = half * (product @ self.mix.to(product.dtype) - alone)
+        return values.flatten(2)[..., self.order].flatten(1)
+
 
 class _Slots:
     """Pairs sorted into slots of one width, that of the fullest.
@@ -323,10 +403,18 @@ class _Slots:
 class _Triplets(_Cutoffs):
     """Angular functions by the explicit sum over pairs of neighbours."""
 
-    def __init__(self, functions: Sequence[AngularFunction], cutoff: float, *, narrow: bool) -> None:
-        super().__init__([f[4] if len(f) > 4 else cutoff for f in functions])
+    def __init__(
+        self,
+        functions: Sequence[AngularFunction],
+        cutoff: float,
+        shape: tuple[str, float],
+        *,
+        narrow: bool,
+    ) -> None:
+        whole = [(*f[:4], f[4] if len(f) > 4 else cutoff) for f in functions]
+        super().__init__([f[4] for f in whole])
         self.n = len(functions)
-        self.is_narrow = narrow
+        self.tables = TripletTables.of(whole, *shape, narrow=narrow)
         table = torch.tensor([f[:4] for f in functions], dtype=torch.float64).reshape(-1, 4)
         for k, name in enumerate(("eta", "shift", "zeta", "sign")):
             self.register_buffer(name, table[:, k].clone())

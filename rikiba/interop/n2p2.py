@@ -2,9 +2,12 @@
 
 Symmetry functions of types 2 (G²), 3 (narrow, G⁴) and 9 (wide, G⁵), all cutoff types, scaling modes,
 activations and normalised data; of the fourth generation also `weightse.*.data` (electronegativities) and
-`hardness.*.data`. Files are in atomic units; lengths become Å, energies eV. Weights follow the functions of
-each element as the program sorts them: by type, cutoff function, cutoff, η, shift, ζ, λ and neighbours'
-elements, whatever their order in the file. The charge is the last input of a network that reads it.
+`hardness.*.data`. Files are in atomic units; lengths become Å, energies eV. Networks of normalised data give
+(E − N·mean_energy)·conv_energy and χ·conv_energy; charges are in e, and hardness, Gaussian widths, screening
+and the parameters of symmetry functions stand in the data's own units, normalised or not. Weights follow the
+functions of each element as the program sorts them: by type, cutoff function, cutoff, η, shift, ζ, λ and
+neighbours' elements, whatever their order in the file. The charge is the last input of a network that reads
+it.
 
 Singraber, Behler & Dellago, doi:10.1021/acs.jctc.8b00770. Formats from documentation and code of n2p2 2.2.
 """
@@ -81,6 +84,11 @@ class Settings:
     def number(self, key: str, default: float) -> float:
         return float(self.lines[key][-1][0]) if key in self.lines else default
 
+    def generation(self) -> str:
+        """What the file says of it, by the keyword of n2p2 or one of RuNNer's; the second if nothing."""
+        keys = [key for key in ("nnp_type", "nnp_gen", "nnp_generation") if key in self.lines]
+        return self.words(keys[0])[0] if keys else "2G-HDNNP"
+
     def functions(self) -> list[Function]:
         """All symmetry functions, sorted as the program sorts them."""
         lines = [*self.lines.get("symfunction_short", []), *self.lines.get("symfunction", [])]
@@ -149,7 +157,7 @@ def read_file(
     path = Path(path)
     path = path / "input.nn" if path.is_dir() else path
     settings = Settings(path)
-    generation = settings.lines.get("nnp_type", settings.lines.get("nnp_gen", [["2G-HDNNP"]]))[-1][0]
+    generation = settings.generation()
     reader = _Reader(settings, length_unit_A, energy_unit_eV)
     if generation in ("4G-HDNNP", "4G", "4"):
         return reader.charged_weights()
@@ -207,15 +215,19 @@ class _Reader:
     def charged_weights(self) -> Weights:
         """Of the fourth generation."""
         s = self.settings
-        if s.has("conv_energy") or s.has("conv_length") or s.has("mean_energy"):
-            raise N2p2Error("Normalised potentials of the fourth generation are not known here.")
+        if s.number("conv_charge", 1.0) != 1.0:
+            raise N2p2Error(
+                f"{s.path} normalises charges too (conv_charge {s.number('conv_charge', 1.0):g}), as no "
+                f"released version does; potentials with charges in e are known."
+            )
         screening = s.words("screen_electrostatics")
         if len(screening) > 2 and screening[2] != "c":
             raise N2p2Error(f"screen_electrostatics has the form {screening[2]}; the cosine (c) is known.")
         columns, energies, tensors = self._networks(("",))
         for k, e in enumerate(self.elements):
             sizes = [len(columns[e]), *s.hidden(e, "electrostatic"), 1]
-            tensors |= self._network(k, e, sizes, "weightse", "charge_networks", self.energy)
+            volt = self.energy / s.number("conv_energy", 1.0)
+            tensors |= self._network(k, e, sizes, "weightse", "charge_networks", volt)
         widths = {w[0]: float(w[1]) * self.length for w in s.lines.get("fixed_gausswidth", [])}
         missing = [e for e in self.elements if e not in widths]
         if missing:

@@ -1,8 +1,9 @@
 """Read the weights of a SchNetPack model into what `potentials.schnet` and `potentials.painn` are built from.
 
 The two differ in notation only: filters of all layers lie in one tensor here, their weights transposed, and
-the table of elements has rows only for those that the model was trained on. Read from the code of SchNetPack
-2.0.4 and 2.1.1.
+the table of elements has rows only for those that the model was trained on. A model saved whole
+(`best_model`) says more than its `state_dict()`, and is read as inert records. Read from the code of
+SchNetPack 2.0.4 and 2.1.1.
 """
 
 import re
@@ -17,6 +18,7 @@ from torch import Tensor
 from rikiba.core import elements as periodic_table
 
 from .foreign_file import ForeignFile
+from .inert_pickle import Record
 from .mace_torch import Weights
 from .torch_files import load_restricted
 
@@ -34,8 +36,18 @@ _KNOWN = (
 )
 
 
+_MODEL = "schnetpack.model.base.NeuralNetworkPotential"
+_ACTIVATIONS = {
+    "torch.nn.functional.silu": "silu",
+    "torch._C._nn.silu": "silu",
+    "schnetpack.nn.activations.shifted_softplus": "shifted_softplus",
+}
+
+
 def recognises(file: ForeignFile) -> bool:
-    """True for a saved `state_dict()` of SchNetPack."""
+    """True for a model of SchNetPack, saved whole or as its `state_dict()`."""
+    if file.module is not None:
+        return file.module.name == _MODEL
     return "representation.embedding.weight" in file.state
 
 
@@ -43,26 +55,90 @@ def read_file(
     *,
     path: Path,
     elements: Sequence[str],
-    readout_activation: Literal["silu", "shifted_softplus"] = "silu",
-    norm_epsilon: float = 1e-8,
+    readout_activation: Literal["silu", "shifted_softplus"] | None = None,
+    norm_epsilon: float | None = None,
     energy_unit_eV: float = 1.0,
 ) -> Weights:
-    """`read_schnetpack` of a `state_dict()` that torch saved.
+    """`read_schnetpack` of a model that torch saved, whole or as its `state_dict()`.
 
     Args:
         path: the file.
         elements: symbols of the elements that the model was trained on.
-        readout_activation: of the energy's output network.
-        norm_epsilon: of PaiNN.
+        readout_activation: of the energy's output network, of a `state_dict()`; silu if not given.
+        norm_epsilon: of PaiNN, of a `state_dict()`; 1e-8 if not given.
         energy_unit_eV: the model's unit of energy in eV.
+
+    Raises ValueError as `read_schnetpack`, and where a whole model says otherwise than these arguments.
     """
-    return read_schnetpack(
-        load_restricted(path),
-        elements=elements,
-        readout_activation=readout_activation,
-        norm_epsilon=norm_epsilon,
-        energy_unit_eV=energy_unit_eV,
-    )
+    given = {"readout_activation": readout_activation, "norm_epsilon": norm_epsilon}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    whole = ForeignFile(path).module
+    if whole is None:
+        state: Mapping[str, Tensor] = load_restricted(path)
+    else:
+        state, said = state_of(whole), settings_of(whole)
+        wrong = [name for name, value in settings.items() if said.get(name, value) != value]
+        if wrong:
+            raise ValueError(f"The model says {said}; leave out {', '.join(wrong)}.")
+        settings = said
+    return read_schnetpack(state, elements=elements, energy_unit_eV=energy_unit_eV, **settings)
+
+
+def state_of(model: Record) -> dict[str, Tensor]:
+    """The `state_dict()` of a whole model, without offsets that it does not add.
+
+    Raises ValueError for other models, and for steps after the network that change an energy otherwise.
+    """
+    if model.name != _MODEL:
+        raise ValueError(f"'{model.name}' is not {_MODEL}.")
+    state = model.state_dict()
+    adds = model.state.get("do_postprocessing", True)
+    for k in range(99):
+        step = model.child(f"postprocessors.{k}")
+        if step is None:
+            return state
+        kind = step.name.rpartition(".")[2]
+        if kind.startswith("CastTo"):
+            continue
+        if kind != "AddOffsets" or not step.state.get("is_extensive", True):
+            raise ValueError(f"The model's energies go through {step.name}, which is not known here.")
+        for flag, name in (("add_mean", "mean"), ("add_atomrefs", "atomref")):
+            if not (adds and step.state.get(flag)):
+                state.pop(f"postprocessors.{k}.{name}", None)
+    raise ValueError("The model has too many postprocessors.")
+
+
+def settings_of(model: Record) -> dict[str, Any]:
+    """What `read_schnetpack` needs beside the tensors, from the attributes of a whole model.
+
+    Raises ValueError for activations that SchNet and PaiNN here do not have, and for energies that are no
+    sums over atoms.
+    """
+    heads = [x for x in (model.child(f"output_modules.{k}") for k in range(9)) if x is not None]
+    outputs = [x for x in heads if x.child("outnet") is not None]
+    if len(outputs) != 1 or outputs[0].state.get("aggregation_mode") != "sum":
+        raise ValueError("The model must have one output network, whose atoms' outputs are summed.")
+    mixing = model.child("representation.mixing.0")
+    layer = "representation.interactions.0"
+    usual = "shifted_softplus" if mixing is None else "silu"
+    names = ("filter_network.0", "f2out.0") if mixing is None else ("interatomic_context_net.0",)
+    for name in names:
+        found = _activation(model.child(f"{layer}.{name}"))
+        if found != usual:
+            raise ValueError(f"The activation of {layer}.{name} is {found}; {usual} is known.")
+    said = {"readout_activation": _activation(outputs[0].child("outnet.0"))}
+    return said if mixing is None else said | {"norm_epsilon": float(mixing.state["epsilon"])}
+
+
+def _activation(dense: Record | None) -> str:
+    """By the name of the function, which is not imported."""
+    if dense is None:
+        raise ValueError("The model lacks a dense layer that SchNet and PaiNN have.")
+    function = dense.state.get("activation", dense.child("activation"))
+    name = str(getattr(function, "name", function))
+    if name not in _ACTIVATIONS:
+        raise ValueError(f"The activation {name} is not known; {', '.join(_ACTIVATIONS)} are.")
+    return _ACTIVATIONS[name]
 
 
 def read_schnetpack(

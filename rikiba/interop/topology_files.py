@@ -15,6 +15,14 @@ from rikiba.core import units
 from rikiba.potentials.topology import bonded_pairs
 
 from .foreign_file import ForeignFile
+from .gromacs_topology import (
+    LennardJones,
+    is_gromacs,
+    is_gromos,
+    lennard_jones_of,
+    quartic_constant,
+    read_gromacs,
+)
 from .mace_torch import Weights
 
 _KCAL = units.kilocalorie_per_mole
@@ -87,7 +95,8 @@ def read_topology(
 def read_coordinates(path: str | Path, topology: str | Path, parameters: Sequence[str | Path] = ()) -> Any:
     """`ase.Atoms` of a coordinate file (inpcrd, rst7, crd, gro, pdb) in the order of a topology's atoms.
 
-    Places of virtual sites are left out; the cell is the coordinate file's, or the topology's.
+    Places of virtual sites are left out; the cell is the coordinate file's, or the topology's. Masses are the
+    topology's: those of united atoms are not their element's.
     Raises as `read_file`, and TopologyFileError where numbers of atoms differ.
     """
     from ase import Atoms
@@ -101,7 +110,8 @@ def read_coordinates(path: str | Path, topology: str | Path, parameters: Sequenc
     kept = [k for k, a in enumerate(structure.atoms) if a.atomic_number > 0]
     symbols = [periodic_table.symbol(structure.atoms[k].atomic_number) for k in kept]
     cell = None if box is None else [float(x) for x in list(box)[:6]]
-    return Atoms(symbols, places[kept], cell=cell, pbc=box is not None)
+    masses = [float(structure.atoms[k].mass) for k in kept]
+    return Atoms(symbols, places[kept], masses=masses, cell=cell, pbc=box is not None)
 
 
 def load_structure(path: str | Path, parameters: Sequence[str | Path] = ()) -> Any:
@@ -140,7 +150,7 @@ def _loaded(path: str | Path) -> Any:
     parmed = _parmed()
     try:
         with warnings.catch_warnings(record=True) as heard:
-            found = parmed.load_file(str(path))
+            found = read_gromacs(path) if is_gromacs(path) else parmed.load_file(str(path))
     except (parmed.exceptions.ParmedError, ValueError, KeyError, IndexError, TypeError) as error:
         raise TopologyFileError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
     for text in dict.fromkeys(str(w.message) for w in heard):
@@ -204,20 +214,31 @@ def _bonded(structure: Any, number: Mapping[int, int]) -> dict[str, Any]:
         """Terms none of whose atoms is a virtual site (whose bonds carry no energy)."""
         return [t for t in terms if all(id(getattr(t, f"atom{k + 1}")) in number for k in range(n))]
 
-    def harmonic(terms: Iterable[Any], n: int, k: str, x: str, what: str, column: str, unit: str) -> dict:
+    def harmonic(
+        terms: Iterable[Any], n: int, k: str, x: str, what: str, column: str, unit: str, factor: float = 2.0
+    ) -> dict:
         rows = [(atoms(t, n), _need(t, what)) for t in real(terms, n)]
         return {
             "atoms": [a for a, _ in rows],
-            f"force_constant_eV_per_{unit}": [2.0 * getattr(p, k) * _KCAL for _, p in rows],
+            f"force_constant_eV{unit}": [factor * getattr(p, k) * _KCAL for _, p in rows],
             column: [float(getattr(p, x)) for _, p in rows],
         }
 
+    def parted(terms: Iterable[Any]) -> tuple[list[Any], list[Any]]:
+        both = list(terms)
+        return [t for t in both if not is_gromos(t)], [t for t in both if is_gromos(t)]
+
+    (bonds, quartic), (angles, cosine) = parted(structure.bonds), parted(structure.angles)
     urey = [t for t in structure.urey_bradleys if getattr(t.type, "k", 1.0) != 0.0]
     return {
-        "bonds": harmonic(structure.bonds, 2, "k", "req", "bond", "length", "A2"),
-        "angles": harmonic(structure.angles, 3, "k", "theteq", "angle", "angle_deg", "rad2"),
-        "urey_bradley": harmonic(urey, 2, "k", "req", "Urey–Bradley term", "length", "A2"),
-        "impropers": harmonic(structure.impropers, 4, "psi_k", "psi_eq", "improper", "angle_deg", "rad2"),
+        "bonds": harmonic(bonds, 2, "k", "req", "bond", "length", "_per_A2"),
+        "quartic_bonds": harmonic(quartic, 2, "k", "req", "bond", "length", "_per_A4", quartic_constant(1.0)),
+        "angles": harmonic(angles, 3, "k", "theteq", "angle", "angle_deg", "_per_rad2"),
+        "cosine_angles": harmonic(cosine, 3, "k", "theteq", "angle", "angle_deg", ""),
+        "urey_bradley": harmonic(urey, 2, "k", "req", "Urey–Bradley term", "length", "_per_A2"),
+        "impropers": harmonic(
+            structure.impropers, 4, "psi_k", "psi_eq", "improper", "angle_deg", "_per_rad2"
+        ),
         "torsions": _torsions(real(structure.dihedrals, 4), atoms),
         "ryckaert_bellemans": _ryckaert_bellemans(real(structure.rb_torsions, 4), atoms),
         "cmaps": _maps(real(structure.cmaps, 5), atoms),
@@ -261,17 +282,31 @@ def _maps(terms: list[Any], atoms: Any) -> dict[str, Any]:
 
 
 def _non_bonded(structure: Any, kept: list[Any], number: Mapping[int, int]) -> dict[str, Any]:
+    try:
+        read = lennard_jones_of(structure)
+        return _read_non_bonded(structure, kept, number, read)
+    except TopologyFileError:
+        raise
+    except ValueError as error:
+        raise TopologyFileError(str(error)) from error
+
+
+def _read_non_bonded(
+    structure: Any, kept: list[Any], number: Mapping[int, int], read: LennardJones
+) -> dict[str, Any]:
     mix = _mixing(structure.combining_rule)
     kinds, types = _types(structure, kept)
-    sigma, epsilon = [kinds[t].sigma for t in range(len(kinds))], [abs(k.epsilon) for k in kinds]
-    fixed = _overrides(structure, kinds, mix)
+    own = [read(k.sigma, k.epsilon) for k in kinds]
+    sigma, epsilon = [s for s, _ in own], [e for _, e in own]
+    fixed = _overrides(structure, kinds, mix, read)
     charges, sites = _charges(structure, kept, number)
     bonds = [
         [number[id(b.atom1)], number[id(b.atom2)]]
         for b in structure.bonds
         if id(b.atom1) in number and id(b.atom2) in number
     ]
-    special = _special(structure, kept, number, charges, {k: v[2:] for k, v in fixed.items()}, types, mix)
+    four = {k: v[2:] for k, v in fixed.items()}
+    special = _special(structure, kept, number, charges, four, types, mix, read)
     near = set(bonded_pairs(len(kept), bonds, 2))
     out = set(bonded_pairs(len(kept), bonds, structure.nrexcl))
     named = {_pair(number, a, b) for a in kept for b in a.exclusion_partners if id(b) in number}
@@ -325,7 +360,9 @@ def _types(structure: Any, kept: list[Any]) -> tuple[list[Any], list[int]]:
     return kinds, types
 
 
-def _overrides(structure: Any, kinds: list[Any], mix: Any) -> dict[tuple[int, int], tuple[float, ...]]:
+def _overrides(
+    structure: Any, kinds: list[Any], mix: Any, read: LennardJones
+) -> dict[tuple[int, int], tuple[float, ...]]:
     """(σ, ε, σ of 1–4 pairs, ε of 1–4 pairs), Å and kcal/mol, of pairs of types that do not follow mixing."""
     found: dict[tuple[int, int], tuple[float, ...]] = {}
     for a, first in enumerate(kinds):
@@ -333,7 +370,7 @@ def _overrides(structure: Any, kinds: list[Any], mix: Any) -> dict[tuple[int, in
             fixes = getattr(first.atom_type, "nbfix", None) or {}
             if fixes and str(second.atom_type) in fixes:
                 r, e, r14, e14 = fixes[str(second.atom_type)]
-                found[b, a] = (r * _RMIN, abs(e), r14 * _RMIN, abs(e14))
+                found[b, a] = (*read(r * _RMIN, e), *read(r14 * _RMIN, e14))
             elif hasattr(structure, "LJ_radius"):
                 own = _from_coefficients(structure, first, second)
                 usual = mix((first.sigma, first.epsilon), (second.sigma, second.epsilon))
@@ -368,13 +405,14 @@ def _special(
     fixed: Mapping[tuple[int, int], tuple[float, ...]],
     types: list[int],
     mix: Any,
+    read: LennardJones,
 ) -> dict[tuple[int, int], tuple[float, float, float]]:
     """1–4 pairs: (q_i q_j scaled, σ, ε scaled) in e², Å, kcal/mol; explicit ones, or the ends of torsions."""
     found = {}
     if structure.adjusts:
         for t in structure.adjusts:
             p, kind = _pair(number, t.atom1, t.atom2), _need(t, "pair")
-            found[p] = (charges[p[0]] * charges[p[1]] * kind.chgscale, kind.sigma, abs(kind.epsilon))
+            found[p] = (charges[p[0]] * charges[p[1]] * kind.chgscale, *read(kind.sigma, kind.epsilon))
         return found
     for t in [*structure.dihedrals, *structure.rb_torsions]:
         if t.ignore_end or getattr(t, "improper", False):

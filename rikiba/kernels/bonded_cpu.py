@@ -13,7 +13,8 @@ import math
 from .compiled import compiled, inlined
 from .pair_sweep_cpu import add_vector
 
-HARMONIC, MORSE = range(2)
+HARMONIC, MORSE, QUARTIC = range(3)
+ANGLE, COSINE = range(2)
 PERIODIC, RYCKAERT_BELLEMANS, IMPROPER = range(3)
 _SINGULAR = 1e-8
 
@@ -50,7 +51,8 @@ def _cross(ax, ay, az, bx, by, bz):  # type: ignore[no-untyped-def]
 def bond_terms(  # type: ignore[no-untyped-def]
     form, positions, cell, fractions, half_width, system_index, atoms, parameters, n, energies, forces, virial
 ):
-    """HARMONIC: (k, r_0) of ½ k (r − r_0)²; MORSE: (D, α, r_0) of D (1 − exp(−α (r − r_0)))²."""
+    """HARMONIC: (k, r_0) of ½ k (r − r_0)²; MORSE: (D, α, r_0) of D (1 − exp(−α (r − r_0)))²; QUARTIC:
+    (k, r_0) of ¼ k (r² − r_0²)²."""
     status = 0
     for copy in range(len(cell)):
         first, own, most = copy * n, virial[system_index[copy]], half_width[copy]
@@ -64,6 +66,9 @@ def bond_terms(  # type: ignore[no-untyped-def]
             if form == HARMONIC:
                 off = r - p[1]
                 value, slope = 0.5 * p[0] * off * off, p[0] * off
+            elif form == QUARTIC:
+                off = r * r - p[1] * p[1]
+                value, slope = 0.25 * p[0] * off * off, p[0] * off * r
             else:
                 e = math.exp(-p[1] * (r - p[2]))
                 value, slope = p[0] * (1.0 - e) * (1.0 - e), 2.0 * p[0] * p[1] * (1.0 - e) * e
@@ -75,9 +80,10 @@ def bond_terms(  # type: ignore[no-untyped-def]
 
 @compiled
 def angle_terms(  # type: ignore[no-untyped-def]
-    positions, cell, fractions, half_width, system_index, atoms, parameters, n, energies, forces, virial
+    form, positions, cell, fractions, half_width, system_index, atoms, parameters, n, energies, forces, virial
 ):
-    """(k, θ_0 in rad) of ½ k (θ − θ_0)², θ at the second of three atoms."""
+    """(k, θ_0 in rad) with θ at the second of three atoms. ANGLE: ½ k (θ − θ_0)²; COSINE:
+    ½ k (cos θ − cos θ_0)²."""
     status = 0
     for copy in range(len(cell)):
         first, own, most2 = copy * n, virial[system_index[copy]], half_width[copy] ** 2
@@ -90,9 +96,13 @@ def angle_terms(  # type: ignore[no-untyped-def]
                 status = 1
                 continue
             nx, ny, nz = _cross(ax, ay, az, bx, by, bz)
-            s = math.sqrt(nx * nx + ny * ny + nz * nz)
-            off = math.atan2(s, ax * bx + ay * by + az * bz) - parameters[term, 1]
-            if s < _SINGULAR * math.sqrt(a2 * b2) and abs(off) > 1e-6 and parameters[term, 0] != 0.0:
+            s, product = math.sqrt(nx * nx + ny * ny + nz * nz), math.sqrt(a2 * b2)
+            if form == COSINE:
+                off = (ax * bx + ay * by + az * bz) / product - math.cos(parameters[term, 1])
+            else:
+                off = math.atan2(s, ax * bx + ay * by + az * bz) - parameters[term, 1]
+            idle = form == COSINE or parameters[term, 0] == 0.0
+            if s < _SINGULAR * product and abs(off) > 1e-6 and not idle:
                 status = 1
                 continue
             third = 0.5 * parameters[term, 0] * off * off / 3.0
@@ -101,7 +111,7 @@ def angle_terms(  # type: ignore[no-untyped-def]
             energies[k] += third
             if s == 0.0:
                 continue
-            slope = parameters[term, 0] * off / s
+            slope = -parameters[term, 0] * off / product if form == COSINE else parameters[term, 0] * off / s
             gx, gy, gz = _cross(ax, ay, az, nx, ny, nz)
             g = slope / a2
             add_vector(j, i, ax, ay, az, g * gx, g * gy, g * gz, forces, own)

@@ -1,7 +1,8 @@
 """Energies of bonds, angles, torsions and impropers of a topology.
 
 Force constants are second derivatives: a harmonic term is ½ k (x − x₀)². AMBER's and CHARMM's files hold
-K = k/2; GROMACS' and OpenMM's hold k.
+K = k/2; GROMACS' and OpenMM's hold k. Those of GROMOS' bonds and angles are as its files have them
+(doi:10.1002/jcc.20090).
 """
 
 import math
@@ -105,6 +106,12 @@ def morse_bond(t: Any, copies: Copies) -> Values:
     return t.depth_eV * (1.0 - torch.exp(-t.alpha_per_A * (r.norm(dim=-1) - t.length))) ** 2
 
 
+def quartic_bond(t: Any, copies: Copies) -> Values:
+    """¼ k (r² − r₀²)², GROMOS' form, which takes no square root."""
+    (r,) = t.vectors(copies, (0, 1))
+    return 0.25 * t.force_constant_eV_per_A4 * ((r * r).sum(-1) - t.length**2) ** 2
+
+
 def harmonic_angle(t: Any, copies: Copies) -> Values:
     """½ k (θ − θ₀)², θ at the middle atom. Collinear atoms are at rest or refused, if θ₀ is not 180°."""
     a, b = t.vectors(copies, (1, 0), (1, 2))
@@ -115,6 +122,13 @@ def harmonic_angle(t: Any, copies: Copies) -> Values:
         _refuse((_sine(a, b).detach() < _SINGULAR) & off & (t.force_constant_eV_per_rad2 != 0), t.atoms,
                 "are collinear and the angle's rest value is not 180°")  # fmt: skip
     return 0.5 * t.force_constant_eV_per_rad2 * (theta - rest) ** 2
+
+
+def cosine_angle(t: Any, copies: Copies) -> Values:
+    """½ k (cos θ − cos θ₀)², GROMOS' form, smooth where atoms are collinear."""
+    a, b = t.vectors(copies, (1, 0), (1, 2))
+    cosine = (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
+    return 0.5 * t.force_constant_eV * (cosine - torch.cos(torch.deg2rad(t.angle_deg))) ** 2
 
 
 def _dihedral(t: Any, copies: Copies, weight: Tensor) -> Values:
@@ -152,10 +166,13 @@ def harmonic_improper(t: Any, copies: Copies) -> Values:
 
 
 _STIFFNESS = ("force_constant_eV_per_A2", "length")
+QUARTIC = ("force_constant_eV_per_A4", "length")
 FORMS: Mapping[str, Form] = {
     "bonds": Form(2, _STIFFNESS, harmonic_bond),
     "morse_bonds": Form(2, ("depth_eV", "alpha_per_A", "length"), morse_bond),
+    "quartic_bonds": Form(2, QUARTIC, quartic_bond),
     "angles": Form(3, ("force_constant_eV_per_rad2", "angle_deg"), harmonic_angle),
+    "cosine_angles": Form(3, ("force_constant_eV", "angle_deg"), cosine_angle),
     "urey_bradley": Form(2, _STIFFNESS, harmonic_bond),
     "torsions": Form(4, ("amplitude_eV", "periodicity", "phase_deg"), periodic_torsion),
     "ryckaert_bellemans": Form(4, RB, ryckaert_bellemans),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations_with_replacement
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -35,6 +35,12 @@ class MagneticHdnnp(SymmetryFunctionPotential):
     in ASE, a structure on which no moments are set has none.
     Eckhoff & Behler, doi:10.1038/s41524-021-00636-z, eqs. 9 to 19 (M_S there is half of a moment in μB).
 
+    With `coordinate = "moment"` (a departure from the paper) s_i = m_i/m_ref takes any value, so that the
+    energy has derivatives by the moments (`rikiba.calculators.effective_fields`) and knows their size. The
+    functions continue the paper's as polynomials, M⁺ = ½(s_i² s_j² + s_i s_j), M⁻ = ½(s_i² s_j² − s_i s_j)
+    and likewise the angular ones: equal where every s is 0, 1 or −1, points in which the published ones have
+    kinks.
+
     Neighbours with spin up, down and none count as different elements in the sums; the functions above are
     sums of those. With all atoms of an element magnetic, or none, they hold the same information as
     conventional functions do of elements.
@@ -42,7 +48,9 @@ class MagneticHdnnp(SymmetryFunctionPotential):
     Args:
         elements: chemical symbols.
         magnetic: those of them whose atoms may have a spin; all if not given.
-        threshold_muB: moments smaller than this are no spin, μB.
+        threshold_muB: moments smaller than this are no spin, μB; of the coordinate sign only.
+        coordinate: sign, as published, or moment.
+        reference_muB: m_ref, of the coordinate moment, μB: one for all elements, or by element.
         cutoff: neighbour radius, Å.
         angular_cutoff: radius of the angular functions, Å; `cutoff` if not given.
         n_radial: shifted radial functions per neighbour element; ignored where `radial` is given.
@@ -64,6 +72,7 @@ class MagneticHdnnp(SymmetryFunctionPotential):
 
     references = ("10.1038/s41524-021-00636-z", "10.1103/PhysRevLett.98.146401")
     kinds: Tensor
+    references_muB: Tensor
     radial_sums: Tensor
     angular_sums: Tensor
 
@@ -73,6 +82,8 @@ class MagneticHdnnp(SymmetryFunctionPotential):
         elements: Sequence[str],
         magnetic: Sequence[str] | None = None,
         threshold_muB: float = 0.5,
+        coordinate: Literal["sign", "moment"] = "sign",
+        reference_muB: float | Mapping[str, float] = 1.0,
         cutoff: float = 6.0,
         angular_cutoff: float | None = None,
         n_radial: int = 12,
@@ -98,6 +109,10 @@ class MagneticHdnnp(SymmetryFunctionPotential):
         if unknown:
             raise ValueError(f"magnetic names {', '.join(unknown)}; elements are {', '.join(self.elements)}.")
         self.cutoff, self.threshold = cutoff, threshold_muB
+        if coordinate not in ("sign", "moment"):
+            raise ValueError(f"coordinate is 'sign' or 'moment'; given '{coordinate}'.")
+        self.coordinate = coordinate
+        self.register_buffer("references_muB", self._references(reference_muB), persistent=False)
         spins = [3 if magnetic is None or s in magnetic else 1 for s in self.elements]
         first = [sum(spins[:k]) for k in range(len(spins))]
         # [element, spin] → kind of neighbour; without spin where an element has none
@@ -124,6 +139,14 @@ class MagneticHdnnp(SymmetryFunctionPotential):
         self.networks = element_networks(self.elements, reads, hidden, activation)
         self.atomic_energies = AtomicEnergies(self.elements, atomic_energies)
         self.scale, self.shift, self.isolated_limit = scale, shift, isolated_limit
+
+    def _references(self, given: float | Mapping[str, float]) -> Float[Tensor, "elements"]:
+        own = dict(given) if isinstance(given, Mapping) else dict.fromkeys(self.elements, given)
+        missing = [s for s in self.elements if s not in own]
+        if missing:
+            raise ValueError(f"reference_muB lacks {', '.join(missing)}.")
+        check_positive(**{f"reference_muB['{s}']": own[s] for s in self.elements})
+        return torch.tensor([own[s] for s in self.elements], dtype=torch.float64)
 
     def _spin(self, kind: int) -> tuple[int, int]:
         """(element, spin) of a kind of neighbour."""
@@ -177,33 +200,54 @@ class MagneticHdnnp(SymmetryFunctionPotential):
     def prepare(self, structures: Iterable[tuple[System, Pairs]]) -> None:
         """As for all; raises ValueError where no atom of the training set has a spin."""
         structures = list(structures)
-        if not any(bool((self.spins(system) != _NONE).any()) for system, _ in structures):
+        if not any(self._has_moments(system) for system, _ in structures):
+            least = f" of {self.threshold:g} μB or more" if self.coordinate == "sign" else ""
             raise ValueError(
-                f"No atom of the training set has a moment of {self.threshold:g} μB or more. Set the moments "
+                f"No atom of the training set has a moment{least}. Set the moments "
                 f"on the structures (initial_magmoms), or use behler_parrinello."
             )
         super().prepare(structures)
 
+    def _has_moments(self, system: System) -> bool:
+        if self.coordinate == "sign" or system.magmoms is None:
+            return bool((self.spins(system) != _NONE).any())
+        return bool((system.magmoms != 0.0).any())
+
     def raw_features(self, system: System, pairs: Pairs, types: Tensor) -> Float[Tensor, "atoms features"]:
-        spin = self.spins(system)
-        g = self.features(system, pairs, self.kinds[types, spin], torch.float64)
         n, kinds = self.features.n_radial, self.features.n_elements
-        kind_of = self.kinds[types, spin]
-        alone = self.kinds[types, _NONE] == kind_of
-        centre = torch.where(alone, torch.full_like(spin, _NONE), spin)
-        radial = torch.bmm(self.radial_sums[centre], g[:, : n * kinds].reshape(len(g), kinds, n))
-        parts = [radial.flatten(1)]
+        if self.coordinate == "moment":
+            centre = self._shares(system, types)
+            places = torch.nn.functional.one_hot(self.kinds[types], kinds).to(centre.dtype)
+            shares = (centre[:, :, None] * places).sum(1)
+            g = self.features.of_shares(system, pairs, shares, torch.float64)
+        else:
+            spin = self.spins(system)
+            kind = self.kinds[types, spin]
+            g = self.features(system, pairs, kind, torch.float64)
+            alone = self.kinds[types, _NONE] == kind
+            centre = torch.nn.functional.one_hot(torch.where(alone, _NONE, spin), 3).to(g.dtype)
+        counted = torch.einsum("as,skx->akx", centre, self.radial_sums)
+        parts = [torch.bmm(counted, g[:, : n * kinds].reshape(len(g), kinds, n)).flatten(1)]
         if self.features.n_angular:
             parts.append(self._angular(g[:, n * kinds :], centre).flatten(1))
         return torch.cat(parts, 1)
+
+    def _shares(self, system: System, types: Tensor) -> Float[Tensor, "atoms 3"]:
+        """How much of an atom has no spin, 1 − s², is up, ½(s² + s), and down, ½(s² − s)."""
+        s = system.positions.new_zeros(system.n_atoms)
+        if system.magmoms is not None:
+            magnetic = self.kinds[types, _UP] != self.kinds[types, _NONE]
+            s = torch.where(magnetic, system.magmoms / self.references_muB[types], s)
+        return torch.stack([1.0 - s * s, 0.5 * (s * s + s), 0.5 * (s * s - s)], 1)
 
     def _angular(self, g: Tensor, centre: Tensor) -> Float[Tensor, "atoms sums functions"]:
         pairs, start, out = len(self.features.element_pairs), 0, []
         wide = self.features.wide
         n_wide = 0 if wide is None else len(wide.order)
+        counted = torch.einsum("as,skx->akx", centre, self.angular_sums)
         for n in (n_wide, self.features.wide_direct.n, self.features.narrow.n):
             block = g[:, start : start + pairs * n].reshape(len(g), pairs, n)
-            out.append(torch.bmm(self.angular_sums[centre], block))
+            out.append(torch.bmm(counted, block))
             start += pairs * n
         return torch.cat(out, 2)
 
@@ -211,7 +255,11 @@ class MagneticHdnnp(SymmetryFunctionPotential):
     def examples(cls) -> "list[MagneticHdnnp]":
         """Small instances for the conformance tests."""
         small: dict[str, Any] = {"elements": ("O", "Si"), "cutoff": 4.0, "n_radial": 3, "hidden": (6,)}
-        return [cls(**small, magnetic=("Si",), n_angular=1, zetas=(1, 2))]
+        by_moment: dict[str, Any] = {"coordinate": "moment", "reference_muB": {"O": 1.0, "Si": 2.0}}
+        return [
+            cls(**small, magnetic=("Si",), n_angular=1, zetas=(1, 2)),
+            cls(**small, **by_moment, narrow=[(0.3, 0.0, 1.0, 1.0)]),
+        ]
 
 
 def _related(relation: str, centre: int, spin: int) -> bool:

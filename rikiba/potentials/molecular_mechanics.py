@@ -36,7 +36,9 @@ class MolecularMechanics(TopologyPotential):
         symbols: elements of the topology's atoms, in order.
         bonds: ½ k (r − r₀)²: force_constant_eV_per_A2 k, length r₀.
         morse_bonds: D (1 − exp(−α (r − r₀)))²: depth_eV, alpha_per_A, length.
+        quartic_bonds: ¼ k (r² − r₀²)², GROMOS' form: force_constant_eV_per_A4, length.
         angles: ½ k (θ − θ₀)² at the second of three atoms: force_constant_eV_per_rad2, angle_deg.
+        cosine_angles: ½ k (cos θ − cos θ₀)², GROMOS' form: force_constant_eV, angle_deg.
         urey_bradley: ½ k (r − r₀)² between the ends of an angle: columns as of bonds.
         torsions: V [1 + cos(nφ − γ)]: amplitude_eV V, periodicity n, phase_deg γ; periodic impropers too.
         ryckaert_bellemans: Σ C_k cosᵏ(φ − 180°), k = 0 … 5: c0_eV … c5_eV.
@@ -80,7 +82,9 @@ class MolecularMechanics(TopologyPotential):
         symbols: Sequence[str],
         bonds: Table = None,
         morse_bonds: Table = None,
+        quartic_bonds: Table = None,
         angles: Table = None,
+        cosine_angles: Table = None,
         urey_bradley: Table = None,
         torsions: Table = None,
         ryckaert_bellemans: Table = None,
@@ -113,7 +117,9 @@ class MolecularMechanics(TopologyPotential):
         tables = {
             "bonds": bonds,
             "morse_bonds": morse_bonds,
+            "quartic_bonds": quartic_bonds,
             "angles": angles,
+            "cosine_angles": cosine_angles,
             "urey_bradley": urey_bradley,
             "torsions": torsions,
             "ryckaert_bellemans": ryckaert_bellemans,
@@ -202,6 +208,8 @@ class MolecularMechanics(TopologyPotential):
             "bonds": {"atoms": chain[1:], "force_constant_eV_per_A2": [20.0] * 4, "length": [1.3] * 4},
             "morse_bonds": {"atoms": chain[:1], "depth_eV": [4.0], "alpha_per_A": [2.0], "length": [1.0]},
             "angles": {"atoms": angles, "force_constant_eV_per_rad2": [4.0] * 4, "angle_deg": [109.5] * 4},
+            "quartic_bonds": {"atoms": [[4, 5]], "force_constant_eV_per_A4": [15.0], "length": [1.1]},
+            "cosine_angles": {"atoms": angles[:2], "force_constant_eV": [3.0] * 2, "angle_deg": [111.0] * 2},
             "urey_bradley": {"atoms": [[1, 3]], "force_constant_eV_per_A2": [1.0], "length": [2.3]},
             "torsions": {
                 "atoms": [*dihedrals, dihedrals[1]],

@@ -14,7 +14,7 @@ from rikiba.electrostatics.ewald import Ewald
 from rikiba.electrostatics.pme import ParticleMeshEwald
 from rikiba.kernels import bonded_cpu, coulomb_cpu, non_bonded_cpu
 
-from .bonded import RB, BondedTerms, Terms
+from .bonded import QUARTIC, RB, BondedTerms, Terms
 from .mesh_program import Answer, MeshSum, differentiated
 from .non_bonded import NonBondedTerms
 from .pair_sweep import Once
@@ -123,7 +123,9 @@ def _term_kernel(name: str, t: Any) -> tuple[Any, tuple[int, ...], np.ndarray, n
     table: dict[str, tuple[Any, tuple[int, ...], tuple[str, ...]]] = {
         "bonds": (bonded_cpu.bond_terms, (bonded_cpu.HARMONIC,), ("force_constant_eV_per_A2", "length")),
         "morse_bonds": (bonded_cpu.bond_terms, (bonded_cpu.MORSE,), ("depth_eV", "alpha_per_A", "length")),
-        "angles": (bonded_cpu.angle_terms, (), ("force_constant_eV_per_rad2", "angle_deg")),
+        "quartic_bonds": (bonded_cpu.bond_terms, (bonded_cpu.QUARTIC,), QUARTIC),
+        "angles": (bonded_cpu.angle_terms, (bonded_cpu.ANGLE,), ("force_constant_eV_per_rad2", "angle_deg")),
+        "cosine_angles": (bonded_cpu.angle_terms, (bonded_cpu.COSINE,), ("force_constant_eV", "angle_deg")),
         "torsions": (
             bonded_cpu.torsion_terms, (bonded_cpu.PERIODIC,), ("amplitude_eV", "periodicity", "phase_deg")
         ),

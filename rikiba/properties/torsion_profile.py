@@ -15,7 +15,7 @@ from rikiba.core.results import Results
 from rikiba.core.system import System
 
 from .batches import results_of
-from .bond_lengths import find_bonds
+from .bond_graph import bond_graph, is_open, reached
 from .stationary import relax_all, relax_ions
 
 
@@ -162,12 +162,12 @@ def dihedral_angle(positions: Float[np.ndarray, "atoms 3"], chain: tuple[int, ..
 
 def find_dihedral(atoms: Atoms) -> tuple[int, int, int, int]:
     """A chain about a rotatable bond, preferring heavy end atoms, then low indices; ValueError if none."""
-    graph = _graph(atoms)
+    graph = bond_graph(atoms)
     z = atoms.numbers
     best: tuple[int, ...] | None = None
     for j in graph:
         for k in graph[j]:
-            if j > k or not _open_bond(graph, j, k):
+            if j > k or not is_open(graph, j, k):
                 continue
             for i in graph[j] - {k}:
                 for last in graph[k] - {j, i}:
@@ -186,10 +186,10 @@ def rotating_side(atoms: Atoms, chain: tuple[int, ...]) -> list[int]:
     """Atoms that turn with l when the bond j–k is twisted. Raises ValueError where that bond is in a ring."""
     if len(set(chain)) != 4 or not all(0 <= a < len(atoms) for a in chain):
         raise ValueError(f"A dihedral is four different atoms of 0…{len(atoms) - 1}; given {chain}.")
-    graph, (_, j, k, _) = _graph(atoms), chain
-    if k not in graph[j] or not _open_bond(graph, j, k):
+    graph, (_, j, k, _) = bond_graph(atoms), chain
+    if k not in graph[j] or not is_open(graph, j, k):
         raise ValueError(f"Atoms {j} and {k} are not joined by a bond outside rings; twist another bond.")
-    return sorted(_reached(graph, k, j))
+    return sorted(reached(graph, k, j))
 
 
 def rotated(atoms: Atoms, chain: tuple[int, ...], side: list[int], target: float) -> Atoms:
@@ -207,27 +207,3 @@ def rotated(atoms: Atoms, chain: tuple[int, ...], side: list[int], target: float
         + np.outer(x @ axis, axis) * (1.0 - np.cos(turn))
     )
     return moved
-
-
-def _graph(atoms: Atoms) -> dict[int, set[int]]:
-    bonds = find_bonds(System.from_ase(atoms))
-    graph: dict[int, set[int]] = {a: set() for a in range(len(atoms))}
-    for i, j in zip(bonds.i.tolist(), bonds.j.tolist(), strict=True):
-        graph[i].add(j)
-        graph[j].add(i)
-    return graph
-
-
-def _reached(graph: dict[int, set[int]], start: int, without: int) -> set[int]:
-    """Atoms reached from `start` when its bond to `without` is cut (may contain `without` through a ring)."""
-    seen, todo = {start}, [b for b in graph[start] if b != without]
-    while todo:
-        a = todo.pop()
-        if a not in seen:
-            seen.add(a)
-            todo.extend(graph[a])
-    return seen
-
-
-def _open_bond(graph: dict[int, set[int]], j: int, k: int) -> bool:
-    return j not in _reached(graph, k, j)

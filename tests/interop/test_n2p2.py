@@ -13,6 +13,7 @@ from ase import Atoms
 from rikiba.calculators.autograd import evaluate
 from rikiba.core import units
 from rikiba.core.pairs import find_pairs
+from rikiba.core.results import Results
 from rikiba.core.system import System
 from rikiba.interop.n2p2 import N2p2Error, Settings, read_file
 from rikiba.potentials.behler_parrinello import BehlerParrinello
@@ -249,7 +250,8 @@ def test_functions_are_sorted_and_their_order_matters(tmp_path: Path) -> None:
         ("symfunction_short H 12 0.1 0.0 9.0", "type 12"),
         ("global_activation_short t s t", "must be linear"),
         ("nnp_type 3G-HDNNP", "3G-HDNNP"),
-        ("nnp_type 4G-HDNNP", "Normalised"),
+        ("nnp_type 4G-HDNNP\nconv_charge 2.0", "normalises charges"),
+        ("nnp_generation 3", "type 3"),
         ("element_nodes_short O 1 9", "fit a network|all weights"),
         ("symfunction_short H 2 H 0.7 0.0 9.0", "functions of H"),
     ],
@@ -280,9 +282,12 @@ global_activation_electrostatic t s l
 SIGMA, HARDNESS = {"H": 0.58, "O": 1.25}, {"H": 0.41, "O": 0.0089}
 
 
-def charged(folder: Path, charge: float) -> tuple[Atoms, dict[str, Any], dict[str, Any]]:
+def charged(
+    folder: Path, charge: float, normalised: str = "", generation: str = "nnp_gen"
+) -> tuple[Atoms, dict[str, Any], dict[str, Any]]:
     """Water with a charge, and a folder of the fourth generation: (atoms, energies' networks, the others)."""
-    short = write(folder, "2", "", CHARGED, normalised="", further=1)
+    more = CHARGED.replace("nnp_gen", generation)
+    short = write(folder, "2", "", more, normalised=normalised, further=1)
     rng, other = np.random.default_rng(12), {}
     for symbol, number in (("H", 1), ("O", 8)):
         widths = [WIDTHS[symbol][0], 3, 2, 1]
@@ -294,43 +299,75 @@ def charged(folder: Path, charge: float) -> tuple[Atoms, dict[str, Any], dict[st
 
 
 def charged_by_definition(
-    atoms: Atoms, short: dict[str, Any], other: dict[str, Any], screens: bool = True
+    atoms: Atoms,
+    short: dict[str, Any],
+    other: dict[str, Any],
+    screens: bool = True,
+    normalised: tuple[float, float, float] = (0.0, 1.0, 1.0),
 ) -> tuple[float, np.ndarray]:
-    """(energy in Hartree, charges) after Ko et al., doi:10.1038/s41467-020-20427-2, by plain loops."""
-    n, symbols, r = len(atoms), list(atoms.symbols), atoms.get_all_distances() / units.bohr
+    """(energy in Hartree, charges) after Ko et al., doi:10.1038/s41467-020-20427-2, by plain loops.
+
+    `normalised`: mean energy, and what energies and lengths are multiplied by; all is computed in those
+    units, in which 4πε₀ = 1/(conv_energy · conv_length).
+    """
+    mean, per_energy, per_length = normalised
+    n, symbols = len(atoms), list(atoms.symbols)
+    r = atoms.get_all_distances() / units.bohr * per_length
+    sigma = {s: x * per_length for s, x in SIGMA.items()}
+    hardness = {s: x * per_energy for s, x in HARDNESS.items()}
+    coulomb = per_energy * per_length
     g = [np.array(x) for x in functions_by_definition(atoms, "2")]
     a, b = np.ones((n + 1, n + 1)), np.zeros(n + 1)
     a[n, n], b[n] = 0.0, atoms.info["charge"]
     for i, s in enumerate(symbols):
         b[i] = -network(g[i], *other[s])
         for j, t in enumerate(symbols):
-            gamma = math.sqrt(SIGMA[s] ** 2 + SIGMA[t] ** 2)
+            gamma = math.sqrt(sigma[s] ** 2 + sigma[t] ** 2)
             a[i, j] = (
-                HARDNESS[s] + 1 / (SIGMA[s] * math.sqrt(math.pi))
+                hardness[s] + coulomb / (sigma[s] * math.sqrt(math.pi))
                 if i == j
-                else math.erf(r[i, j] / (math.sqrt(2) * gamma)) / r[i, j]
+                else coulomb * math.erf(r[i, j] / (math.sqrt(2) * gamma)) / r[i, j]
             )
     q = np.linalg.solve(a, b)[:n]
     energy = 0.0
     for i, s in enumerate(symbols):
-        energy += E0[s] + network(np.append(g[i], q[i]), *short[s][1:])
+        energy += network(np.append(g[i], q[i]), *short[s][1:])
         if not screens:
-            energy += q[i] ** 2 / (2 * SIGMA[s] * math.sqrt(math.pi))
+            energy += coulomb * q[i] ** 2 / (2 * sigma[s] * math.sqrt(math.pi))
         for j in range(i):
-            f = 0.5 * (1 - math.cos(math.pi * min(max((r[i, j] - 1.5) / 3.5, 0.0), 1.0)))
+            x = (r[i, j] / per_length - 1.5) / 3.5
+            f = 0.5 * (1 - math.cos(math.pi * min(max(x, 0.0), 1.0)))
             energy += q[i] * q[j] * a[i, j] * (f if screens else 1.0)
-    return energy, q
+    return energy / per_energy + n * mean + sum(E0[s] for s in symbols), q
+
+
+def of_the_fourth_generation(folder: Path, atoms: Atoms) -> Results:
+    """What rikiba makes of a folder."""
+    found = read_file(path=folder)
+    assert found.class_name == "Hdnnp4G"
+    model = Hdnnp4G(**found.arguments).double()
+    model.load_state_dict(found.tensors, strict=True)
+    system = System.from_ase(atoms)
+    return evaluate(model, system, find_pairs(system, model.cutoff))
+
+
+@pytest.mark.parametrize("generation", ["nnp_type", "nnp_generation"])
+def test_normalised_data_of_the_fourth_generation(tmp_path: Path, generation: str) -> None:
+    """Networks in units of their own; charges, hardness, widths and screening are not."""
+    atoms, short, other = charged(tmp_path, -1.0, NORMALISED, generation)
+    results = of_the_fourth_generation(tmp_path, atoms)
+    expected, q = charged_by_definition(atoms, short, other, normalised=(-2.5, 240.0, 5.8))
+    assert results.need("charges").numpy() == pytest.approx(q, abs=1e-10)
+    assert float(results.need("energy")) / units.hartree == pytest.approx(expected, abs=1e-9)
+    # negative control: the same files without normalisation
+    plain = charged_by_definition(atoms, short, other)
+    assert abs(plain[0] - expected) > 1.0 and np.abs(plain[1] - q).max() > 1e-2
 
 
 @pytest.mark.parametrize("charge", [0.0, -1.0])
 def test_charges_and_energy_of_the_fourth_generation(tmp_path: Path, charge: float) -> None:
     atoms, short, other = charged(tmp_path, charge)
-    found = read_file(path=tmp_path)
-    assert found.class_name == "Hdnnp4G"
-    model = Hdnnp4G(**found.arguments).double()
-    model.load_state_dict(found.tensors, strict=True)
-    system = System.from_ase(atoms)
-    results = evaluate(model, system, find_pairs(system, model.cutoff))
+    results = of_the_fourth_generation(tmp_path, atoms)
     expected, q = charged_by_definition(atoms, short, other)
     assert results.need("charges").numpy() == pytest.approx(q, abs=1e-10)
     assert float(results.need("energy")) / units.hartree == pytest.approx(expected, abs=1e-9)

@@ -208,11 +208,11 @@ def evaluated(potential: Any, atoms: Atoms) -> Results:
 
 def test_forms_and_exclusions_that_parmed_does_not_know(tmp_path: Path) -> None:
     text = (FILES / "ethanol_opls.top").read_text()
-    quartic = tmp_path / "g96.top"  # GROMOS' bonds, ¼ k (r² − r₀²)²
-    quartic.write_text(text.replace("    1     2     1 \n", "    1     2     2  0.109 1e7\n", 1))
+    tabulated = tmp_path / "tabulated.top"  # tabulated bonds
+    tabulated.write_text(text.replace("    1     2     1 \n", "    1     2     8  1 1.0\n", 1))
     with pytest.warns(UserWarning, match="unknown functional") as heard:
         with pytest.raises(TopologyFileError, match="function type"):
-            read_topology(quartic)
+            read_topology(tabulated)
     assert len(heard) == len({str(w.message) for w in heard})
     near = tmp_path / "near.top"
     near.write_text(text.replace("Ethanol                    3", "Ethanol                    2"))

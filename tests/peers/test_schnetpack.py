@@ -1,6 +1,8 @@
 """SchNet and PaiNN on weights of SchNetPack answer what SchNetPack answered (schnetpack/reference)."""
 
 import json
+import lzma
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,12 @@ from rikiba.calculators.autograd import evaluate
 from rikiba.core import elements as periodic_table
 from rikiba.core.pairs import find_pairs
 from rikiba.core.system import System
-from rikiba.interop.schnetpack import read_schnetpack
+from rikiba.interop import foreign
+from rikiba.interop.foreign import read_foreign
+from rikiba.interop.inert_pickle import Record, load_inert
+from rikiba.interop.schnetpack import read_file, read_schnetpack
+from rikiba.interop.schnetpack import settings_of as settings_of_whole
+from rikiba.interop.schnetpack import state_of as inert_state
 from rikiba.potentials.base import Potential
 from rikiba.potentials.painn import PaiNN
 from rikiba.potentials.schnet import SchNet
@@ -85,6 +92,50 @@ def test_equal_to_schnetpack(case: str) -> None:
     assert max(difference["energy"], difference["energies"]) < 1e-11
     assert difference["forces"] < 1e-11
     assert difference["stress"] < 1e-12
+
+
+def saved_whole(case: str, folder: Path) -> Path:
+    path = folder / "best_model"
+    path.write_bytes(lzma.decompress((FOLDER / f"{case}.model.xz").read_bytes()))
+    return path
+
+
+@pytest.mark.parametrize("case", ["schnet_shared", "painn_shared_filters"])
+def test_models_saved_whole_need_no_settings(case: str, tmp_path: Path) -> None:
+    """They say their activation and PaiNN's epsilon; nothing of the peer is imported to read them."""
+    weights = read_foreign(saved_whole(case, tmp_path), options={"elements": ELEMENTS})
+    model = foreign.build(weights, torch.float64)
+    arrays, about = load(case)
+    difference = worst(model, arrays, about)
+    assert max(difference["energy"], difference["forces"]) < 1e-11
+    assert "schnetpack" not in sys.modules
+    state = state_of(arrays)
+    for name, value in inert_state(load_inert(saved_whole(case, tmp_path))).items():
+        assert torch.equal(value, state[name]), name
+
+
+def test_whole_models_that_are_others_are_refused(tmp_path: Path) -> None:
+    path = saved_whole("schnet_shared", tmp_path)
+    with pytest.raises(ValueError, match="leave out readout_activation"):
+        read_file(path=path, elements=ELEMENTS, readout_activation="silu")
+
+    def spoilt(module: str, **changes: Any) -> Record:
+        model = load_inert(path)
+        part = model if not module else model.child(module)
+        part.state.update(changes)
+        return model
+
+    for model, message in (
+        (spoilt("output_modules.0", aggregation_mode="avg"), "summed"),
+        (spoilt("representation.interactions.0.f2out.0", activation="torch.tanh"), "torch.tanh"),
+        (spoilt("postprocessors.0", is_extensive=False), "AddOffsets"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            inert_state(model)
+            settings_of_whole(model)
+    # offsets that the model does not add are not added here
+    kept = inert_state(spoilt("postprocessors.0", add_mean=False))
+    assert "postprocessors.0.mean" not in kept and "postprocessors.0.atomref" in kept
 
 
 @pytest.mark.parametrize("case", ["schnet_gaussian", "painn_bessel"])

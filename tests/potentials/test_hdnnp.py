@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from rikiba.calculators.autograd import PotentialCalculator
+from rikiba.calculators.effective_fields import effective_fields
 from rikiba.core.pairs import find_pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
@@ -238,6 +239,111 @@ def test_spin_dependent_functions_are_those_of_the_paper(narrow: bool) -> None:
     # negative control: with one spin turned over they are others
     spins[3] = -1
     assert np.abs(found - by_definition(atoms, spins, narrow)).max() > 1e-3
+
+
+def magnetic(**more: object) -> MagneticHdnnp:
+    """Iron, and carbon that has no spin; wide functions of whole and of other exponents, and a narrow one."""
+    wide = [*ANGULAR, (0.3, 0.2, 2.5, 1.0)]
+    given = {"radial": RADIAL, "wide": wide, "narrow": ANGULAR[:1], "hidden": (6,), "magnetic": ("Fe",)}
+    with seeded(4):
+        return MagneticHdnnp(elements=("C", "Fe"), cutoff=4.0, angular_cutoff=3.5, **given, **more).double()
+
+
+def iron(seed: int, moments: np.ndarray) -> System:
+    atoms = Atoms("Fe6C2", np.random.default_rng(seed).random((8, 3)) * 3.5)
+    atoms.set_initial_magnetic_moments(moments)
+    return System.from_ase(atoms)
+
+
+def energy_of(potential: Potential, system: System) -> float:
+    return float(PotentialCalculator(potential)(system).need("energy"))
+
+
+def test_moments_continue_the_signs() -> None:
+    """At 0, 1 and −1 times the reference both coordinates are one; between, signs alone do not move."""
+    signs, moments = magnetic(threshold_muB=1.1), magnetic(coordinate="moment", reference_muB=2.2)
+    spins = np.array([1.0, -1, 0, 1, 1, -1, 1, -1])
+    for seed in range(3):
+        system = iron(seed, 2.2 * spins)
+        types = signs.types(system)
+        found = [p.raw_features(system, find_pairs(system, 4.0), types) for p in (signs, moments)]
+        torch.testing.assert_close(found[1], found[0], rtol=1e-11, atol=1e-12)
+    between = iron(0, 2.2 * spins * np.where(np.arange(8) == 0, 0.8, 1.0))
+    types = signs.types(between)
+    changed = moments.raw_features(between, find_pairs(between, 4.0), types)
+    first = iron(0, 2.2 * spins)
+    assert torch.equal(
+        signs.raw_features(between, find_pairs(between, 4.0), types),
+        signs.raw_features(first, find_pairs(first, 4.0), types),
+    )
+    assert float((changed - moments.raw_features(first, find_pairs(first, 4.0), types)).abs().max()) > 1e-3
+
+
+def test_effective_fields_are_derivatives_by_the_moments() -> None:
+    rng = np.random.default_rng(7)
+    potential = magnetic(coordinate="moment", reference_muB={"C": 1.0, "Fe": 2.2})
+    m = rng.normal(size=8) * 2.0
+    system, step = iron(1, m), 1e-4
+    fields = effective_fields(potential, system).numpy()
+    expected = np.zeros(8)
+    for k in range(8):
+        up, down = m.copy(), m.copy()
+        up[k] += step
+        down[k] -= step
+        expected[k] = -(energy_of(potential, iron(1, up)) - energy_of(potential, iron(1, down))) / (2 * step)
+    assert fields == pytest.approx(expected, abs=1e-8)
+    assert np.abs(fields[:6]).min() > 1e-6 and (fields[6:] == 0.0).all()  # carbon has no spin
+    # all spins turned over: the same energy, all fields turned over
+    turned = iron(1, -m)
+    assert energy_of(potential, turned) == pytest.approx(energy_of(potential, system), abs=1e-12)
+    assert effective_fields(potential, turned).numpy() == pytest.approx(-fields, abs=1e-12)
+    with pytest.raises(ValueError, match="only on their signs"):
+        effective_fields(magnetic(), system)
+    with pytest.raises(ValueError, match="initial_magmoms"):
+        effective_fields(potential, system.replace(magmoms=None))
+    for wrong in ({"reference_muB": {"Fe": 2.2}}, {"reference_muB": 0.0}, {"coordinate": "angle"}):
+        with pytest.raises(ValueError, match=r"lacks C|must be a positive|'sign' or 'moment'"):
+            magnetic(**({"coordinate": "moment"} | wrong))
+
+
+def landau(k: int) -> Labelled:
+    """Eight atoms of iron with moments of any size, E = −½ Σ J(r) m_i m_j, J = 0.2 (1 − r/3.6)³."""
+    rng = np.random.default_rng(k)
+    atoms = bulk("Fe", "bcc", a=2.85, cubic=True).repeat((2, 2, 1))
+    atoms.rattle(0.05, seed=k)
+    m = rng.uniform(-2.5, 2.5, 8)
+    atoms.set_initial_magnetic_moments(m)
+    system = System.from_ase(atoms)
+    coupling = exchange(system)
+    energy = torch.tensor([-0.5 * float(m @ coupling @ m)], dtype=torch.float64)
+    return Labelled(system=system, results=Results(energy=energy), level_of_theory="exchange")
+
+
+def exchange(system: System) -> np.ndarray:
+    pairs = find_pairs(system, 3.6)
+    x = pairs.vectors(system).norm(dim=1) / 3.6
+    matrix = torch.zeros((system.n_atoms,) * 2, dtype=torch.float64)
+    return matrix.index_put((pairs.i, pairs.j), 0.2 * (1.0 - x) ** 3, accumulate=True).numpy()
+
+
+def test_fields_are_learnt_from_energies() -> None:
+    """Energies of states with moments of any size teach their derivatives; signs alone cannot."""
+    data = Dataset([landau(k) for k in range(160)], "exchange")
+    size = {"elements": ("Fe",), "cutoff": 3.8, "n_radial": 4, "wide": (), "hidden": (8,)}
+    with seeded(0):
+        start = MagneticHdnnp(**size, coordinate="moment", reference_muB=2.0)
+    trainer = Trainer(max_epochs=50, batch_size=8, learning_rate=0.05, energy_weight=1e3, forces_weight=0.0)
+    trained = trainer.fit(start, data).potential
+    exact, found, before = [], [], []
+    for k in range(1000, 1006):
+        system = landau(k).system
+        exact.append(exchange(system) @ system.magmoms.numpy())
+        found.append(effective_fields(trained, system).numpy())
+        before.append(effective_fields(start, system).numpy())
+    size_of = np.std(np.concatenate(exact))
+    error, untrained = (np.std(np.concatenate(f) - np.concatenate(exact)) for f in (found, before))
+    print(f"fields: {size_of:.4f} eV/μB, error {error:.4f}, before training {untrained:.4f}")
+    assert error < 0.3 * size_of and untrained > 0.8 * size_of
 
 
 def heisenberg(k: int) -> Labelled:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from ase import Atoms
 
-from rikiba.calculators.autograd import evaluate
+from rikiba.calculators.autograd import PotentialCalculator, evaluate
 from rikiba.core import units
 from rikiba.core.pairs import find_pairs
 from rikiba.core.results import Results
@@ -388,3 +388,22 @@ def test_dynamics_of_a_chain_keep_the_energy() -> None:
             energies.append(float(run.results.need("energy")) + float(run.state.kinetic_energy))
         spread.append(np.std(energies))
     assert spread[1] < 1e-3 and 3.5 < spread[0] / spread[1] < 4.5
+
+
+def test_gromos_forms_by_hand() -> None:
+    """¼ k (r² − r₀²)² and ½ k (cos θ − cos θ₀)²; a straight angle is no singularity."""
+    quartic = {"atoms": [[0, 1]], "force_constant_eV_per_A4": [20.0], "length": [1.2]}
+    cosine = {"atoms": [[0, 1, 2]], "force_constant_eV": [5.0], "angle_deg": [109.5]}
+    bond = MolecularMechanics(symbols=["C", "O"], quartic_bonds=quartic)
+    angle = MolecularMechanics(symbols=["H", "O", "H"], cosine_angles=cosine)
+    assert energy(bond, Atoms("CO", [[0, 0, 0], [0, 0, 1.3]])) == pytest.approx(
+        0.25 * 20.0 * (1.3**2 - 1.2**2) ** 2, rel=1e-12
+    )
+    for theta in (0.3, 1.0, 2.5, math.pi):
+        bent = Atoms("HOH", [[1.0, 0, 0], [0, 0, 0], [1.1 * math.cos(theta), 1.1 * math.sin(theta), 0]])
+        off = math.cos(theta) - math.cos(math.radians(109.5))
+        assert energy(angle, bent) == pytest.approx(0.5 * 5.0 * off**2, rel=1e-10)
+        system = System.from_ase(bent)
+        forces = PotentialCalculator(angle)(system).need("forces")
+        # E' = −k (cos θ − cos θ₀) sin θ, at distance 1.1 Å from the middle
+        assert float(forces[2].norm()) == pytest.approx(5.0 * abs(off) * math.sin(theta) / 1.1, abs=1e-9)

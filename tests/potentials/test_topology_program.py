@@ -91,8 +91,13 @@ def test_the_program_is_the_definition(coulomb: Any) -> None:
     assert not torch.allclose(forces, found.need("forces"), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["bonds", "morse_bonds", "angles", "urey_bradley", "torsions",
-                                  "ryckaert_bellemans", "impropers", "cmaps", "special_pairs"])  # fmt: skip
+KINDS = (
+    "bonds", "morse_bonds", "quartic_bonds", "angles", "cosine_angles", "urey_bradley", "torsions",
+    "ryckaert_bellemans", "impropers", "cmaps", "special_pairs",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_every_kind_of_term_alone(name: str) -> None:
     """Each alone equals its definition, so that no two errors can cancel."""
     potential = MolecularMechanics(symbols=EXAMPLE["symbols"], **{name: EXAMPLE[name]})
