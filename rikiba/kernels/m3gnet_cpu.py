@@ -15,12 +15,12 @@ import numpy as np
 
 from .activation_cpu import SILU, activate, exponential
 from .angular_sums_cpu import angular_sums, angular_sums_reverse
-from .chgnet_cpu import Samples, read_table, read_table_reverse
 from .compiled import compiled, inlined
 from .dense_cpu import PANEL, Network, dense
 from .gated_readout_cpu import gated_energies
 from .lanes import LANES, add, divide, load, multiply, multiply_add, smaller, splat, store, total
 from .row_product_cpu import STEP, row_product
+from .table_rows_cpu import Samples, read_table, read_table_reverse
 
 ROWS = 32
 """Pairs of a chunk."""

@@ -11,10 +11,10 @@ from torch.nn.functional import pad
 
 from rikiba.kernels import angular_sums_cpu as angles
 from rikiba.kernels import pair_geometry_cpu as geometry
-from rikiba.kernels.chgnet_cpu import Samples
 from rikiba.kernels.lanes import LANES
 from rikiba.kernels.m3gnet_cpu import CHUNK, KEPT, ROWS, M3GNetPairs, M3GNetSpace, M3GNetWeights, m3gnet_sweep
 from rikiba.kernels.row_product_cpu import stepped
+from rikiba.kernels.table_rows_cpu import Samples
 from rikiba.nn.cutoff import polynomial
 from rikiba.nn.so3 import raising_terms
 

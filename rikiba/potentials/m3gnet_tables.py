@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad, silu
 
 from rikiba.kernels import pair_geometry_cpu as geometry
-from rikiba.kernels.chgnet_cpu import Samples
+from rikiba.kernels.table_rows_cpu import Samples
 from rikiba.nn.tabulation import spline_table
 
 from .filter_program import flat, padded
