@@ -353,8 +353,8 @@ def species() -> list[str]:
         f"benchmarks/species/run.py`); one thread, processor time, load {_range([r['load'] for r in rows])}. "
         "*n^p*: growth of the numbers between the last two. Families that embed elements grow linearly at "
         "most; those with a function, a network or a coefficient for each combination of elements do not, "
-        "and stop where they would pass 20 million numbers. Allegro's tables end at eight elements: beyond "
-        "them its networks are evaluated."
+        "and stop where they would pass 20 million numbers. Allegro's tables are made for the elements at "
+        "hand; structures of more than eight go through its two-body network, compiled."
     )
     columns = ("potential", "elements", "numbers", "MB", "n^p", "ms with 2", "ms with all")
     out = _headed("Cost against the number of elements", text, *columns)
