@@ -34,8 +34,8 @@ REAXFF_TERMS = (
     "eb", "ea", "elp", "emol", "ev", "epen", "ecoa", "ehb", "et", "eco", "ew", "ep", "efi", "eqeq",
 )  # fmt: skip
 """Bond, atom (over- and under-coordination), lone pair, molecule (0 in LAMMPS), valence angle, penalty of
-double bonds at an angle, conjugation at an angle, hydrogen bond, torsion, conjugation, van der Waals, Coulomb,
-field (0 in LAMMPS), charge equilibration: names of the first ReaxFF program, in LAMMPS's order."""
+double bonds at an angle, conjugation at an angle, hydrogen bond, torsion, conjugation, van der Waals,
+Coulomb, field (0 in LAMMPS), charge equilibration: names of the first ReaxFF program, in LAMMPS's order."""
 _TERMS = {"reaxff": REAXFF_TERMS}
 _WORKER = Path(__file__).with_name("lammps_worker.py")
 _SETS_CHARGES = ("qeq", "acks2", "qtpie", " charge ")
@@ -71,8 +71,8 @@ class Lammps:
         )
 
     Results have `charges` where they are given or a line sets them; `results_and_terms` also gives the terms
-    of the pair style's energy where it keeps them apart, as ReaxFF does. LAMMPS runs in a process of its own, so
-    nothing that happens there ends this one; it keeps one instance for each place in a batch and its
+    of the pair style's energy where it keeps them apart, as ReaxFF does. LAMMPS runs in a process of its own,
+    so nothing that happens there ends this one; it keeps one instance for each place in a batch and its
     neighbour lists between calls. Bonds, angles and other lists of atoms are not passed on.
 
     References: LAMMPS doi:10.1016/j.cpc.2021.108171; those of the style that is used are the user's to cite.
@@ -196,10 +196,8 @@ class Lammps:
     def _only_pair_style(self) -> str:
         lines = [words for c in self.commands if (words := c.split())[:1] == ["pair_style"]]
         if not lines or len(lines[-1]) < 2 or lines[-1][1].startswith("hybrid"):
-            raise ValueError(
-                f"The terms of which pair style? The line is '{' '.join(lines[-1]) if lines else ''}'; name one "
-                f"by `style`."
-            )
+            line = " ".join(lines[-1]) if lines else ""
+            raise ValueError(f"The terms of which pair style? The line is '{line}'; name one by `style`.")
         return lines[-1][1]
 
     def _evaluate(
@@ -212,8 +210,7 @@ class Lammps:
         counts = system.counts.tolist()
         starts = np.cumsum([0, *counts])
         requests = [
-            _request(types[a:b], box, terms)
-            for a, b, box in zip(starts[:-1], starts[1:], boxes, strict=True)
+            _request(types[a:b], box, terms) for a, b, box in zip(starts[:-1], starts[1:], boxes, strict=True)
         ]
         answers = self._ask(requests)
         volumes = system.volume.tolist()
