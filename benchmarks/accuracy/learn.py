@@ -14,8 +14,8 @@ come from the folder that RIKIBA_DATA names (mlearn-Si from examples/silicon/dat
 
 Sizes and trainers are those of settings.toml, or of short.toml for at most two minutes and for what the
 first has not: small potentials of every family that learn something on molecules in a minute or two. What is
-solved for takes the time that it takes. Writes results/DATA_POTENTIAL_FRAMES.json beside this file, of
-short.toml with the seconds in the name: test errors, settings, times. With --hold-out the last so many
+solved for takes the time that it takes. Writes results/DATA_POTENTIAL_FRAMES_SECONDSs.json beside this file,
+without seconds where none are given: test errors, settings, times. With --hold-out the last so many
 training frames are tested instead, and nothing is written: to choose settings without the test frames.
 """
 
@@ -170,9 +170,9 @@ def finished(result: TrainingResult) -> Potential:
     return result.potential
 
 
-def file_of(data: str, name: str, frames: int, chosen: Settings, seconds: float | None) -> Path:
+def file_of(data: str, name: str, frames: int, seconds: float | None) -> Path:
     """Where the results stand."""
-    budget = f"_{seconds:.0f}s" if chosen.file == "short" and seconds is not None else ""
+    budget = "" if seconds is None else f"_{seconds:.0f}s"
     return RESULTS / f"{data}_{name}_{frames}{budget}.json"
 
 
@@ -210,7 +210,7 @@ def main() -> None:
     potential, epochs = learn(chosen, options, training, validation)
     wall, processor = (round(clock() - t, 1) for clock, t in zip(clocks, began, strict=True))
     n = len(training) + len(validation or ())
-    file = file_of(options.data, options.potential, n, chosen, options.seconds)
+    file = file_of(options.data, options.potential, n, options.seconds)
     if options.folder:
         level = SETS[options.data][2]
         save_potential(options.folder / f"{file.stem}.npz", potential, level_of_theory=level)

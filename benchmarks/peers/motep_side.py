@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from side import Arrays, atoms_of, scale_for
-from side import Side as Base
+from side import AseSide, atoms_of, scale_for
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "tests" / "peers" / "motep" / "reference"
 
 
-class Side(Base):
+class Side(AseSide):
     """A potential with random coefficients; its products are those of a file in tests/peers/motep."""
 
     def build(
@@ -45,10 +44,3 @@ class Side(Base):
 
         self.atoms = atoms_of(self.structure)
         self.atoms.calc = MTP(self.data, engine="cext")
-
-    def evaluate(self, positions: np.ndarray) -> Arrays:
-        self.atoms.positions = positions
-        found = {"energy": np.array([self.atoms.get_potential_energy()]), "forces": self.atoms.get_forces()}
-        if self.periodic:
-            found["stress"] = self.atoms.get_stress(voigt=False)
-        return found

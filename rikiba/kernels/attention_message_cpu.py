@@ -11,6 +11,7 @@ always the same head's, and the sum over a head's channels is one over vectors a
 from .activation_cpu import silu
 from .compiled import compiled, inlined
 from .lanes import LANES, add, load, multiply, multiply_add, splat, spread, store, total, turned
+from .spline_filter_cpu import filtered, filtered_and_slope, slope_weights, value_weights
 
 
 @inlined
@@ -25,16 +26,6 @@ def _over_heads(x, group):  # type: ignore[no-untyped-def]
     if group <= 1:
         x = add(x, turned(x, 1))
     return x
-
-
-@inlined
-def _spline(table, t, stride, a0, a1, a2, a3, a4, a5):  # type: ignore[no-untyped-def]
-    x = multiply(a0, load(table, t))
-    x = multiply_add(a1, load(table, t + stride), x)
-    x = multiply_add(a2, load(table, t + 2 * stride), x)
-    x = multiply_add(a3, load(table, t + 3 * stride), x)
-    x = multiply_add(a4, load(table, t + 4 * stride), x)
-    return multiply_add(a5, load(table, t + 5 * stride), x)
 
 
 @compiled
@@ -101,27 +92,25 @@ def attention_messages(  # type: ignore[no-untyped-def]
     for a in range(first, last):
         q0, o = q_at + a * channels, (a - first) * channels
         for q in range(start[a], start[a + 1]):
-            w = q * 12
-            a0, a1, a2 = spread(weights, w), spread(weights, w + 1), spread(weights, w + 2)
-            a3, a4, a5 = spread(weights, w + 3), spread(weights, w + 4), spread(weights, w + 5)
+            w = value_weights(weights, q)
             ux, uy, uz = spread(unit, 3 * q), spread(unit, 3 * q + 1), spread(unit, 3 * q + 2)
             s, h = t_at + row[q] * stride, f_at + sender[q] * 6 * channels
             dot = splat(y.dtype.type(0))
             for v in range(0, channels, LANES):
                 x = multiply(load(queries, q0 + v), load(features, h + v))
-                dot = multiply_add(x, _spline(table, s + v, stride, a0, a1, a2, a3, a4, a5), dot)
+                dot = multiply_add(x, filtered(table, s + v, stride, w), dot)
             attention, _ = silu(_over_heads(dot, group))
             for v in range(0, channels, LANES):
                 t, f, k = s + channels + v, h + channels + v, v_at + 3 * a * channels + v
-                x = multiply(attention, _spline(table, t, stride, a0, a1, a2, a3, a4, a5))
+                x = multiply(attention, filtered(table, t, stride, w))
                 store(y, o + v, multiply_add(x, load(features, f), load(y, o + v)))
-                x = _spline(table, t + 2 * channels, stride, a0, a1, a2, a3, a4, a5)
+                x = filtered(table, t + 2 * channels, stride, w)
                 x = multiply(x, load(features, f + channels))
                 vx = multiply_add(x, ux, load(vectors, k))
                 vy = multiply_add(x, uy, load(vectors, k + channels))
                 vz = multiply_add(x, uz, load(vectors, k + 2 * channels))
                 if with_vectors:
-                    x = _spline(table, t + channels, stride, a0, a1, a2, a3, a4, a5)
+                    x = filtered(table, t + channels, stride, w)
                     f += 2 * channels
                     vx = multiply_add(x, load(features, f), vx)
                     vy = multiply_add(x, load(features, f + channels), vy)
@@ -145,27 +134,12 @@ def attention_messages_reverse(  # type: ignore[no-untyped-def]
     for a in range(first, last):
         q0, o = q_at + a * channels, (a - first) * channels
         for q in range(start[a], start[a + 1]):
-            w = q * 12
-            a0, a1, a2 = spread(weights, w), spread(weights, w + 1), spread(weights, w + 2)
-            a3, a4, a5 = spread(weights, w + 3), spread(weights, w + 4), spread(weights, w + 5)
-            b0, b1, b2 = spread(weights, w + 6), spread(weights, w + 7), spread(weights, w + 8)
-            b3, b4, b5 = spread(weights, w + 9), spread(weights, w + 10), spread(weights, w + 11)
+            w, dw = value_weights(weights, q), slope_weights(weights, q)
             s, h = t_at + row[q] * stride, f_at + sender[q] * 6 * channels
             for v in range(0, stride, LANES):
-                t = s + v
-                c = load(table, t)
-                x, d = multiply(a0, c), multiply(b0, c)
-                c = load(table, t + stride)
-                x, d = multiply_add(a1, c, x), multiply_add(b1, c, d)
-                c = load(table, t + 2 * stride)
-                x, d = multiply_add(a2, c, x), multiply_add(b2, c, d)
-                c = load(table, t + 3 * stride)
-                x, d = multiply_add(a3, c, x), multiply_add(b3, c, d)
-                c = load(table, t + 4 * stride)
-                x, d = multiply_add(a4, c, x), multiply_add(b4, c, d)
-                c = load(table, t + 5 * stride)
-                store(hold, v, multiply_add(a5, c, x))
-                store(hold, stride + v, multiply_add(b5, c, d))
+                x, d = filtered_and_slope(table, s + v, stride, w, dw)
+                store(hold, v, x)
+                store(hold, stride + v, d)
             dot, weight = zero, zero
             for v in range(0, channels, LANES):
                 x = multiply(load(queries, q0 + v), load(features, h + v))

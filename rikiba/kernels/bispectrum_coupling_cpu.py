@@ -129,6 +129,7 @@ def components(full, half, layout, couplings, wanted, out):  # type: ignore[no-u
 @compiled
 def adjoint(full, layout, couplings, wanted, strength, out):  # type: ignore[no-untyped-def]
     """out = ∂E/∂U* of 16 atoms, rows mb ≤ j/2: the sum of the wanted results times `strength` (16 lanes)."""
+    # the walk of `components`, written again: one loop for both would ask in its innermost part which it is
     size, all_size = layout.first[-1], layout.full[-1]
     channels = wanted.shape[1]
     scratch = aligned(2 * (layout.twojmax + 1) * LANES, full)

@@ -204,6 +204,7 @@ def summed(start, pairs, layout, scale, sums):  # type: ignore[no-untyped-def]
 @compiled
 def pair_slopes(start, parent, pairs, layout, rotated, out):  # type: ignore[no-untyped-def]
     """out[pair] = ∂E/∂r_ij; `rotated` [row · element of U · 8] is what `adjoint` makes."""
+    # the recursion of `summed`, written again: each element is used while it is in registers, for another end
     n, size = len(pairs) // 11, layout.first[-1]
     v = aligned(2 * size * LANES, pairs)
     found = aligned(4 * LANES, pairs)

@@ -1,7 +1,7 @@
 """Messages of CHGNet on rows of pairs and angles, forward and reverse; see `rikiba.potentials.chgnet`.
 
 Of what is between the two sweeps a limited number of rows is kept, the others are made again (`Kept`).
-Functions of a distance or an angle stand in spline tables, see `filter_message_cpu`. Arrays are flat,
+Functions of a distance or an angle stand in spline tables, see `table_rows_cpu`. Arrays are flat,
 channels last.
 """
 
@@ -11,17 +11,9 @@ import numpy as np
 
 from .compiled import compiled, inlined
 from .dense_cpu import dense
-from .gated_cpu import ROWS, gated_forward, gated_reverse, place
+from .gated_cpu import ROWS, gated_outputs, gated_reverse, gated_values, place
 from .lanes import LANES, add, load, multiply, multiply_add, splat, spread, store, total
-
-
-class Samples(NamedTuple):
-    """Points of spline tables."""
-
-    row: np.ndarray
-    """First coefficient row of each point."""
-    weights: np.ndarray
-    """[points, 12]: six of values, six of slopes."""
+from .table_rows_cpu import table_row, table_slope, table_value
 
 
 class Graph(NamedTuple):
@@ -36,52 +28,6 @@ class Graph(NamedTuple):
     other: np.ndarray
     middle: np.ndarray
     """Centre of each angle."""
-
-
-@inlined
-def _value(table, at, stride, w0, w1, w2, w3, w4, w5):  # type: ignore[no-untyped-def]
-    x, y = multiply(w0, load(table, at)), multiply(w1, load(table, at + stride))
-    x = multiply_add(w2, load(table, at + 2 * stride), x)
-    y = multiply_add(w3, load(table, at + 3 * stride), y)
-    x = multiply_add(w4, load(table, at + 4 * stride), x)
-    y = multiply_add(w5, load(table, at + 5 * stride), y)
-    return add(x, y)
-
-
-@inlined
-def _read(points, p, first, table, width, out, to):  # type: ignore[no-untyped-def]
-    """A row of the table's values, with `first` = 6 of its slopes."""
-    w, at = p * 12 + first, points.row[p] * width
-    w0, w1, w2 = spread(points.weights, w), spread(points.weights, w + 1), spread(points.weights, w + 2)
-    w3, w4, w5 = spread(points.weights, w + 3), spread(points.weights, w + 4), spread(points.weights, w + 5)
-    for v in range(0, width, LANES):
-        store(out, to + v, _value(table, at + v, width, w0, w1, w2, w3, w4, w5))
-
-
-@inlined
-def _slope(points, p, table, width, given, g_at):  # type: ignore[no-untyped-def]
-    """Σ given·(derivative of a row of the table)."""
-    w, at, sums = p * 12 + 6, points.row[p] * width, splat(given.dtype.type(0))
-    w0, w1, w2 = spread(points.weights, w), spread(points.weights, w + 1), spread(points.weights, w + 2)
-    w3, w4, w5 = spread(points.weights, w + 3), spread(points.weights, w + 4), spread(points.weights, w + 5)
-    for v in range(0, width, LANES):
-        d = _value(table, at + v, width, w0, w1, w2, w3, w4, w5)
-        sums = multiply_add(d, load(given, g_at + v), sums)
-    return total(sums)
-
-
-@compiled
-def read_table(points, first, table, width, out):  # type: ignore[no-untyped-def]
-    """Rows of a table's values into out [points, width], with `first` = 6 of its slopes."""
-    for p in range(len(points.row)):
-        _read(points, p, first, table, width, out, p * width)
-
-
-@compiled
-def read_table_reverse(points, table, width, given, slope):  # type: ignore[no-untyped-def]
-    """slope[p] += Σ given[p]·(derivative of the table's columns)."""
-    for p in range(len(points.row)):
-        slope[p] += _slope(points, p, table, width, given, p * width)
 
 
 @compiled
@@ -101,7 +47,7 @@ def _pair_inputs(a, b, graph, points, table, atoms, edges, width, x):  # type: i
         w5 = spread(points.weights, w + 5)
         for v in range(0, width, LANES):
             y = add(load(atoms, i + v), load(atoms, j + v))
-            store(x, o + v, add(y, _value(table, at + v, width, w0, w1, w2, w3, w4, w5)))
+            store(x, o + v, add(y, table_value(table, at + v, width, w0, w1, w2, w3, w4, w5)))
 
 
 @compiled
@@ -117,14 +63,15 @@ def pair_messages(  # type: ignore[no-untyped-def]
         b = min(n, a + ROWS)
         at, _ = place(net, s, t, a, b)
         _pair_inputs(a, b, graph, points, table, atoms, edges, width, s.x)
-        gated_forward(net, t, b - a, s, at)
+        gated_outputs(net, t, b - a, s, at)
+        gated_values(net, t, b - a, s, at, False, at + ROWS)
         for p in range(a, b):
-            w, row, o, k = p * 12, points.row[p] * c, graph.centre[p] * c, (at + p - a) * c
+            w, row, o, k = p * 12, points.row[p] * c, graph.centre[p] * c, (p - a) * c
             w0, w1 = spread(points.weights, w), spread(points.weights, w + 1)
             w2, w3 = spread(points.weights, w + 2), spread(points.weights, w + 3)
             w4, w5 = spread(points.weights, w + 4), spread(points.weights, w + 5)
             for v in range(0, c, LANES):
-                e = _value(filters, row + v, c, w0, w1, w2, w3, w4, w5)
+                e = table_value(filters, row + v, c, w0, w1, w2, w3, w4, w5)
                 store(out, o + v, multiply_add(e, load(s.phi, k + v), load(out, o + v)))
 
 
@@ -138,8 +85,8 @@ def _pair_filters_reverse(p, points, filters, c, given, o, phi, k):  # type: ign
     d3, d4 = spread(points.weights, w + 9), spread(points.weights, w + 10)
     d5 = spread(points.weights, w + 11)
     for v in range(0, c, LANES):
-        e = _value(filters, row + v, c, w0, w1, w2, w3, w4, w5)
-        d = _value(filters, row + v, c, d0, d1, d2, d3, d4, d5)
+        e = table_value(filters, row + v, c, w0, w1, w2, w3, w4, w5)
+        d = table_value(filters, row + v, c, d0, d1, d2, d3, d4, d5)
         g = load(given, o + v)
         sums = multiply_add(multiply(d, g), load(phi, k + v), sums)
         store(phi, k + v, multiply(e, g))
@@ -151,21 +98,25 @@ def pair_messages_reverse(  # type: ignore[no-untyped-def]
     net, t, s, graph, points, filters, table, atoms, edges, width, given, atoms_back, edges_back,
     slope,
 ):  # fmt: skip
-    """From `given` = ∂E/∂out add to the derivatives of `atoms`, `edges` and the distances."""
+    """From `given` = ∂E/∂out add to the derivatives of `atoms`, `edges` and the distances.
+
+    Those of `atoms` are left out where `atoms_back` is empty.
+    """
     c, n, x = net.channels, len(graph.centre), s.x
-    for a in range(0, n, ROWS):
-        b = min(n, a + ROWS)
+    for chunk in range((n + ROWS - 1) // ROWS - 1, -1, -1):  # what was kept last is still in cache
+        a, b = chunk * ROWS, min(n, (chunk + 1) * ROWS)
         at, stayed = place(net, s, t, a, b)
         if not stayed:
             _pair_inputs(a, b, graph, points, table, atoms, edges, width, x)
-            gated_forward(net, t, b - a, s, at)
+            gated_outputs(net, t, b - a, s, at)
+        gated_values(net, t, b - a, s, at, True, at - ROWS)
         for p in range(a, b):
-            k = (at + p - a) * c
+            k = (p - a) * c
             slope[p] += _pair_filters_reverse(p, points, filters, c, given, graph.centre[p] * c, s.phi, k)
         gated_reverse(net, t, b - a, s, at)
         for p in range(a, b):
             i, j, o = graph.centre[p] * 2 * width, graph.sender[p] * 2 * width + width, (p - a) * width
-            for v in range(0, width, LANES):
+            for v in range(0, width if len(atoms_back) else 0, LANES):
                 g = load(x, o + v)
                 store(atoms_back, i + v, add(load(atoms_back, i + v), g))
                 store(atoms_back, j + v, add(load(atoms_back, j + v), g))
@@ -174,7 +125,7 @@ def pair_messages_reverse(  # type: ignore[no-untyped-def]
                 for v in range(0, width, LANES):
                     store(edges_back, e + v, add(load(edges_back, e + v), load(x, o + v)))
             else:
-                slope[p] += _slope(points, p, table, width, x, o)
+                slope[p] += table_slope(points, p, table, width, x, o)
 
 
 @compiled
@@ -191,7 +142,7 @@ def _angle_inputs(  # type: ignore[no-untyped-def]
         p, q = graph.one[k] * 2 * width, graph.other[k] * 2 * width + width
         i, o = graph.middle[k] * width, (k - a) * width
         if len(table):
-            _read(points, k, 0, table, width, x, o)
+            table_row(points, k, 0, table, width, x, o)
         for v in range(0, width, LANES):
             y = add(add(load(ends, p + v), load(ends, q + v)), load(middle, i + v))
             store(x, o + v, add(load(x, o + v), y))
@@ -211,9 +162,10 @@ def angle_messages(  # type: ignore[no-untyped-def]
         at, _ = place(net, s, t, a, b)
         m_at = t * c * width
         _angle_inputs(a, b, graph, points, table, angles, c, matrix, m_at, ends, middle, width, s.x)
-        gated_forward(net, t, b - a, s, at)
+        gated_outputs(net, t, b - a, s, at)
+        gated_values(net, t, b - a, s, at, False, at + ROWS)
         for k in range(a, b):
-            p, q, o = graph.one[k] * c, graph.other[k] * c, (at + k - a) * c
+            p, q, o = graph.one[k] * c, graph.other[k] * c, (k - a) * c
             for v in range(0, c, LANES):
                 y = load(phi, o + v)
                 if len(filters):
@@ -235,14 +187,15 @@ def angle_messages_reverse(  # type: ignore[no-untyped-def]
     """
     c, n, phi, x = net.channels, len(graph.one), s.phi, s.x
     m_at = t * c * width
-    for a in range(0, n, ROWS):
-        b = min(n, a + ROWS)
+    for chunk in range((n + ROWS - 1) // ROWS - 1, -1, -1):  # what was kept last is still in cache
+        a, b = chunk * ROWS, min(n, (chunk + 1) * ROWS)
         at, stayed = place(net, s, t, a, b)
         if not stayed:
             _angle_inputs(a, b, graph, points, table, angles, c, matrix, m_at, ends, middle, width, x)
-            gated_forward(net, t, b - a, s, at)
+            gated_outputs(net, t, b - a, s, at)
+        gated_values(net, t, b - a, s, at, True, at - ROWS)
         for k in range(a, b):
-            p, q, o = graph.one[k] * c, graph.other[k] * c, (at + k - a) * c
+            p, q, o = graph.one[k] * c, graph.other[k] * c, (k - a) * c
             for v in range(0, c, LANES):
                 if not len(filters):
                     store(phi, o + v, load(given, k * c + v))
@@ -262,6 +215,6 @@ def angle_messages_reverse(  # type: ignore[no-untyped-def]
                 store(ends_back, q + v, add(load(ends_back, q + v), g))
                 store(middle_back, i + v, add(load(middle_back, i + v), g))
             if len(table):
-                slope[k] += _slope(points, k, table, width, x, o)
+                slope[k] += table_slope(points, k, table, width, x, o)
         if not len(table):
             dense(x, 0, width, b - a, width, back, m_at, x[:0], 0, angles_back, a * c, c, c, True)

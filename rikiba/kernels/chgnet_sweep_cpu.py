@@ -9,19 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .chgnet_cpu import (
-    Samples,
-    angle_messages,
-    angle_messages_reverse,
-    pair_messages,
-    pair_messages_reverse,
-    read_table,
-    read_table_reverse,
-)
+from .chgnet_cpu import angle_messages, angle_messages_reverse, pair_messages, pair_messages_reverse
 from .compiled import compiled
 from .dense_cpu import Network, dense, network_forward, network_reverse
 from .gated_cpu import ROWS, Gates
 from .lanes import LANES, load, multiply_add, splat, store
+from .table_rows_cpu import Samples, read_table, read_table_reverse
 
 _EPSILON = 1e-5
 """Of the layer norm's variance, torch's."""
@@ -170,18 +163,23 @@ def _atoms(m, t, graph, f, n, s, kept):  # type: ignore[no-untyped-def]
 
 @compiled
 def _atoms_reverse(m, t, graph, f, n, s, kept, slope):  # type: ignore[no-untyped-def]
-    """From derivatives by atoms after layer t to those by atoms and edges before, and by distances."""
+    """From derivatives by atoms after layer t to those by atoms and edges before, and by distances.
+
+    Not by atoms before the first layer, which are constants.
+    """
     width, n_edges = m.edges.n_out, len(f.short.row)
+    atoms_back = s.atoms_back[: n * 2 * width if t else 0]
     _linear_reverse(m.atom_out, t, s.v_back, n, s.sums, False)
     atoms, edges = s.atoms[t * n * 2 * width :], s.edges[t * n_edges * width :]
-    _clear(s.atoms_back, n * 2 * width)
+    _clear(atoms_back, len(atoms_back))
     _clear(s.edges_back, n_edges * width)
     size = len(f.parts) // m.layers
     pair_messages_reverse(
         m.pair, t, kept, graph, f.far, f.filters, f.parts[t * size : (t + 1) * size], atoms, edges, width,
-        s.sums, s.atoms_back, s.edges_back, slope,
+        s.sums, atoms_back, s.edges_back, slope,
     )  # fmt: skip
-    _linear_reverse(m.atoms, t, s.atoms_back, n, s.v_back, True)
+    if t:
+        _linear_reverse(m.atoms, t, atoms_back, n, s.v_back, True)
     _linear_reverse(m.edges, t, s.edges_back, n_edges, s.e_back, True)
 
 

@@ -15,6 +15,7 @@ from .activation_cpu import activate
 from .compiled import compiled
 from .dense_cpu import dense
 from .lanes import LANES, load, multiply, multiply_add, splat, spread, store, total
+from .spline_filter_cpu import filtered, filtered_and_slope, slope_weights, value_weights
 
 CHUNK = 32
 """Atoms whose arrays stay in cache between the steps."""
@@ -129,39 +130,25 @@ def deeppot_space(net, channels):  # type: ignore[no-untyped-def]
 def _gather(first, last, order, start, row, weights, table, rows, channels, a):  # type: ignore[no-untyped-def]
     """a [atoms, 4, channels] = Σ_j R_ij ⊗ G of the atoms order[first] … order[last − 1]; pairs two by two."""
     zero = splat(a.dtype.type(0))
+    nothing = (zero, zero, zero, zero, zero, zero)
     for at in range(first, last):
         o = (at - first) * 4 * channels
         for v in range(o, o + 4 * channels, LANES):
             store(a, v, zero)
         begin, end = start[order[at]], start[order[at] + 1]
         for q in range(begin, end, 2):
-            w, e = q * 12, q * 4
-            a0, a1, a2 = spread(weights, w), spread(weights, w + 1), spread(weights, w + 2)
-            a3, a4, a5 = spread(weights, w + 3), spread(weights, w + 4), spread(weights, w + 5)
+            e, p, w_q, w_p = q * 4, q, value_weights(weights, q), nothing
             r0, r1, r2, r3 = spread(rows, e), spread(rows, e + 1), spread(rows, e + 2), spread(rows, e + 3)
-            b0, b1, b2, b3, b4, b5 = zero, zero, zero, zero, zero, zero
             s0, s1, s2, s3 = zero, zero, zero, zero
-            p = q
             if q + 1 < end:
-                p, w, e = q + 1, w + 12, e + 4
-                b0, b1, b2 = spread(weights, w), spread(weights, w + 1), spread(weights, w + 2)
-                b3, b4, b5 = spread(weights, w + 3), spread(weights, w + 4), spread(weights, w + 5)
+                p, e = q + 1, e + 4
+                w_p = value_weights(weights, p)
                 s0, s1 = spread(rows, e), spread(rows, e + 1)
                 s2, s3 = spread(rows, e + 2), spread(rows, e + 3)
             s, t = row[q] * channels, row[p] * channels
             for v in range(0, channels, LANES):
-                x = multiply(a0, load(table, s + v))
-                y = multiply(b0, load(table, t + v))
-                x = multiply_add(a1, load(table, s + channels + v), x)
-                y = multiply_add(b1, load(table, t + channels + v), y)
-                x = multiply_add(a2, load(table, s + 2 * channels + v), x)
-                y = multiply_add(b2, load(table, t + 2 * channels + v), y)
-                x = multiply_add(a3, load(table, s + 3 * channels + v), x)
-                y = multiply_add(b3, load(table, t + 3 * channels + v), y)
-                x = multiply_add(a4, load(table, s + 4 * channels + v), x)
-                y = multiply_add(b4, load(table, t + 4 * channels + v), y)
-                x = multiply_add(a5, load(table, s + 5 * channels + v), x)
-                y = multiply_add(b5, load(table, t + 5 * channels + v), y)
+                x = filtered(table, s + v, channels, w_q)
+                y = filtered(table, t + v, channels, w_p)
                 k = o + v
                 store(a, k, multiply_add(y, s0, multiply_add(x, r0, load(a, k))))
                 k += channels
@@ -181,26 +168,11 @@ def _scatter(  # type: ignore[no-untyped-def]
     for at in range(first, last):
         o = (at - first) * 4 * channels
         for q in range(start[order[at]], start[order[at] + 1]):
-            w, e, s = q * 12, q * 4, row[q] * channels
-            a0, a1, a2 = spread(weights, w), spread(weights, w + 1), spread(weights, w + 2)
-            a3, a4, a5 = spread(weights, w + 3), spread(weights, w + 4), spread(weights, w + 5)
-            b0, b1, b2 = spread(weights, w + 6), spread(weights, w + 7), spread(weights, w + 8)
-            b3, b4, b5 = spread(weights, w + 9), spread(weights, w + 10), spread(weights, w + 11)
+            e, s, w, dw = q * 4, row[q] * channels, value_weights(weights, q), slope_weights(weights, q)
             r0, r1, r2, r3 = spread(rows, e), spread(rows, e + 1), spread(rows, e + 2), spread(rows, e + 3)
             t, d0, d1, d2, d3 = zero, zero, zero, zero, zero
             for v in range(0, channels, LANES):
-                c = load(table, s + v)
-                x, y = multiply(a0, c), multiply(b0, c)
-                c = load(table, s + channels + v)
-                x, y = multiply_add(a1, c, x), multiply_add(b1, c, y)
-                c = load(table, s + 2 * channels + v)
-                x, y = multiply_add(a2, c, x), multiply_add(b2, c, y)
-                c = load(table, s + 3 * channels + v)
-                x, y = multiply_add(a3, c, x), multiply_add(b3, c, y)
-                c = load(table, s + 4 * channels + v)
-                x, y = multiply_add(a4, c, x), multiply_add(b4, c, y)
-                c = load(table, s + 5 * channels + v)
-                x, y = multiply_add(a5, c, x), multiply_add(b5, c, y)
+                x, y = filtered_and_slope(table, s + v, channels, w, dw)
                 k = o + v
                 g0, g1 = load(g, k), load(g, k + channels)
                 g2, g3 = load(g, k + 2 * channels), load(g, k + 3 * channels)

@@ -3,9 +3,9 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, wraps
 from importlib import import_module
-from typing import Any
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -38,6 +38,10 @@ _FASTER: dict[tuple[str, str], str] = {
 """(operation, device type) → "module:function". The module is imported when it is first needed."""
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
 class _Forced:
     """How many `only_reference` blocks are open in all threads: a GPU's backward pass runs in its own."""
 
@@ -50,6 +54,38 @@ def choose(operation: str, reference: Callable[..., Any], example: Tensor) -> Ca
         return reference
     where = _FASTER.get((operation, example.device.type))
     return reference if where is None else _faster(where) or reference
+
+
+class Operation(Protocol[P, R]):
+    """A function in plain torch, and in its place a faster one for the device of its tensors, if any."""
+
+    definition: Callable[P, R]
+    """The function in plain torch."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+
+def operation(definition: Callable[P, R]) -> Operation[P, R]:
+    """Decorator of a definition: faster ones stand in the table under its name, with the same arguments."""
+    name = definition.__name__
+    chosen: dict[str, Callable[P, R]] = {}  # by device type; asked for in every step of a simulation
+
+    @wraps(definition)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        if _Forced.blocks:
+            return definition(*args, **kwargs)
+        for example in args or kwargs.values():
+            if isinstance(example, Tensor):
+                break
+        else:
+            raise TypeError(f"{name} needs tensors, and all of its arguments by position or all by name.")
+        device = example.device.type
+        if device not in chosen:
+            chosen[device] = choose(name, definition, example)
+        return chosen[device](*args, **kwargs)
+
+    run.definition = definition  # type: ignore[attr-defined]
+    return cast(Operation[P, R], run)
 
 
 @cache

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .dispatch import choose
+from .dispatch import operation
 
 Corrected = tuple[Float[Tensor, "atoms 3"], int]
 """What was corrected, and the number of a pair that did not converge (−1: all of them did)."""
@@ -69,7 +69,8 @@ def _mobility(
     return inverse_masses[:, None, None] * eye
 
 
-def distance_positions_reference(
+@operation
+def distance_positions(
     positions: Float[Tensor, "atoms 3"],
     reference: Float[Tensor, "atoms 3"],
     inverse_masses: Float[Tensor, "atoms"],
@@ -80,7 +81,14 @@ def distance_positions_reference(
     tolerance: float,
     max_iterations: int,
 ) -> Corrected:
-    """The definition of `distance_positions` in plain torch: Newton's method on all pairs of a set."""
+    """Positions r + Σ λ_k M⁻¹ ∇σ_k(reference) for which |r_ij| = d_ij (SHAKE).
+
+    Pairs stand in connected sets: set s has the pairs starts[s] … starts[s+1] − 1, and no atom is in two of
+    them. `projectors` are the directions in which each atom may move (M⁻¹ = P/m), or of length 0 where none
+    is restricted. Converged where |r² − d²| ≤ 2 · tolerance · d² for every pair of a set. Ryckaert, Ciccotti
+    & Berendsen, doi:10.1016/0021-9991(77)90098-5.
+    """
+    # by Newton's method on all pairs of a set, where the compiled loop goes pair by pair
     mobility = _mobility(inverse_masses, projectors)
     numbers, real = _padded(pairs, starts)
     i, j = pairs[numbers].unbind(-1)
@@ -103,58 +111,7 @@ def distance_positions_reference(
     return now, int(numbers[off][0])
 
 
-def distance_velocities_reference(
-    velocities: Float[Tensor, "atoms 3"],
-    positions: Float[Tensor, "atoms 3"],
-    inverse_masses: Float[Tensor, "atoms"],
-    projectors: Float[Tensor, "allowed 3 3"],
-    pairs: Int[Tensor, "pairs 2"],
-    lengths: Float[Tensor, "pairs"],
-    starts: Int[Tensor, "sets_1"],
-    tolerance: float,
-    max_iterations: int,
-) -> Corrected:
-    """The definition of `distance_velocities` in plain torch: one linear system for each set."""
-    mobility = _mobility(inverse_masses, projectors)
-    numbers, real = _padded(pairs, starts)
-    i, j = pairs[numbers].unbind(-1)
-    along = positions[j] - positions[i]
-    matrix = _coupling(pairs, numbers, real, mobility, along, along)
-    now = velocities
-    for _ in range(2):  # the second solves for what rounding left of the first
-        rate = torch.where(real, ((now[j] - now[i]) * along).sum(-1), 0.0)
-        solved, info = torch.linalg.solve_ex(matrix, -rate)
-        failed = (info != 0) | ~solved.isfinite().all(1)
-        if bool(failed.any()):
-            return now, int(numbers[failed][0, 0])
-        now = _push(now, pairs, numbers, real, mobility, along, solved)
-    return now, -1
-
-
-def distance_positions(
-    positions: Float[Tensor, "atoms 3"],
-    reference: Float[Tensor, "atoms 3"],
-    inverse_masses: Float[Tensor, "atoms"],
-    projectors: Float[Tensor, "allowed 3 3"],
-    pairs: Int[Tensor, "pairs 2"],
-    lengths: Float[Tensor, "pairs"],
-    starts: Int[Tensor, "sets_1"],
-    tolerance: float,
-    max_iterations: int,
-) -> Corrected:
-    """Positions r + Σ λ_k M⁻¹ ∇σ_k(reference) for which |r_ij| = d_ij (SHAKE).
-
-    Pairs stand in connected sets: set s has the pairs starts[s] … starts[s+1] − 1, and no atom is in two of
-    them. `projectors` are the directions in which each atom may move (M⁻¹ = P/m), or of length 0 where none
-    is restricted. Converged where |r² − d²| ≤ 2 · tolerance · d² for every pair of a set. Ryckaert, Ciccotti
-    & Berendsen, doi:10.1016/0021-9991(77)90098-5.
-    """
-    run = choose("distance_positions", distance_positions_reference, positions)
-    return run(
-        positions, reference, inverse_masses, projectors, pairs, lengths, starts, tolerance, max_iterations
-    )  # fmt: skip
-
-
+@operation
 def distance_velocities(
     velocities: Float[Tensor, "atoms 3"],
     positions: Float[Tensor, "atoms 3"],
@@ -171,7 +128,18 @@ def distance_velocities(
     Arguments as for `distance_positions`. Converged where |r_ij · v_ij| ≤ tolerance · d · u for every pair of
     a set, u the largest speed in it. Andersen, doi:10.1016/0021-9991(83)90014-1.
     """
-    run = choose("distance_velocities", distance_velocities_reference, positions)
-    return run(
-        velocities, positions, inverse_masses, projectors, pairs, lengths, starts, tolerance, max_iterations
-    )  # fmt: skip
+    # one linear system for each set, where the compiled loop goes pair by pair
+    mobility = _mobility(inverse_masses, projectors)
+    numbers, real = _padded(pairs, starts)
+    i, j = pairs[numbers].unbind(-1)
+    along = positions[j] - positions[i]
+    matrix = _coupling(pairs, numbers, real, mobility, along, along)
+    now = velocities
+    for _ in range(2):  # the second solves for what rounding left of the first
+        rate = torch.where(real, ((now[j] - now[i]) * along).sum(-1), 0.0)
+        solved, info = torch.linalg.solve_ex(matrix, -rate)
+        failed = (info != 0) | ~solved.isfinite().all(1)
+        if bool(failed.any()):
+            return now, int(numbers[failed][0, 0])
+        now = _push(now, pairs, numbers, real, mobility, along, solved)
+    return now, -1

@@ -16,6 +16,7 @@ from .filter_message_cpu import scalar_messages, scalar_messages_reverse
 from .gated_vector_block_cpu import GatedReadout, gated_readout, gated_readout_space
 from .lanes import LANES, add, load, multiply, multiply_add, splat, store
 from .layer_norm_cpu import layer_norm, layer_norm_reverse
+from .workspace_cpu import carved
 
 CHUNK = 16
 """Atoms whose arrays stay in cache between the steps of a layer."""
@@ -84,30 +85,17 @@ def _sizes(n, net, layers):  # type: ignore[no-untyped-def]
     """Of the arrays in `_Space`, in order."""
     c = len(net.norms) // (2 * layers + 2)
     nc = n * c
-    return np.array(
-        [
-            (layers + 1) * nc, (layers + 1) * 3 * nc, layers * nc, layers * nc, layers * 6 * nc,
-            layers * 3 * nc, layers * 9 * nc, nc, 3 * nc, nc, 6 * nc, CHUNK * 9 * c, CHUNK * 9 * c, 8 * c,
-            gated_readout_space(CHUNK, net.readout),
-        ]
+    return (
+        (layers + 1) * nc, (layers + 1) * 3 * nc, layers * nc, layers * nc, layers * 6 * nc, layers * 3 * nc,
+        layers * 9 * nc, nc, 3 * nc, nc, 6 * nc, CHUNK * 9 * c, CHUNK * 9 * c, 8 * c,
+        gated_readout_space(CHUNK, net.readout),
     )  # fmt: skip
 
 
 @compiled
 def transformer_space(n, net, layers):  # type: ignore[no-untyped-def]
     """How many numbers `transformer_sweep` needs as its `space` for n atoms."""
-    return _sizes(n, net, layers).sum()
-
-
-@compiled
-def _carved(space, n, net, layers):  # type: ignore[no-untyped-def]
-    e = np.cumsum(_sizes(n, net, layers))
-    return _Space(
-        space[: e[0]], space[e[0] : e[1]], space[e[1] : e[2]], space[e[2] : e[3]], space[e[3] : e[4]],
-        space[e[4] : e[5]], space[e[5] : e[6]], space[e[6] : e[7]], space[e[7] : e[8]], space[e[8] : e[9]],
-        space[e[9] : e[10]], space[e[10] : e[11]], space[e[11] : e[12]], space[e[12] : e[13]],
-        space[e[13] : e[14]],
-    )  # fmt: skip
+    return sum(_sizes(n, net, layers))
 
 
 @compiled
@@ -242,7 +230,7 @@ def transformer_sweep(  # type: ignore[no-untyped-def]
     `table` holds the embedding's filters and then those of layer after layer. `space` is overwritten.
     """
     n, c = len(types), len(net.norms) // (2 * layers + 2)
-    s = _carved(space, n, net, layers)
+    s = _Space(*carved(space, _sizes(n, net, layers)))
     size, by, nothing, group = len(table) // (4 * layers + 1), types[sender], space[:0], net.group
     s.v[: 3 * n * c] = 0.0
     for a in range(0, n, CHUNK):

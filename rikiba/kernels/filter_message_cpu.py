@@ -10,6 +10,7 @@ registers, in the reverse sweep again. Arrays are flat, channels last, their num
 
 from .compiled import compiled
 from .lanes import LANES, load, multiply, multiply_add, splat, spread, store, total
+from .spline_filter_cpu import filtered, filtered_and_slope, slope_weights, value_weights
 
 
 @compiled
@@ -18,37 +19,22 @@ def scalar_messages(  # type: ignore[no-untyped-def]
 ):
     """A of centres first … last − 1 into `out`, which begins with the first of them. Pairs go two by two."""
     zero = splat(out.dtype.type(0))
+    nothing = (zero, zero, zero, zero, zero, zero)
     for a in range(first, last):
         o = (a - first) * channels
         for v in range(o, o + channels, LANES):
             store(out, v, zero)
         end = start[a + 1]
         for q in range(start[a], end, 2):
-            w = q * 12
-            a0, a1, a2 = spread(weights, w), spread(weights, w + 1), spread(weights, w + 2)
-            a3, a4, a5 = spread(weights, w + 3), spread(weights, w + 4), spread(weights, w + 5)
-            b0, b1, b2, b3, b4, b5 = zero, zero, zero, zero, zero, zero
-            p = q
+            p, w_q, w_p = q, value_weights(weights, q), nothing
             if q + 1 < end:
                 p = q + 1
-                w += 12
-                b0, b1, b2 = spread(weights, w), spread(weights, w + 1), spread(weights, w + 2)
-                b3, b4, b5 = spread(weights, w + 3), spread(weights, w + 4), spread(weights, w + 5)
+                w_p = value_weights(weights, p)
             s, t = t_at + row[q] * channels, t_at + row[p] * channels
             h, k = f_at + sender[q] * channels, f_at + sender[p] * channels
             for v in range(0, channels, LANES):
-                x = multiply(a0, load(table, s + v))
-                y = multiply(b0, load(table, t + v))
-                x = multiply_add(a1, load(table, s + channels + v), x)
-                y = multiply_add(b1, load(table, t + channels + v), y)
-                x = multiply_add(a2, load(table, s + 2 * channels + v), x)
-                y = multiply_add(b2, load(table, t + 2 * channels + v), y)
-                x = multiply_add(a3, load(table, s + 3 * channels + v), x)
-                y = multiply_add(b3, load(table, t + 3 * channels + v), y)
-                x = multiply_add(a4, load(table, s + 4 * channels + v), x)
-                y = multiply_add(b4, load(table, t + 4 * channels + v), y)
-                x = multiply_add(a5, load(table, s + 5 * channels + v), x)
-                y = multiply_add(b5, load(table, t + 5 * channels + v), y)
+                x = filtered(table, s + v, channels, w_q)
+                y = filtered(table, t + v, channels, w_p)
                 x = multiply_add(x, load(features, h + v), load(out, o + v))
                 store(out, o + v, multiply_add(y, load(features, k + v), x))
 
@@ -64,26 +50,11 @@ def scalar_messages_reverse(  # type: ignore[no-untyped-def]
     for a in range(first, last):
         o = (a - first) * channels
         for q in range(start[a], start[a + 1]):
-            w = q * 12
-            a0, a1, a2 = spread(weights, w), spread(weights, w + 1), spread(weights, w + 2)
-            a3, a4, a5 = spread(weights, w + 3), spread(weights, w + 4), spread(weights, w + 5)
-            b0, b1, b2 = spread(weights, w + 6), spread(weights, w + 7), spread(weights, w + 8)
-            b3, b4, b5 = spread(weights, w + 9), spread(weights, w + 10), spread(weights, w + 11)
+            w, dw = value_weights(weights, q), slope_weights(weights, q)
             s, h = t_at + row[q] * channels, sender[q] * channels
             radial = zero
             for v in range(0, channels, LANES):
-                c = load(table, s + v)
-                x, y = multiply(a0, c), multiply(b0, c)
-                c = load(table, s + channels + v)
-                x, y = multiply_add(a1, c, x), multiply_add(b1, c, y)
-                c = load(table, s + 2 * channels + v)
-                x, y = multiply_add(a2, c, x), multiply_add(b2, c, y)
-                c = load(table, s + 3 * channels + v)
-                x, y = multiply_add(a3, c, x), multiply_add(b3, c, y)
-                c = load(table, s + 4 * channels + v)
-                x, y = multiply_add(a4, c, x), multiply_add(b4, c, y)
-                c = load(table, s + 5 * channels + v)
-                x, y = multiply_add(a5, c, x), multiply_add(b5, c, y)
+                x, y = filtered_and_slope(table, s + v, channels, w, dw)
                 g = load(cotangent, o + v)
                 radial = multiply_add(multiply(y, g), load(features, f_at + h + v), radial)
                 if wanted:
@@ -106,30 +77,12 @@ def vector_messages(  # type: ignore[no-untyped-def]
     for a in range(first, last):
         o = a * channels
         for q in range(start[a], start[a + 1]):
-            w = q * 12
-            a0, a1, a2 = spread(weights, w), spread(weights, w + 1), spread(weights, w + 2)
-            a3, a4, a5 = spread(weights, w + 3), spread(weights, w + 4), spread(weights, w + 5)
+            w = value_weights(weights, q)
             ux, uy, uz = spread(unit, 3 * q), spread(unit, 3 * q + 1), spread(unit, 3 * q + 2)
             s, h = t_at + row[q] * stride, f_at + sender[q] * parts * channels
             for v in range(0, channels, LANES):
-                t = s + v
-                x = multiply(a0, load(table, t))
-                y = multiply(a0, load(table, t + channels))
-                t += stride
-                x = multiply_add(a1, load(table, t), x)
-                y = multiply_add(a1, load(table, t + channels), y)
-                t += stride
-                x = multiply_add(a2, load(table, t), x)
-                y = multiply_add(a2, load(table, t + channels), y)
-                t += stride
-                x = multiply_add(a3, load(table, t), x)
-                y = multiply_add(a3, load(table, t + channels), y)
-                t += stride
-                x = multiply_add(a4, load(table, t), x)
-                y = multiply_add(a4, load(table, t + channels), y)
-                t += stride
-                x = multiply_add(a5, load(table, t), x)
-                y = multiply_add(a5, load(table, t + channels), y)
+                x = filtered(table, s + v, stride, w)
+                y = filtered(table, s + channels + v, stride, w)
                 f, k = h + v, 3 * o + v
                 store(scalars, o + v, multiply_add(x, load(features, f), load(scalars, o + v)))
                 f += channels
@@ -138,13 +91,7 @@ def vector_messages(  # type: ignore[no-untyped-def]
                 vy = multiply_add(y, uy, load(vectors, k + channels))
                 vz = multiply_add(y, uz, load(vectors, k + 2 * channels))
                 if filters == 3:
-                    t = s + 2 * channels + v
-                    z = multiply(a0, load(table, t))
-                    z = multiply_add(a1, load(table, t + stride), z)
-                    z = multiply_add(a2, load(table, t + 2 * stride), z)
-                    z = multiply_add(a3, load(table, t + 3 * stride), z)
-                    z = multiply_add(a4, load(table, t + 4 * stride), z)
-                    z = multiply_add(a5, load(table, t + 5 * stride), z)
+                    z = filtered(table, s + 2 * channels + v, stride, w)
                     f += channels
                     vx = multiply_add(z, load(features, f), vx)
                     vy = multiply_add(z, load(features, f + channels), vy)
@@ -166,46 +113,20 @@ def vector_messages_reverse(  # type: ignore[no-untyped-def]
     for a in range(first, last):
         o = a * channels
         for q in range(start[a], start[a + 1]):
-            w = q * 12
-            a0, a1, a2 = spread(weights, w), spread(weights, w + 1), spread(weights, w + 2)
-            a3, a4, a5 = spread(weights, w + 3), spread(weights, w + 4), spread(weights, w + 5)
-            b0, b1, b2 = spread(weights, w + 6), spread(weights, w + 7), spread(weights, w + 8)
-            b3, b4, b5 = spread(weights, w + 9), spread(weights, w + 10), spread(weights, w + 11)
+            w, dw = value_weights(weights, q), slope_weights(weights, q)
             ux, uy, uz = spread(unit, 3 * q), spread(unit, 3 * q + 1), spread(unit, 3 * q + 2)
             s, h = t_at + row[q] * stride, sender[q] * parts * channels
             radial, along_x, along_y, along_z = zero, zero, zero, zero
             for v in range(0, channels, LANES):
                 t, f, k = s + v, h + v, 3 * o + v
-                c = load(table, t)
-                x, y = multiply(a0, c), multiply(b0, c)
-                c = load(table, t + stride)
-                x, y = multiply_add(a1, c, x), multiply_add(b1, c, y)
-                c = load(table, t + 2 * stride)
-                x, y = multiply_add(a2, c, x), multiply_add(b2, c, y)
-                c = load(table, t + 3 * stride)
-                x, y = multiply_add(a3, c, x), multiply_add(b3, c, y)
-                c = load(table, t + 4 * stride)
-                x, y = multiply_add(a4, c, x), multiply_add(b4, c, y)
-                c = load(table, t + 5 * stride)
-                x, y = multiply_add(a5, c, x), multiply_add(b5, c, y)
+                x, y = filtered_and_slope(table, t, stride, w, dw)
                 g = load(scalars, o + v)
                 radial = multiply_add(multiply(y, g), load(features, f_at + f), radial)
                 if filters == 3:
                     store(feature_slope, f, multiply_add(x, g, load(feature_slope, f)))
                 t += channels
                 f += channels
-                c = load(table, t)
-                x, y = multiply(a0, c), multiply(b0, c)
-                c = load(table, t + stride)
-                x, y = multiply_add(a1, c, x), multiply_add(b1, c, y)
-                c = load(table, t + 2 * stride)
-                x, y = multiply_add(a2, c, x), multiply_add(b2, c, y)
-                c = load(table, t + 3 * stride)
-                x, y = multiply_add(a3, c, x), multiply_add(b3, c, y)
-                c = load(table, t + 4 * stride)
-                x, y = multiply_add(a4, c, x), multiply_add(b4, c, y)
-                c = load(table, t + 5 * stride)
-                x, y = multiply_add(a5, c, x), multiply_add(b5, c, y)
+                x, y = filtered_and_slope(table, t, stride, w, dw)
                 gx, gy = load(vectors, k), load(vectors, k + channels)
                 gz = load(vectors, k + 2 * channels)
                 along = multiply_add(gz, uz, multiply_add(gy, uy, multiply(gx, ux)))
@@ -218,18 +139,7 @@ def vector_messages_reverse(  # type: ignore[no-untyped-def]
                     store(feature_slope, f, multiply_add(x, along, load(feature_slope, f)))
                     t += channels
                     f += channels
-                    c = load(table, t)
-                    x, y = multiply(a0, c), multiply(b0, c)
-                    c = load(table, t + stride)
-                    x, y = multiply_add(a1, c, x), multiply_add(b1, c, y)
-                    c = load(table, t + 2 * stride)
-                    x, y = multiply_add(a2, c, x), multiply_add(b2, c, y)
-                    c = load(table, t + 3 * stride)
-                    x, y = multiply_add(a3, c, x), multiply_add(b3, c, y)
-                    c = load(table, t + 4 * stride)
-                    x, y = multiply_add(a4, c, x), multiply_add(b4, c, y)
-                    c = load(table, t + 5 * stride)
-                    x, y = multiply_add(a5, c, x), multiply_add(b5, c, y)
+                    x, y = filtered_and_slope(table, t, stride, w, dw)
                     c = multiply(gx, load(features, f_at + f))
                     c = multiply_add(gy, load(features, f_at + f + channels), c)
                     c = multiply_add(gz, load(features, f_at + f + 2 * channels), c)

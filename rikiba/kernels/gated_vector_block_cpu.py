@@ -11,7 +11,9 @@ import numpy as np
 from .activation_cpu import silu
 from .compiled import compiled
 from .dense_cpu import Network, dense, hidden_width, network_forward, network_reverse
+from .gated_readout_cpu import network_energies
 from .lanes import LANES, divide, load, multiply, multiply_add, splat, square_root, store
+from .workspace_cpu import carved, widest_hidden
 
 
 class GatedReadout(NamedTuple):
@@ -34,28 +36,21 @@ class GatedReadout(NamedTuple):
 
 
 @compiled
-def _bounds(rows, net):  # type: ignore[no-untyped-def]
-    """Where the arrays of `read` end in its space, in order."""
+def _sizes(rows, net):  # type: ignore[no-untyped-def]
+    """Of the arrays of `gated_readout`, in order."""
     c, h = net.update.widths[0] // 2, net.last_update.widths[0] // 2
-    widest = 0
-    for some in (net.update, net.last_update):
-        for w in some.widths[1:-1]:
-            widest = max(widest, w)
-    return np.cumsum(
-        np.array(
-            [
-                rows * 3 * c, rows * 3 * h, rows * 2 * h, rows * 2 * h, rows * h, rows * 3 * h,
-                rows * 3 * h, rows * hidden_width(net.update), rows * hidden_width(net.last_update),
-                rows * 2 * widest, rows * net.last_update.widths[-1],
-            ]
-        )
+    widest = max(widest_hidden(net.update), widest_hidden(net.last_update))
+    return (
+        rows * 3 * c, rows * 3 * h, rows * 2 * h, rows * 2 * h, rows * h, rows * 3 * h, rows * 3 * h,
+        rows * hidden_width(net.update), rows * hidden_width(net.last_update), rows * 2 * widest,
+        rows * net.last_update.widths[-1],
     )  # fmt: skip
 
 
 @compiled
 def gated_readout_space(rows, net):  # type: ignore[no-untyped-def]
     """How many numbers `gated_readout` needs for so many atoms."""
-    return _bounds(rows, net)[-1]
+    return sum(_sizes(rows, net))
 
 
 @compiled
@@ -88,12 +83,8 @@ def gated_readout(rows, x, v, v_at, net, space, scale, energies, e_at, g, g_v, g
     x [rows, 2c] begins with the scalars; the norms are written behind them.
     """
     c, h = net.update.widths[0] // 2, net.last_update.widths[0] // 2
-    e, nothing = _bounds(rows, net), space[:0]
-    sizes, sides, ab = space[: e[0]], space[e[0] : e[1]], space[e[1] : e[2]]
-    y, slopes, w, w_sizes = space[e[2] : e[3]], space[e[3] : e[4]], space[e[4] : e[5]], space[e[5] : e[6]]
-    hidden, last_hidden = space[e[6] : e[7]], space[e[7] : e[8]]
-    work, out = space[e[8] : e[9]], space[e[9] : e[10]]
-    wide = net.last_update.widths[-1]
+    sizes, sides, ab, y, slopes, w, w_sizes, hidden, last_hidden, work, out = carved(space, _sizes(rows, net))
+    nothing = space[:0]
     dense(v, v_at, c, 3 * rows, c, net.first, 0, nothing, 0, sizes, 0, c, c, False)
     dense(v, v_at, c, 3 * rows, c, net.second, 0, nothing, 0, sides, 0, h, h, False)
     _norms(sizes, 0, rows, c, net.norm_epsilon, x, 2 * c)
@@ -108,14 +99,8 @@ def gated_readout(rows, x, v, v_at, net, space, scale, energies, e_at, g, g_v, g
                 store(w, at, multiply(load(ab, (2 * k + 1) * h + m), load(sides, at)))
     dense(w, 0, h, 3 * rows, h, net.last, 0, nothing, 0, w_sizes, 0, h, h, False)
     _norms(w_sizes, 0, rows, h, net.norm_epsilon, y, 2 * h)
-    network_forward(net.last_update, 0, y, 0, 2 * h, rows, last_hidden, 0, work, out, 0, wide, False)
-    for k in range(rows):
-        energies[e_at + k] = out[k * wide]
-    out[: rows * wide] = 0.0
-    for k in range(rows):
-        out[k * wide] = scale
     back = g[: rows * 2 * h]
-    network_reverse(net.last_update, 0, out, 0, wide, rows, last_hidden, 0, work, back, 0, 2 * h, False)
+    network_energies(net.last_update, y, 0, rows, last_hidden, work, out, scale, energies, e_at, back, 0)
     _norms_reverse(w_sizes, rows, h, y, back, 2 * h)
     dense(w_sizes, 0, h, 3 * rows, h, net.last_back, 0, nothing, 0, w, 0, h, h, False)
     for k in range(rows):

@@ -13,6 +13,8 @@
     aligned(n, like)                a new array of like's type
     total(a)                        sum of the lanes, always in the same order
     turned(a, n)                    lanes n, n + 1 … 15, 0 … n − 1; n written as a number
+    fetch(array, at, write)         ask for the cache line of an element before it is read or, `write` written
+                                    as 1 rather than 0, overwritten
 
 float32 or float64. No index is checked. The results do not depend on the width of the processor's registers.
 """
@@ -228,3 +230,19 @@ def turned(typing: Any, a: Any, n: Any) -> Any:
         return builder.shuffle_vector(args[0], ir.Constant(args[0].type, ir.Undefined), mask)
 
     return a(a, n), emit
+
+
+@intrinsic(prefer_literal=True)
+def fetch(typing: Any, array: Any, at: Any, write: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte, number = ir.PointerType(ir.IntType(8)), ir.IntType(32)
+        data = cgutils.create_struct_proxy(array)(context, builder, args[0]).data
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        # into the second-level cache or, to be overwritten, the first; of data
+        settings = (write.literal_value, 3 if write.literal_value else 2, 1)
+        place = builder.bitcast(builder.gep(data, [args[1]]), byte)
+        builder.call(function, [place, *(number(x) for x in settings)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, write), emit

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .dispatch import choose
+from .dispatch import operation
 from .random import last_word, normals_reference
 
 KICK, DRIFT, FRICTION = range(3)
@@ -15,7 +15,8 @@ KICK, DRIFT, FRICTION = range(3)
 Moved = tuple[Float[Tensor, "atoms 3"], Float[Tensor, "atoms 3"], Float[Tensor, "moves 2 systems"]]
 
 
-def local_motion_reference(
+@operation
+def local_motion(
     kinds: tuple[int, ...],
     streams: tuple[int, ...],
     numbers: Float[Tensor, "moves 2 systems"],
@@ -28,7 +29,21 @@ def local_motion_reference(
     system_index: Int[Tensor, "atoms"],
     seeds: Int[Tensor, "systems"],
 ) -> Moved:
-    """The definition of `local_motion` in plain torch."""
+    """Positions and velocities after moves done one after another, with the kinetic energies of friction.
+
+    With (a, b) a system's `numbers` of a move:
+
+    - KICK: v ← v + a F/m;
+    - DRIFT: r ← r + a v;
+    - FRICTION: v ← a v + √(b (1 − a²)/m) ξ, an exact Ornstein–Uhlenbeck step with a = exp(−γΔt), b = k_B T.
+
+    ξ is `random.normals` of the system's seed, the atom's place within it, the step and the move's stream. An
+    atom of inverse mass 0 is not kicked and must stand still. The third result holds Σ ½ m v² of each system
+    before and after each FRICTION; zeros for other kinds. Sums run in the atoms' order within a system, so
+    that a system's numbers do not depend on its companions. Forces are those of the configuration given: no
+    KICK may follow a DRIFT (ValueError).
+    """
+    check_moves(kinds, streams)
     kinetic = torch.zeros_like(numbers)
 
     def energy(v: Tensor) -> Tensor:
@@ -57,60 +72,16 @@ def _noise(system_index: Tensor, seeds: Tensor, step: int, stream: int) -> Float
     return normals_reference(seeds[system_index], index, step, stream, 3)
 
 
-def local_motion(
-    kinds: tuple[int, ...],
-    streams: tuple[int, ...],
-    numbers: Float[Tensor, "moves 2 systems"],
-    step: int,
-    positions: Float[Tensor, "atoms 3"],
-    velocities: Float[Tensor, "atoms 3"],
-    forces: Float[Tensor, "atoms 3"],
-    masses: Float[Tensor, "atoms"],
-    inverse_masses: Float[Tensor, "atoms"],
-    system_index: Int[Tensor, "atoms"],
-    seeds: Int[Tensor, "systems"],
-) -> Moved:
-    """Positions and velocities after moves done one after another, with the kinetic energies of friction.
-
-    With (a, b) a system's `numbers` of a move:
-
-    - KICK: v ← v + a F/m;
-    - DRIFT: r ← r + a v;
-    - FRICTION: v ← a v + √(b (1 − a²)/m) ξ, an exact Ornstein–Uhlenbeck step with a = exp(−γΔt), b = k_B T.
-
-    ξ is `random.normals` of the system's seed, the atom's place within it, the step and the move's stream. An
-    atom of inverse mass 0 is not kicked and must stand still. The third result holds Σ ½ m v² of each system
-    before and after each FRICTION; zeros for other kinds. Sums run in the atoms' order within a system, so
-    that a system's numbers do not depend on its companions. Forces are those of the configuration given: no
-    KICK may follow a DRIFT (ValueError).
-    """
-    _check(kinds, streams)
-    run = choose("local_motion", local_motion_reference, velocities)
-    return run(  # type: ignore[no-any-return]
-        kinds, streams, numbers, step, positions, velocities, forces, masses, inverse_masses, system_index,
-        seeds,
-    )  # fmt: skip
-
-
 @cache
-def _check(kinds: tuple[int, ...], streams: tuple[int, ...]) -> None:
+def check_moves(kinds: tuple[int, ...], streams: tuple[int, ...]) -> None:
+    """Raise ValueError for a kick after a drift and for a stream out of range."""
     if any(kind == KICK and DRIFT in kinds[:k] for k, kind in enumerate(kinds)):
         raise ValueError("A kick after a drift needs the forces of the new positions: another call.")
     for stream in streams:
         last_word(stream, 0)
 
 
-def kinetic_energy_reference(
-    masses: Float[Tensor, "atoms"],
-    velocities: Float[Tensor, "atoms 3"],
-    system_index: Int[Tensor, "atoms"],
-    n_systems: int,
-) -> Float[Tensor, "systems"]:
-    """The definition of `kinetic_energy` in plain torch."""
-    each = 0.5 * masses * (velocities * velocities).sum(-1)
-    return each.new_zeros(n_systems).index_add(0, system_index, each)
-
-
+@operation
 def kinetic_energy(
     masses: Float[Tensor, "atoms"],
     velocities: Float[Tensor, "atoms 3"],
@@ -118,5 +89,5 @@ def kinetic_energy(
     n_systems: int,
 ) -> Float[Tensor, "systems"]:
     """Σ ½ m v² of each system, summed in the atoms' order."""
-    run = choose("kinetic_energy", kinetic_energy_reference, velocities)
-    return run(masses, velocities, system_index, n_systems)  # type: ignore[no-any-return]
+    each = 0.5 * masses * (velocities * velocities).sum(-1)
+    return each.new_zeros(n_systems).index_add(0, system_index, each)

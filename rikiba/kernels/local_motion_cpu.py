@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from .compiled import compiled
-from .local_motion import DRIFT, KICK, Moved
-from .random import _BLOCK_BITS
+from .local_motion import DRIFT, KICK, Moved, check_moves
+from .random import last_word
 from .random_cpu import _two_normals
 
 
@@ -45,7 +45,8 @@ def _move(  # type: ignore[no-untyped-def]
 
 @cache
 def _constants(kinds: tuple[int, ...], streams: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    return np.array(kinds, np.int64), np.array([s << _BLOCK_BITS for s in streams], np.int64)
+    check_moves(kinds, streams)
+    return np.array(kinds, np.int64), np.array([last_word(s, 0) for s in streams], np.int64)
 
 
 def local_motion(
@@ -77,6 +78,15 @@ def _kinetic_energy(masses, velocities, system_index, out):  # type: ignore[no-u
     for a in range(len(masses)):
         u, v, w = velocities[a, 0], velocities[a, 1], velocities[a, 2]
         out[system_index[a]] += 0.5 * masses[a] * (u * u + v * v + w * w)
+
+
+@compiled
+def _scaled(velocities, factors, system_index, out):  # type: ignore[no-untyped-def]
+    """out = the velocities of the atoms times their system's factor."""
+    for a in range(len(velocities)):
+        factor = factors[system_index[a]]
+        for k in range(3):
+            out[a, k] = velocities[a, k] * factor
 
 
 def kinetic_energy(masses: Tensor, velocities: Tensor, system_index: Tensor, n_systems: int) -> Tensor:

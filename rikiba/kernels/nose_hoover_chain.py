@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .dispatch import choose
-from .local_motion import kinetic_energy_reference
+from .dispatch import operation
+from .local_motion import kinetic_energy
 
 SUZUKI_YOSHIDA: dict[int, tuple[float, ...]] = {
     1: (1.0,),
@@ -27,40 +27,7 @@ Suzuki, doi:10.1016/0375-9601(90)90962-N; Yoshida, doi:10.1016/0375-9601(90)9009
 """
 
 
-def nose_hoover_chain_reference(
-    positions: Float[Tensor, "systems links"],
-    velocities: Float[Tensor, "systems links"],
-    masses: Float[Tensor, "systems links"],
-    twice_kinetic: Float[Tensor, "systems"],
-    dof: Float[Tensor, "systems"],
-    thermal_energy: Float[Tensor, "systems"],
-    dt: Float[Tensor, "systems"],
-    factors: Float[Tensor, "shares"],
-) -> tuple[Float[Tensor, "systems links"], Float[Tensor, "systems links"], Float[Tensor, "systems"]]:
-    """The definition of `nose_hoover_chain` in plain torch."""
-    x, v, q = list(positions.unbind(1)), list(velocities.unbind(1)), masses.unbind(1)
-    last, kinetic, scale = len(x) - 1, twice_kinetic, torch.ones_like(dt)
-
-    def force(k: int) -> Tensor:
-        driving = kinetic - dof * thermal_energy if k == 0 else q[k - 1] * v[k - 1] ** 2 - thermal_energy
-        return driving / q[k]
-
-    for share in factors.tolist():
-        h = share * dt
-        v[last] = v[last] + 0.5 * h * force(last)
-        for k in reversed(range(last)):
-            drag = torch.exp(-0.25 * h * v[k + 1])
-            v[k] = drag * (drag * v[k] + 0.5 * h * force(k))
-        factor = torch.exp(-h * v[0])
-        scale, kinetic = scale * factor, kinetic * factor**2
-        x = [a + h * b for a, b in zip(x, v, strict=True)]
-        for k in range(last):
-            drag = torch.exp(-0.25 * h * v[k + 1])
-            v[k] = drag * (drag * v[k] + 0.5 * h * force(k))
-        v[last] = v[last] + 0.5 * h * force(last)
-    return torch.stack(x, 1), torch.stack(v, 1), scale
-
-
+@operation
 def nose_hoover_chain(
     positions: Float[Tensor, "systems links"],
     velocities: Float[Tensor, "systems links"],
@@ -78,30 +45,32 @@ def nose_hoover_chain(
     doi:10.1080/00268979600100761. `factors` are the shares of dt, e.g. of SUZUKI_YOSHIDA; energies in eV,
     masses Q in eV times internal time squared.
     """
-    run = choose("nose_hoover_chain", nose_hoover_chain_reference, positions)
-    return run(positions, velocities, masses, twice_kinetic, dof, thermal_energy, dt, factors)
+    x, v, q = list(positions.unbind(1)), list(velocities.unbind(1)), masses.unbind(1)
+    last, kinetic, scale = len(x) - 1, twice_kinetic, torch.ones_like(dt)
+
+    def force(k: int) -> Tensor:
+        driving = kinetic - dof * thermal_energy if k == 0 else q[k - 1] * v[k - 1] ** 2 - thermal_energy
+        return driving / q[k]
+
+    def dragged(k: int, h: Tensor) -> Tensor:
+        drag = torch.exp(-0.25 * h * v[k + 1])
+        return drag * (drag * v[k] + 0.5 * h * force(k))
+
+    for share in factors.tolist():
+        h = share * dt
+        v[last] = v[last] + 0.5 * h * force(last)
+        for k in reversed(range(last)):
+            v[k] = dragged(k, h)
+        factor = torch.exp(-h * v[0])
+        scale, kinetic = scale * factor, kinetic * factor**2
+        x = [a + h * b for a, b in zip(x, v, strict=True)]
+        for k in range(last):
+            v[k] = dragged(k, h)
+        v[last] = v[last] + 0.5 * h * force(last)
+    return torch.stack(x, 1), torch.stack(v, 1), scale
 
 
-def nose_hoover_velocities_reference(
-    positions: Float[Tensor, "systems links"],
-    velocities: Float[Tensor, "systems links"],
-    masses: Float[Tensor, "systems links"],
-    dof: Float[Tensor, "systems"],
-    thermal_energy: Float[Tensor, "systems"],
-    dt: Float[Tensor, "systems"],
-    factors: Float[Tensor, "shares"],
-    atoms: Float[Tensor, "atoms 3"],
-    atom_masses: Float[Tensor, "atoms"],
-    system_index: Int[Tensor, "atoms"],
-) -> tuple[Float[Tensor, "systems links"], Float[Tensor, "systems links"], Float[Tensor, "atoms 3"]]:
-    """The definition of `nose_hoover_velocities` in plain torch."""
-    twice = 2.0 * kinetic_energy_reference(atom_masses, atoms, system_index, len(dt))
-    x, v, scale = nose_hoover_chain_reference(
-        positions, velocities, masses, twice, dof, thermal_energy, dt, factors
-    )
-    return x, v, atoms * scale[system_index][:, None]
-
-
+@operation
 def nose_hoover_velocities(
     positions: Float[Tensor, "systems links"],
     velocities: Float[Tensor, "systems links"],
@@ -118,7 +87,8 @@ def nose_hoover_velocities(
 
     `atoms` are velocities, `atom_masses` in u; the kinetic energy is summed in the atoms' order.
     """
-    run = choose("nose_hoover_velocities", nose_hoover_velocities_reference, positions)
-    return run(  # type: ignore[no-any-return]
-        positions, velocities, masses, dof, thermal_energy, dt, factors, atoms, atom_masses, system_index
+    twice = 2.0 * kinetic_energy.definition(atom_masses, atoms, system_index, len(dt))
+    x, v, scale = nose_hoover_chain.definition(
+        positions, velocities, masses, twice, dof, thermal_energy, dt, factors
     )
+    return x, v, atoms * scale[system_index][:, None]

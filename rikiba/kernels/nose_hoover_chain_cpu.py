@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .compiled import compiled, inlined
-from .local_motion_cpu import _kinetic_energy
+from .local_motion_cpu import _kinetic_energy, _scaled
 
 
 @inlined
@@ -15,6 +15,13 @@ def _force(k, kinetic, dof, thermal, v, q):  # type: ignore[no-untyped-def]
     if k == 0:
         return (kinetic - dof * thermal) / q[0]
     return (q[k - 1] * v[k - 1] * v[k - 1] - thermal) / q[k]
+
+
+@inlined
+def _dragged(k, h, kinetic, dof, thermal, v, q):  # type: ignore[no-untyped-def]
+    """v of a link that the next one slows, pushed for h/2."""
+    drag = math.exp(-0.25 * h * v[k + 1])
+    return drag * (drag * v[k] + 0.5 * h * _force(k, kinetic, dof, thermal, v, q))
 
 
 @compiled
@@ -26,18 +33,14 @@ def _advance(x, v, masses, twice_kinetic, dof, thermal, dt, factors, scale):  # 
             h = share * dt[s]
             v[s, last] += 0.5 * h * _force(last, kinetic, dof[s], thermal[s], v[s], masses[s])
             for k in range(last - 1, -1, -1):
-                drag = math.exp(-0.25 * h * v[s, k + 1])
-                push = 0.5 * h * _force(k, kinetic, dof[s], thermal[s], v[s], masses[s])
-                v[s, k] = drag * (drag * v[s, k] + push)
+                v[s, k] = _dragged(k, h, kinetic, dof[s], thermal[s], v[s], masses[s])
             factor = math.exp(-h * v[s, 0])
             total *= factor
             kinetic *= factor * factor
             for k in range(last + 1):
                 x[s, k] += h * v[s, k]
             for k in range(last):
-                drag = math.exp(-0.25 * h * v[s, k + 1])
-                push = 0.5 * h * _force(k, kinetic, dof[s], thermal[s], v[s], masses[s])
-                v[s, k] = drag * (drag * v[s, k] + push)
+                v[s, k] = _dragged(k, h, kinetic, dof[s], thermal[s], v[s], masses[s])
             v[s, last] += 0.5 * h * _force(last, kinetic, dof[s], thermal[s], v[s], masses[s])
         scale[s] = total
 
@@ -76,10 +79,7 @@ def _advance_atoms(  # type: ignore[no-untyped-def]
     _kinetic_energy(atom_masses, atoms, system_index, twice)
     twice *= 2.0
     _advance(x, v, masses, twice, dof, thermal, dt, factors, scale)
-    for a in range(len(atoms)):
-        factor = scale[system_index[a]]
-        for k in range(3):
-            moved[a, k] = atoms[a, k] * factor
+    _scaled(atoms, scale, system_index, moved)
 
 
 def nose_hoover_velocities(

@@ -7,7 +7,9 @@ import numpy as np
 from .compiled import compiled
 from .dense_cpu import Network, dense, hidden_width, network_forward, network_reverse
 from .filter_message_cpu import vector_messages, vector_messages_reverse
+from .gated_readout_cpu import network_energies
 from .lanes import LANES, add, divide, load, multiply, multiply_add, splat, square_root, store
+from .workspace_cpu import carved, widest_hidden
 
 CHUNK = 32
 """Atoms whose arrays stay in cache between the steps of a layer."""
@@ -61,37 +63,21 @@ class _Space(NamedTuple):
 def _sizes(n, net, layers):  # type: ignore[no-untyped-def]
     """Of the arrays in `_Space`, in order."""
     c = net.readout.widths[0]
-    widest = 0
-    for some in (net.message, net.update, net.readout):
-        for w in some.widths[1:-1]:
-            widest = max(widest, w)
+    widest = max(widest_hidden(net.message), widest_hidden(net.update), widest_hidden(net.readout))
     kept = (layers - 1) * n + CHUNK
-    return np.array(
-        [
-            n * c, n * c, layers * n * 3 * c, n * 3 * c, (layers - 1) * n * 5 * c, n * 5 * c,
-            (layers - 1) * n * c, (layers - 1) * n * hidden_width(net.message), kept * 6 * c, kept * 3 * c,
-            kept * hidden_width(net.update), CHUNK * 6 * c, CHUNK * 2 * widest,
-            CHUNK * net.readout.widths[-1],
-            CHUNK * hidden_width(net.readout),
-        ]
+    return (
+        n * c, n * c, layers * n * 3 * c, n * 3 * c, (layers - 1) * n * 5 * c, n * 5 * c,
+        (layers - 1) * n * c, (layers - 1) * n * hidden_width(net.message), kept * 6 * c, kept * 3 * c,
+        kept * hidden_width(net.update), CHUNK * 6 * c, CHUNK * 2 * widest,
+        CHUNK * net.readout.widths[-1],
+        CHUNK * hidden_width(net.readout),
     )  # fmt: skip
 
 
 @compiled
 def painn_space(n, net, layers):  # type: ignore[no-untyped-def]
     """How many numbers `painn_sweep` needs as its `space` for n atoms."""
-    return _sizes(n, net, layers).sum()
-
-
-@compiled
-def _carved(space, n, net, layers):  # type: ignore[no-untyped-def]
-    e = np.cumsum(_sizes(n, net, layers))
-    return _Space(
-        space[: e[0]], space[e[0] : e[1]], space[e[1] : e[2]], space[e[2] : e[3]], space[e[3] : e[4]],
-        space[e[4] : e[5]], space[e[5] : e[6]], space[e[6] : e[7]], space[e[7] : e[8]], space[e[8] : e[9]],
-        space[e[9] : e[10]], space[e[10] : e[11]], space[e[11] : e[12]], space[e[12] : e[13]],
-        space[e[13] : e[14]],
-    )  # fmt: skip
+    return sum(_sizes(n, net, layers))
 
 
 @compiled
@@ -226,14 +212,9 @@ def _update_reverse(t, a, b, n, c, net, s, last):  # type: ignore[no-untyped-def
 @compiled
 def _read(a, b, c, net, s, scale, energies):  # type: ignore[no-untyped-def]
     """Energies of atoms a … b − 1 and ∂(scale·Σ energies)/∂q."""
-    wide = net.readout.widths[-1]
-    network_forward(net.readout, 0, s.q, a * c, c, b - a, s.out_slopes, 0, s.work, s.out, 0, wide, False)
-    for k in range(b - a):
-        energies[a + k] = s.out[k * wide]
-    s.out[: (b - a) * wide] = 0.0
-    for k in range(b - a):
-        s.out[k * wide] = scale
-    network_reverse(net.readout, 0, s.out, 0, wide, b - a, s.out_slopes, 0, s.work, s.g, a * c, c, False)
+    network_energies(
+        net.readout, s.q, a * c, b - a, s.out_slopes, s.work, s.out, scale, energies, a, s.g, a * c
+    )
 
 
 @compiled
@@ -246,7 +227,7 @@ def painn_sweep(  # type: ignore[no-untyped-def]
     overwritten.
     """
     n, c = len(types), net.readout.widths[0]
-    s = _carved(space, n, net, layers)
+    s = _Space(*carved(space, _sizes(n, net, layers)))
     first_sender, nothing = types[sender], space[:0]
     size = len(table) // (3 * layers - 1)
     for a in range(n):

@@ -144,6 +144,26 @@ def direction_reverse(unit, r, parent, slope, unit_slope, out):  # type: ignore[
                 out[p, k] += unit_slope[3 * q + k] / r[q]
 
 
+@inlined
+def quintic_weights(t, spacing, w, d):  # type: ignore[no-untyped-def]
+    """Weights of six consecutive coefficients of a quintic spline at t of its interval: value and slope."""
+    s = 1.0 - t
+    f, g = 1.0 / 120.0, 1.0 / (120.0 * spacing)
+    s2, t2 = s * s, t * t
+    w[0] = f * (s2 * s2 * s)
+    w[1] = f * (26.0 + t * (-50.0 + t * (20.0 + t * (20.0 + t * (-20.0 + t * 5.0)))))
+    w[2] = f * (66.0 + t2 * (-60.0 + t2 * (30.0 - t * 10.0)))
+    w[3] = f * (66.0 + s2 * (-60.0 + s2 * (30.0 - s * 10.0)))
+    w[4] = f * (26.0 + s * (-50.0 + s * (20.0 + s * (20.0 + s * (-20.0 + s * 5.0)))))
+    w[5] = f * (t2 * t2 * t)
+    d[0] = -5.0 * g * (s2 * s2)
+    d[1] = g * (-50.0 + t * (40.0 + t * (60.0 + t * (-80.0 + t * 25.0))))
+    d[2] = g * t * (-120.0 + t2 * (120.0 - t * 50.0))
+    d[3] = -g * s * (-120.0 + s2 * (120.0 - s * 50.0))
+    d[4] = -g * (-50.0 + s * (40.0 + s * (60.0 + s * (-80.0 + s * 25.0))))
+    d[5] = 5.0 * g * (t2 * t2)
+
+
 @compiled
 def spline_rows(r, kind, start, spacing, offset, n_rows, row, weights):  # type: ignore[no-untyped-def]
     """First coefficient row of each pair, its six value weights and its six slope weights (per Å).
@@ -158,23 +178,7 @@ def spline_rows(r, kind, start, spacing, offset, n_rows, row, weights):  # type:
             spacing = step * (r[q] + offset)
         interval = max(0, min(int(x), n_rows - 6))
         row[q] = kind[q] * n_rows + interval
-        t = x - interval
-        s = 1.0 - t
-        w, d = weights[q, :6], weights[q, 6:]
-        f, g = 1.0 / 120.0, 1.0 / (120.0 * spacing)
-        s2, t2 = s * s, t * t
-        w[0] = f * (s2 * s2 * s)
-        w[1] = f * (26.0 + t * (-50.0 + t * (20.0 + t * (20.0 + t * (-20.0 + t * 5.0)))))
-        w[2] = f * (66.0 + t2 * (-60.0 + t2 * (30.0 - t * 10.0)))
-        w[3] = f * (66.0 + s2 * (-60.0 + s2 * (30.0 - s * 10.0)))
-        w[4] = f * (26.0 + s * (-50.0 + s * (20.0 + s * (20.0 + s * (-20.0 + s * 5.0)))))
-        w[5] = f * (t2 * t2 * t)
-        d[0] = -5.0 * g * (s2 * s2)
-        d[1] = g * (-50.0 + t * (40.0 + t * (60.0 + t * (-80.0 + t * 25.0))))
-        d[2] = g * t * (-120.0 + t2 * (120.0 - t * 50.0))
-        d[3] = -g * s * (-120.0 + s2 * (120.0 - s * 50.0))
-        d[4] = -g * (-50.0 + s * (40.0 + s * (60.0 + s * (-80.0 + s * 25.0))))
-        d[5] = 5.0 * g * (t2 * t2)
+        quintic_weights(x - interval, spacing, weights[q, :6], weights[q, 6:])
 
 
 @compiled

@@ -8,7 +8,7 @@ For every centre i with pairs ij:
 
 M is made once for each centre, so that a pair costs one small matrix product per channel. Arrays are flat,
 channels last, their number a multiple of 16: x [pairs, d_x, channels], w [pairs, degrees, channels] (w a part
-of longer rows), Γ and M of one centre at a time, M kept for the reverse sweep.
+of longer rows, degrees 0 … degrees − 1), Γ and M of one centre at a time, M kept for the reverse sweep.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .compiled import compiled, inlined
-from .lanes import LANES, add, aligned, load, multiply, multiply_add, splat, splat_as, spread, store, total
+from .lanes import LANES, add, load, multiply, multiply_add, splat, splat_as, spread, store, total
 
 
 class Product(NamedTuple):
@@ -45,81 +45,40 @@ class Product(NamedTuple):
 
 
 @compiled
-def table_values(row, weights, table, width, first, last, out):  # type: ignore[no-untyped-def]
-    """Splines of pairs first … last − 1: out [pairs, width]; `weights` has six of value and six of slope."""
-    for q in range(first, last):
-        at, k, to = row[q] * width, 12 * q, (q - first) * width
-        w0, w1, w2 = spread(weights, k), spread(weights, k + 1), spread(weights, k + 2)
-        w3, w4, w5 = spread(weights, k + 3), spread(weights, k + 4), spread(weights, k + 5)
-        for v in range(0, width, LANES):
-            t = at + v
-            x = multiply(w0, load(table, t))
-            y = multiply(w1, load(table, t + width))
-            x = multiply_add(w2, load(table, t + 2 * width), x)
-            y = multiply_add(w3, load(table, t + 3 * width), y)
-            x = multiply_add(w4, load(table, t + 4 * width), x)
-            y = multiply_add(w5, load(table, t + 5 * width), y)
-            store(out, to + v, add(x, y))
-
-
-@compiled
-def table_reverse(row, weights, table, width, first, last, gradient, slope):  # type: ignore[no-untyped-def]
-    """Add Σ_v g_v R′_v to the slope of each pair."""
-    zero = splat(table.dtype.type(0))
-    for q in range(first, last):
-        at, k, to = row[q] * width, 12 * q + 6, (q - first) * width
-        w0, w1, w2 = spread(weights, k), spread(weights, k + 1), spread(weights, k + 2)
-        w3, w4, w5 = spread(weights, k + 3), spread(weights, k + 4), spread(weights, k + 5)
-        found = zero
-        for v in range(0, width, LANES):
-            t = at + v
-            x = multiply(w0, load(table, t))
-            y = multiply(w1, load(table, t + width))
-            x = multiply_add(w2, load(table, t + 2 * width), x)
-            y = multiply_add(w3, load(table, t + 3 * width), y)
-            x = multiply_add(w4, load(table, t + 4 * width), x)
-            y = multiply_add(w5, load(table, t + 5 * width), y)
-            found = multiply_add(load(gradient, to + v), add(x, y), found)
-        slope[q] += total(found)
-
-
-@compiled
 def weighted_harmonics(  # type: ignore[no-untyped-def]
-    y, n_lm, degree, w, stride, channels, first, last, out
+    y, degrees, w, stride, channels, first, last, out
 ):
     """out[pair, lm] = w[pair, l of lm] Y[pair, lm]; w begins each row of `stride` numbers."""
+    n_lm = degrees * degrees
     for q in range(first, last):
-        for lm in range(n_lm):
-            factor = spread(y, q * n_lm + lm)
-            at, to = (q - first) * stride + degree[lm] * channels, ((q - first) * n_lm + lm) * channels
+        for l in range(degrees):
+            at, to = (q - first) * stride + l * channels, (q - first) * n_lm * channels
             for v in range(0, channels, LANES):
-                store(out, to + v, multiply(factor, load(w, at + v)))
+                weight = load(w, at + v)
+                for lm in range(l * l, (l + 1) * (l + 1)):
+                    factor = spread(y, q * n_lm + lm)
+                    store(out, to + lm * channels + v, multiply(factor, weight))
 
 
 @compiled
 def weighted_harmonics_reverse(  # type: ignore[no-untyped-def]
-    y, n_lm, degree, w, stride, channels, first, last, gradient, w_slope, y_slope
+    y, degrees, w, stride, channels, first, last, gradient, w_slope, y_back, y_slope
 ):
-    """Set ∂E/∂w (in rows like w's) and add to ∂E/∂Y."""
-    zero = splat(w.dtype.type(0))
+    """Set ∂E/∂w (in rows like w's); add to ∂E/∂Y, also what `y_back` holds from the products."""
+    zero, n_lm = splat(w.dtype.type(0)), degrees * degrees
     for q in range(first, last):
-        at = (q - first) * stride
-        _set_zero(w_slope, at, (degree[n_lm - 1] + 1) * channels)
-        for lm in range(n_lm):
-            here, to = ((q - first) * n_lm + lm) * channels, at + degree[lm] * channels
-            factor, found = spread(y, q * n_lm + lm), zero
+        k = q - first
+        for l in range(degrees):
+            at = k * stride + l * channels
             for v in range(0, channels, LANES):
-                g = load(gradient, here + v)
-                store(w_slope, to + v, multiply_add(factor, g, load(w_slope, to + v)))
-                found = multiply_add(g, load(w, to + v), found)
-            y_slope[q * n_lm + lm] += total(found)
-
-
-@inlined
-def _set_zero(x, at, n):  # type: ignore[no-untyped-def]
-    zero = splat(x.dtype.type(0))
-    for v in range(at, at + n, LANES):
-        store(x, v, zero)
+                found, weight = zero, load(w, at + v)
+                for lm in range(l * l, (l + 1) * (l + 1)):
+                    g, to = load(gradient, (k * n_lm + lm) * channels + v), (k * n_lm + lm) * LANES
+                    found = multiply_add(spread(y, q * n_lm + lm), g, found)
+                    store(y_back, to, multiply_add(g, weight, load(y_back, to)))
+                store(w_slope, at + v, found)
+        for lm in range(n_lm):
+            y_slope[q * n_lm + lm] += total(load(y_back, (k * n_lm + lm) * LANES))
 
 
 @compiled
@@ -156,40 +115,122 @@ def _multiply(  # type: ignore[no-untyped-def]
 
 
 @compiled
+def narrow_dense(x, x_at, x_stride, rows, n_in, weights, w_at, y, y_stride, n_out, adding):  # type: ignore[no-untyped-def]
+    """y = (y if adding) + x·W, as `dense_cpu.dense` for columns by 16: panels [n_out/16, n_in, 16]."""
+    zero, last = splat(x.dtype.type(0)), rows - 1
+    for column in range(0, n_out, LANES):
+        panel = w_at + column * n_in
+        for first in range(0, rows, 8):
+            # beyond the end the last row is taken again
+            i1, i2, i3 = min(first + 1, last), min(first + 2, last), min(first + 3, last)
+            i4, i5, i6, i7 = (
+                min(first + 4, last), min(first + 5, last), min(first + 6, last), min(first + 7, last),
+            )  # fmt: skip
+            a0, a1, a2, a3 = (
+                x_at + first * x_stride, x_at + i1 * x_stride, x_at + i2 * x_stride, x_at + i3 * x_stride,
+            )  # fmt: skip
+            a4, a5, a6, a7 = (
+                x_at + i4 * x_stride, x_at + i5 * x_stride, x_at + i6 * x_stride, x_at + i7 * x_stride,
+            )  # fmt: skip
+            s0, s1, s2, s3, s4, s5, s6, s7 = zero, zero, zero, zero, zero, zero, zero, zero
+            for k in range(n_in):
+                w = load(weights, panel + k * LANES)
+                s0, s1 = multiply_add(spread(x, a0 + k), w, s0), multiply_add(spread(x, a1 + k), w, s1)
+                s2, s3 = multiply_add(spread(x, a2 + k), w, s2), multiply_add(spread(x, a3 + k), w, s3)
+                s4, s5 = multiply_add(spread(x, a4 + k), w, s4), multiply_add(spread(x, a5 + k), w, s5)
+                s6, s7 = multiply_add(spread(x, a6 + k), w, s6), multiply_add(spread(x, a7 + k), w, s7)
+            o0, o1, o2, o3 = (
+                column + first * y_stride, column + i1 * y_stride, column + i2 * y_stride,
+                column + i3 * y_stride,
+            )  # fmt: skip
+            o4, o5, o6, o7 = (
+                column + i4 * y_stride, column + i5 * y_stride, column + i6 * y_stride,
+                column + i7 * y_stride,
+            )  # fmt: skip
+            if adding:
+                s0, s1, s2, s3 = (
+                    add(s0, load(y, o0)),
+                    add(s1, load(y, o1)),
+                    add(s2, load(y, o2)),
+                    add(s3, load(y, o3)),
+                )
+                s4, s5, s6, s7 = (
+                    add(s4, load(y, o4)),
+                    add(s5, load(y, o5)),
+                    add(s6, load(y, o6)),
+                    add(s7, load(y, o7)),
+                )
+            store(y, o0, s0)
+            store(y, o1, s1)
+            store(y, o2, s2)
+            store(y, o3, s3)
+            store(y, o4, s4)
+            store(y, o5, s5)
+            store(y, o6, s6)
+            store(y, o7, s7)
+
+
+@inlined
+def _sum_of_products(x, x_at, x_step, y, y_at, y_step, n):  # type: ignore[no-untyped-def]
+    """Σ_k x_k y_k, four sums at a time: one would wait for each addition."""
+    zero = splat(x.dtype.type(0))
+    a, b, c, d = zero, zero, zero, zero
+    k = 0
+    while k + 4 <= n:
+        at, to = x_at + k * x_step, y_at + k * y_step
+        a = multiply_add(load(x, at), load(y, to), a)
+        b = multiply_add(load(x, at + x_step), load(y, to + y_step), b)
+        at, to = at + 2 * x_step, to + 2 * y_step
+        c = multiply_add(load(x, at), load(y, to), c)
+        d = multiply_add(load(x, at + x_step), load(y, to + y_step), d)
+        k += 4
+    while k < n:
+        a = multiply_add(load(x, x_at + k * x_step), load(y, y_at + k * y_step), a)
+        k += 1
+    return add(add(a, b), add(c, d))
+
+
+@inlined
+def _weighted_sum(y, y_at, y_step, w, w_at, w_step, n):  # type: ignore[no-untyped-def]
+    """Σ_k y_k w_k of numbers y and channels w, in the same way."""
+    zero = splat(w.dtype.type(0))
+    a, b, c, d = zero, zero, zero, zero
+    k = 0
+    while k + 4 <= n:
+        at, to = y_at + k * y_step, w_at + k * w_step
+        a = multiply_add(spread(y, at), load(w, to), a)
+        b = multiply_add(spread(y, at + y_step), load(w, to + w_step), b)
+        at, to = at + 2 * y_step, to + 2 * w_step
+        c = multiply_add(spread(y, at), load(w, to), c)
+        d = multiply_add(spread(y, at + y_step), load(w, to + w_step), d)
+        k += 4
+    while k < n:
+        a = multiply_add(spread(y, y_at + k * y_step), load(w, w_at + k * w_step), a)
+        k += 1
+    return add(add(a, b), add(c, d))
+
+
+@compiled
 def product_forward(  # type: ignore[no-untyped-def]
-    first, last, start, norm, y, n_lm, degree, w, w_at, stride, channels, product, x, matrices, out
+    first, last, start, norm, y, degrees, w, w_at, stride, channels, product, x, matrices, out, gamma
 ):
     """M of centres first … last − 1 and the products of their pairs.
 
     Arrays of pairs begin at the first centre's first pair, y excepted.
     """
-    base, n_entries = start[first], len(product.feature)
-    gamma = aligned(n_lm * channels, w)
-    zero = splat(w.dtype.type(0))
+    base, n_entries, n_lm = start[first], len(product.feature), degrees * degrees
     for c in range(first, last):
         q0, q1 = start[c], start[c + 1]
         if q0 == q1:
             continue
-        for lm in range(n_lm):
-            column = w_at + degree[lm] * channels
-            for v in range(0, channels, LANES):
-                found = zero
-                for q in range(q0, q1):
-                    found = multiply_add(
-                        spread(y, q * n_lm + lm), load(w, (q - base) * stride + column + v), found
-                    )
-                store(gamma, lm * channels + v, multiply(found, splat_as(found, norm[c])))
+        for l in range(degrees):
+            for lm in range(l * l, (l + 1) * (l + 1)):
+                for v in range(0, channels, LANES):
+                    at = w_at + (q0 - base) * stride + l * channels + v
+                    found = _weighted_sum(y, q0 * n_lm + lm, n_lm, w, at, stride, q1 - q0)
+                    store(gamma, lm * channels + v, multiply(found, splat_as(found, norm[c])))
         m0 = (c - first) * n_entries * channels
-        for e in range(n_entries):
-            for v in range(0, channels, LANES):
-                found = zero
-                for t in range(product.term[e], product.term[e + 1]):
-                    found = multiply_add(
-                        load(product.coefficient, t * channels + v),
-                        load(gamma, product.surrounding[t] * channels + v),
-                        found,
-                    )
-                store(matrices, m0 + e * channels + v, found)
+        _matrices(product, channels, gamma, matrices, m0)
         _multiply(
             matrices, m0, channels, product.output, product.entry, product.feature, q0 - base, q1 - base,
             x, product.d_in, out, product.d_out,
@@ -197,60 +238,69 @@ def product_forward(  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _matrices(product, channels, gamma, matrices, m0):  # type: ignore[no-untyped-def]
+    """M of one centre."""
+    for e in range(len(product.feature)):
+        for v in range(0, channels, LANES):
+            found = splat(gamma.dtype.type(0))
+            for t in range(product.term[e], product.term[e + 1]):
+                found = multiply_add(
+                    load(product.coefficient, t * channels + v),
+                    load(gamma, product.surrounding[t] * channels + v),
+                    found,
+                )
+            store(matrices, m0 + e * channels + v, found)
+
+
+@compiled
+def _matrices_reverse(product, channels, n, x, out_slope, norm, gamma_slope):  # type: ignore[no-untyped-def]
+    """∂E/∂Γ of a centre, divided as Γ is, from x and ∂E/∂y of its n pairs."""
+    for v in range(0, len(gamma_slope), LANES):
+        store(gamma_slope, v, splat(x.dtype.type(0)))
+    for e in range(len(product.feature)):
+        from_x, from_y = product.feature[e] * channels, product.output_of[e] * channels
+        for v in range(0, channels, LANES):
+            found = _sum_of_products(
+                x, from_x + v, product.d_in * channels, out_slope, from_y + v, product.d_out * channels, n
+            )
+            found = multiply(found, splat_as(found, norm))
+            for t in range(product.term[e], product.term[e + 1]):
+                to = product.surrounding[t] * channels + v
+                coefficient = load(product.coefficient, t * channels + v)
+                store(gamma_slope, to, multiply_add(coefficient, found, load(gamma_slope, to)))
+
+
+@compiled
 def product_reverse(  # type: ignore[no-untyped-def]
-    first, last, start, norm, y, n_lm, degree, w, w_at, stride, channels, product, x, matrices, out_slope,
-    x_slope, w_slope, ws_at, ws_stride, y_slope,
+    first, last, start, norm, y, degrees, w, w_at, stride, channels, product, x, matrices, out_slope,
+    x_slope, w_slope, ws_at, ws_stride, y_back, adding, gamma_slope,
 ):  # fmt: skip
-    """From ∂E/∂y set ∂E/∂x and ∂E/∂w and add to ∂E/∂Y."""
-    base, n_entries, n_degrees = start[first], len(product.feature), degree[n_lm - 1] + 1
-    gamma_slope, matrix_slope = aligned(n_lm * channels, w), aligned(n_entries * channels, w)
+    """From ∂E/∂y set ∂E/∂x and ∂E/∂w.
+
+    What ∂E/∂Y gets goes to y_back [pairs, lm, 16], lanes still to be summed; `adding` to what stands there.
+    """
+    base, n_entries, n_lm = start[first], len(product.feature), degrees * degrees
     zero = splat(w.dtype.type(0))
     for c in range(first, last):
-        q0, q1 = start[c], start[c + 1]
-        if q0 == q1:
+        k0, k1, q0 = start[c] - base, start[c + 1] - base, start[c]
+        if k0 == k1:
             continue
-        m0 = (c - first) * n_entries * channels
-        for e in range(n_entries):
-            from_x, from_y = product.feature[e] * channels, product.output_of[e] * channels
-            for v in range(0, channels, LANES):
-                found = zero
-                for q in range(q0 - base, q1 - base):
-                    found = multiply_add(
-                        load(x, q * product.d_in * channels + from_x + v),
-                        load(out_slope, q * product.d_out * channels + from_y + v),
-                        found,
-                    )
-                store(matrix_slope, e * channels + v, found)
-        _set_zero(gamma_slope, 0, n_lm * channels)
-        for e in range(n_entries):
-            for t in range(product.term[e], product.term[e + 1]):
-                for v in range(0, channels, LANES):
-                    to = product.surrounding[t] * channels + v
-                    store(
-                        gamma_slope,
-                        to,
-                        multiply_add(
-                            load(product.coefficient, t * channels + v),
-                            load(matrix_slope, e * channels + v),
-                            load(gamma_slope, to),
-                        ),
-                    )
-        for v in range(0, n_lm * channels, LANES):
-            g = load(gamma_slope, v)
-            store(gamma_slope, v, multiply(g, splat_as(g, norm[c])))
+        here, there = k0 * product.d_in * channels, k0 * product.d_out * channels
+        _matrices_reverse(product, channels, k1 - k0, x[here:], out_slope[there:], norm[c], gamma_slope)
         _multiply(
-            matrices, m0, channels, product.feature_start, product.entry_of_feature, product.output_of,
-            q0 - base, q1 - base, out_slope, product.d_out, x_slope, product.d_in,
+            matrices, (c - first) * n_entries * channels, channels, product.feature_start,
+            product.entry_of_feature, product.output_of, k0, k1, out_slope, product.d_out, x_slope,
+            product.d_in,
         )  # fmt: skip
-        for q in range(q0, q1):
-            at, to = (q - base) * stride + w_at, (q - base) * ws_stride + ws_at
-            _set_zero(w_slope, to, n_degrees * channels)
-            for lm in range(n_lm):
-                column, found = degree[lm] * channels, zero
-                factor = spread(y, q * n_lm + lm)
-                for v in range(0, channels, LANES):
-                    g = load(gamma_slope, lm * channels + v)
-                    here = to + column + v
-                    store(w_slope, here, multiply_add(factor, g, load(w_slope, here)))
-                    found = multiply_add(g, load(w, at + column + v), found)
-                y_slope[q * n_lm + lm] += total(found)
+        for k in range(k0, k1):
+            at, to, q = k * stride + w_at, k * ws_stride + ws_at, (q0 + k - k0) * n_lm
+            for l in range(degrees):
+                for v in range(l * channels, (l + 1) * channels, LANES):
+                    found, weight = zero, load(w, at + v)
+                    for lm in range(l * l, (l + 1) * (l + 1)):
+                        g = load(gamma_slope, lm * channels + v - l * channels)
+                        found = multiply_add(spread(y, q + lm), g, found)
+                        b = (k * n_lm + lm) * LANES
+                        before = load(y_back, b) if adding or v > l * channels else zero
+                        store(y_back, b, multiply_add(g, weight, before))
+                    store(w_slope, to + v, found)

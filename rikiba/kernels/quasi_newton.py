@@ -3,38 +3,10 @@
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .dispatch import choose
+from .dispatch import operation
 
 
-def inverse_hessian_product_reference(
-    gradient: Float[Tensor, "rows 3"],
-    steps: Float[Tensor, "memory rows 3"],
-    changes: Float[Tensor, "memory rows 3"],
-    weights: Float[Tensor, "memory systems"],
-    newest: int,
-    count: int,
-    inverse: Float[Tensor, "systems"],
-    row_system: Int[Tensor, "rows"],
-) -> Float[Tensor, "rows 3"]:
-    """The definition of `inverse_hessian_product` in plain torch."""
-    n, memory = len(inverse), len(steps)
-
-    def dot(a: Tensor, b: Tensor) -> Tensor:
-        return a.new_zeros(n).index_add(0, row_system, (a * b).sum(-1))
-
-    slots = [(newest - k) % memory for k in range(count)]
-    q, alphas = gradient, []
-    for k in slots:
-        alpha = weights[k] * dot(steps[k], q)
-        q = q - alpha[row_system][:, None] * changes[k]
-        alphas.append(alpha)
-    q = inverse[row_system][:, None] * q
-    for k, alpha in zip(reversed(slots), reversed(alphas), strict=True):
-        beta = weights[k] * dot(changes[k], q)
-        q = q + (alpha - beta)[row_system][:, None] * steps[k]
-    return q
-
-
+@operation
 def inverse_hessian_product(
     gradient: Float[Tensor, "rows 3"],
     steps: Float[Tensor, "memory rows 3"],
@@ -51,5 +23,19 @@ def inverse_hessian_product(
     lie in a ring of `memory` slots that ends at `newest`. `weights` are 1/s·y, of which 0 leaves a pair out
     of a system; `inverse` is the diagonal that the recursion starts from. Rows of a system may lie anywhere.
     """
-    run = choose("inverse_hessian_product", inverse_hessian_product_reference, gradient)
-    return run(gradient, steps, changes, weights, newest, count, inverse, row_system)
+    n, memory = len(inverse), len(steps)
+
+    def dot(a: Tensor, b: Tensor) -> Tensor:
+        return a.new_zeros(n).index_add(0, row_system, (a * b).sum(-1))
+
+    slots = [(newest - k) % memory for k in range(count)]
+    q, alphas = gradient, []
+    for k in slots:
+        alpha = weights[k] * dot(steps[k], q)
+        q = q - alpha[row_system][:, None] * changes[k]
+        alphas.append(alpha)
+    q = inverse[row_system][:, None] * q
+    for k, alpha in zip(reversed(slots), reversed(alphas), strict=True):
+        beta = weights[k] * dot(changes[k], q)
+        q = q + (alpha - beta)[row_system][:, None] * steps[k]
+    return q

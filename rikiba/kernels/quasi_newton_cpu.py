@@ -8,15 +8,21 @@ from .compiled import compiled
 
 
 @compiled
+def _sum_products(a, b, row_system, sums):  # type: ignore[no-untyped-def]
+    """sums = a·b of each system."""
+    sums[:] = 0.0
+    for r in range(len(a)):
+        sums[row_system[r]] += a[r, 0] * b[r, 0] + a[r, 1] * b[r, 1] + a[r, 2] * b[r, 2]
+
+
+@compiled
 def _two_loops(q, steps, changes, weights, newest, count, inverse, row_system):  # type: ignore[no-untyped-def]
     memory, rows, systems = len(steps), len(q), len(inverse)
     alphas, sums = np.empty((count, systems)), np.empty(systems)
     for k in range(count):
         slot = (newest - k) % memory
         s, y = steps[slot], changes[slot]
-        sums[:] = 0.0
-        for r in range(rows):
-            sums[row_system[r]] += s[r, 0] * q[r, 0] + s[r, 1] * q[r, 1] + s[r, 2] * q[r, 2]
+        _sum_products(s, q, row_system, sums)
         for n in range(systems):
             alphas[k, n] = weights[slot, n] * sums[n]
         for r in range(rows):
@@ -29,9 +35,7 @@ def _two_loops(q, steps, changes, weights, newest, count, inverse, row_system): 
     for k in range(count - 1, -1, -1):
         slot = (newest - k) % memory
         s, y = steps[slot], changes[slot]
-        sums[:] = 0.0
-        for r in range(rows):
-            sums[row_system[r]] += y[r, 0] * q[r, 0] + y[r, 1] * q[r, 1] + y[r, 2] * q[r, 2]
+        _sum_products(y, q, row_system, sums)
         for n in range(systems):
             sums[n] = alphas[k, n] - weights[slot, n] * sums[n]
         for r in range(rows):

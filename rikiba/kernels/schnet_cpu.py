@@ -5,9 +5,11 @@ from typing import NamedTuple
 import numpy as np
 
 from .compiled import compiled
-from .dense_cpu import Network, dense, network_forward, network_reverse
+from .dense_cpu import Network, dense, hidden_width, network_forward, network_reverse
 from .filter_message_cpu import scalar_messages, scalar_messages_reverse
+from .gated_readout_cpu import network_energies
 from .lanes import LANES, load, splat, store
+from .workspace_cpu import carved, widest_hidden
 
 CHUNK = 64
 """Atoms whose arrays stay in cache between the steps of a layer."""
@@ -29,23 +31,20 @@ class SchNetWeights(NamedTuple):
 
 
 @compiled
-def schnet_space(n, net, layers):  # type: ignore[no-untyped-def]
-    """How many numbers `schnet_sweep` needs as its `space` for n atoms."""
+def _sizes(n, net, layers):  # type: ignore[no-untyped-def]
+    """Of the arrays of one sweep, in order."""
     c, f = net.readout.widths[0], net.outward.widths[0]
-    n_out, widest, hidden, hidden_out = _sizes(net)
-    return n * (2 * c + layers * f + layers * hidden) + CHUNK * (f + n_out + 2 * widest + hidden_out)
+    widest = max(widest_hidden(net.outward), widest_hidden(net.readout))
+    return (
+        n * c, n * c, (layers - 1) * n * f, n * f, layers * n * hidden_width(net.outward), CHUNK * f,
+        CHUNK * net.readout.widths[-1], CHUNK * 2 * widest, CHUNK * hidden_width(net.readout),
+    )  # fmt: skip
 
 
 @compiled
-def _sizes(net):  # type: ignore[no-untyped-def]
-    """Width of the read-out's output, of the widest hidden layer, and sums of hidden widths."""
-    n_out = net.readout.widths[-1]
-    widest, hidden, hidden_out = 0, 0, 0
-    for w in net.outward.widths[1:-1]:
-        widest, hidden = max(widest, w), hidden + w
-    for w in net.readout.widths[1:-1]:
-        widest, hidden_out = max(widest, w), hidden_out + w
-    return n_out, widest, hidden, hidden_out
+def schnet_space(n, net, layers):  # type: ignore[no-untyped-def]
+    """How many numbers `schnet_sweep` needs as its `space` for n atoms."""
+    return sum(_sizes(n, net, layers))
 
 
 @compiled
@@ -57,17 +56,8 @@ def schnet_sweep(  # type: ignore[no-untyped-def]
     `table` holds layer after layer; for the rest see `filter_message_cpu`. `space` is overwritten.
     """
     n, c, f = len(types), net.readout.widths[0], net.outward.widths[0]
-    n_out, widest, hidden, hidden_out = _sizes(net)
-    at = 0
-    x, at = space[at : at + n * c], at + n * c
-    g, at = space[at : at + n * c], at + n * c
-    senders, at = space[at : at + (layers - 1) * n * f], at + (layers - 1) * n * f
-    back, at = space[at : at + n * f], at + n * f
-    slopes, at = space[at : at + layers * n * hidden], at + layers * n * hidden
-    message, at = space[at : at + CHUNK * f], at + CHUNK * f
-    out, at = space[at : at + CHUNK * n_out], at + CHUNK * n_out
-    work, at = space[at : at + CHUNK * 2 * widest], at + CHUNK * 2 * widest
-    out_slopes = space[at : at + CHUNK * hidden_out]
+    sizes, hidden = _sizes(n, net, layers), hidden_width(net.outward)
+    x, g, senders, back, slopes, message, out, work, out_slopes = carved(space, sizes)
     nothing, first_sender = space[:0], types[sender]
     size, panel, zero = len(table) // layers, c * f, splat(space.dtype.type(0))
     for a in range(n):
@@ -88,13 +78,9 @@ def schnet_sweep(  # type: ignore[no-untyped-def]
                     False,
                 )  # fmt: skip
                 continue
-            network_forward(net.readout, 0, x, a * c, c, b - a, out_slopes, 0, work, out, 0, n_out, False)
-            for k in range(b - a):
-                energies[a + k] = out[k * n_out]
-            out[: (b - a) * n_out] = 0.0
-            for k in range(b - a):
-                out[k * n_out] = scale
-            network_reverse(net.readout, 0, out, 0, n_out, b - a, out_slopes, 0, work, g, a * c, c, False)
+            network_energies(
+                net.readout, x, a * c, b - a, out_slopes, work, out, scale, energies, a, g, a * c
+            )
     for t in range(layers - 1, -1, -1):
         read, given = (senders if t else net.first), (back if t else nothing)
         f_at, by = max(t - 1, 0) * n * f, sender if t else first_sender

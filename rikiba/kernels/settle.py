@@ -4,20 +4,25 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .dispatch import choose
+from .dispatch import operation
 
 Corrected = tuple[Float[Tensor, "atoms 3"], int]
 """What was corrected, and the number of a molecule that has no solution (−1: all of them have one)."""
 
 
-def settle_positions_reference(
+@operation
+def settle_positions(
     positions: Float[Tensor, "atoms 3"],
     reference: Float[Tensor, "atoms 3"],
     masses: Float[Tensor, "atoms"],
     molecules: Int[Tensor, "molecules 3"],
     shapes: Float[Tensor, "molecules 2"],
 ) -> Corrected:
-    """The definition of `settle_positions` in plain torch."""
+    """Positions of apex and feet (O, H, H) in their shape: what SHAKE converges to, in closed form.
+
+    `shapes` are the lengths of legs (O–H) and base (H–H), Å; `reference` are the positions a step before. The
+    two feet have equal masses. Miyamoto & Kollman, doi:10.1002/jcc.540130805.
+    """
     leg, base = shapes.unbind(1)
     apex, foot = masses[molecules[:, 0]], masses[molecules[:, 1]]
     total = apex + 2.0 * foot
@@ -65,13 +70,14 @@ def settle_positions_reference(
     return out, _first_bad(settled)
 
 
-def settle_velocities_reference(
+@operation
+def settle_velocities(
     velocities: Float[Tensor, "atoms 3"],
     positions: Float[Tensor, "atoms 3"],
     masses: Float[Tensor, "atoms"],
     molecules: Int[Tensor, "molecules 3"],
 ) -> Corrected:
-    """The definition of `settle_velocities` in plain torch."""
+    """Velocities without what would change the molecules' three distances; one system of 3 equations each."""
     r, v, w = positions[molecules], velocities[molecules], 1.0 / masses[molecules]
     sides = ((0, 1), (1, 2), (2, 0))
     e = torch.stack([r[:, j] - r[:, i] for i, j in sides], 1)
@@ -97,30 +103,3 @@ def settle_velocities_reference(
 def _first_bad(rows: Float[Tensor, "molecules 3 3"]) -> int:
     bad = ~rows.isfinite().all(-1).all(-1)
     return int(bad.nonzero()[0]) if bool(bad.any()) else -1
-
-
-def settle_positions(
-    positions: Float[Tensor, "atoms 3"],
-    reference: Float[Tensor, "atoms 3"],
-    masses: Float[Tensor, "atoms"],
-    molecules: Int[Tensor, "molecules 3"],
-    shapes: Float[Tensor, "molecules 2"],
-) -> Corrected:
-    """Positions of apex and feet (O, H, H) in their shape: what SHAKE converges to, in closed form.
-
-    `shapes` are the lengths of legs (O–H) and base (H–H), Å; `reference` are the positions a step before. The
-    two feet have equal masses. Miyamoto & Kollman, doi:10.1002/jcc.540130805.
-    """
-    run = choose("settle_positions", settle_positions_reference, positions)
-    return run(positions, reference, masses, molecules, shapes)
-
-
-def settle_velocities(
-    velocities: Float[Tensor, "atoms 3"],
-    positions: Float[Tensor, "atoms 3"],
-    masses: Float[Tensor, "atoms"],
-    molecules: Int[Tensor, "molecules 3"],
-) -> Corrected:
-    """Velocities without what would change the molecules' three distances; one system of 3 equations each."""
-    run = choose("settle_velocities", settle_velocities_reference, positions)
-    return run(velocities, positions, masses, molecules)

@@ -24,6 +24,7 @@ from .tensor_product_cpu import (
     with_square,
     with_square_reverse,
 )
+from .workspace_cpu import carved, widest_hidden
 
 CHUNK = 16
 """Atoms whose arrays stay in cache between the steps of a layer."""
@@ -90,36 +91,19 @@ class _Space(NamedTuple):
 def _sizes(n, net, layers):  # type: ignore[no-untyped-def]
     """Of the arrays in `_Space`, in order."""
     c = net.gate.widths[0]
-    nine, widest = n * 9 * c, 0
-    for some in (net.gate, net.readout):
-        for w in some.widths[1:-1]:
-            widest = max(widest, w)
-    return np.array(
-        [
-            nine, nine, nine, nine, nine, n * 3 * c, n * 3 * c, n * hidden_width(net.gate), layers * nine,
-            layers * nine, layers * nine, layers * nine, layers * nine, layers * n * c, layers * n * c,
-            CHUNK * 24 * c, CHUNK * 2 * widest, CHUNK * 2 * net.readout.widths[-1],
-            CHUNK * 2 * hidden_width(net.readout),
-        ]
+    nine, widest = n * 9 * c, max(widest_hidden(net.gate), widest_hidden(net.readout))
+    return (
+        nine, nine, nine, nine, nine, n * 3 * c, n * 3 * c, n * hidden_width(net.gate), layers * nine,
+        layers * nine, layers * nine, layers * nine, layers * nine, layers * n * c, layers * n * c,
+        CHUNK * 24 * c, CHUNK * 2 * widest, CHUNK * 2 * net.readout.widths[-1],
+        CHUNK * 2 * hidden_width(net.readout),
     )  # fmt: skip
 
 
 @compiled
 def tensornet_space(n, net, layers):  # type: ignore[no-untyped-def]
     """How many numbers `tensornet_sweep` needs as its `space` for n atoms."""
-    return _sizes(n, net, layers).sum()
-
-
-@compiled
-def _carved(space, n, net, layers):  # type: ignore[no-untyped-def]
-    e = np.cumsum(_sizes(n, net, layers))
-    return _Space(
-        space[: e[0]], space[e[0] : e[1]], space[e[1] : e[2]], space[e[2] : e[3]], space[e[3] : e[4]],
-        space[e[4] : e[5]], space[e[5] : e[6]], space[e[6] : e[7]], space[e[7] : e[8]], space[e[8] : e[9]],
-        space[e[9] : e[10]], space[e[10] : e[11]], space[e[11] : e[12]], space[e[12] : e[13]],
-        space[e[13] : e[14]], space[e[14] : e[15]], space[e[15] : e[16]], space[e[16] : e[17]],
-        space[e[17] : e[18]],
-    )  # fmt: skip
+    return sum(_sizes(n, net, layers))
 
 
 @compiled
@@ -274,7 +258,7 @@ def tensornet_sweep(  # type: ignore[no-untyped-def]
     `table` holds the embedding's filters and then those of layer after layer. `space` is overwritten.
     """
     n, c = len(types), net.gate.widths[0]
-    s = _carved(space, n, net, layers)
+    s = _Space(*carved(space, _sizes(n, net, layers)))
     size = len(table) // (layers + 1)
     for a in range(0, n, CHUNK):
         b = min(n, a + CHUNK)

@@ -4,43 +4,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .dispatch import choose
-from .local_motion import kinetic_energy_reference
+from .dispatch import operation
+from .local_motion import kinetic_energy
 from .random import PER_SYSTEM, last_word, normals_reference
 
 Rescaled = tuple[Float[Tensor, "atoms 3"], Float[Tensor, "systems"]]
 
 
-def velocity_rescaling_reference(
-    velocities: Float[Tensor, "atoms 3"],
-    masses: Float[Tensor, "atoms"],
-    system_index: Int[Tensor, "atoms"],
-    dof: Float[Tensor, "systems"],
-    thermal_energy: Float[Tensor, "systems"],
-    kept: Float[Tensor, "systems"],
-    seeds: Int[Tensor, "systems"],
-    step: int,
-    stream: int,
-) -> Rescaled:
-    """The definition of `velocity_rescaling` in plain torch."""
-    from scipy.special import gammaincinv, ndtr
-
-    kinetic = kinetic_energy_reference(masses, velocities, system_index, len(seeds))
-    noise = normals_reference(seeds, torch.full_like(seeds, PER_SYSTEM), step, stream, 2)
-    others = (dof - 1.0).clamp(min=0.0)
-    uniform = ndtr(noise[:, 1].cpu().numpy())
-    squares = 2.0 * torch.from_numpy(gammaincinv(0.5 * others.cpu().numpy(), uniform))
-    squares = torch.where(others > 0, squares.to(dof.device), 0.0)
-    share = 0.5 * thermal_energy
-    ahead = torch.sqrt(kept * kinetic) + torch.sqrt((1.0 - kept) * share) * noise[:, 0]
-    new = ahead**2 + (1.0 - kept) * share * squares
-    moving = kinetic > 0
-    scale = torch.where(moving, torch.sqrt(new / torch.where(moving, kinetic, 1.0)), 1.0)
-    scale = torch.where(ahead < 0, -scale, scale)
-    heat = torch.where(moving, new - kinetic, 0.0)
-    return velocities * scale[system_index][:, None], heat
-
-
+@operation
 def velocity_rescaling(
     velocities: Float[Tensor, "atoms 3"],
     masses: Float[Tensor, "atoms"],
@@ -59,8 +30,20 @@ def velocity_rescaling(
     the normal number whose quantile S takes are `random.normals` of the system's seed at (step, stream). The
     second result is K′ − K. Systems at rest stay so.
     """
+    from scipy.special import gammaincinv, ndtr
+
+    kinetic = kinetic_energy.definition(masses, velocities, system_index, len(seeds))
     last_word(stream, 0)
-    run = choose("velocity_rescaling", velocity_rescaling_reference, velocities)
-    return run(  # type: ignore[no-any-return]
-        velocities, masses, system_index, dof, thermal_energy, kept, seeds, step, stream
-    )
+    noise = normals_reference(seeds, torch.full_like(seeds, PER_SYSTEM), step, stream, 2)
+    others = (dof - 1.0).clamp(min=0.0)
+    uniform = ndtr(noise[:, 1].cpu().numpy())
+    squares = 2.0 * torch.from_numpy(gammaincinv(0.5 * others.cpu().numpy(), uniform))
+    squares = torch.where(others > 0, squares.to(dof.device), 0.0)
+    share = 0.5 * thermal_energy
+    ahead = torch.sqrt(kept * kinetic) + torch.sqrt((1.0 - kept) * share) * noise[:, 0]
+    new = ahead**2 + (1.0 - kept) * share * squares
+    moving = kinetic > 0
+    scale = torch.where(moving, torch.sqrt(new / torch.where(moving, kinetic, 1.0)), 1.0)
+    scale = torch.where(ahead < 0, -scale, scale)
+    heat = torch.where(moving, new - kinetic, 0.0)
+    return velocities * scale[system_index][:, None], heat

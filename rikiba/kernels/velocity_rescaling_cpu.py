@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from .compiled import compiled
-from .local_motion_cpu import _kinetic_energy
-from .random import _BLOCK_BITS, PER_SYSTEM
+from .local_motion_cpu import _kinetic_energy, _scaled
+from .random import PER_SYSTEM, last_word
 from .random_cpu import _two_normals
 
 
@@ -33,10 +33,7 @@ def _rescale(  # type: ignore[no-untyped-def]
         if ahead < 0:
             scale[s] = -scale[s]
         heat[s] = new - kinetic if moving else 0.0
-    for a in range(len(moved)):
-        factor = scale[system_index[a]]
-        for k in range(3):
-            moved[a, k] = velocities[a, k] * factor
+    _scaled(velocities, scale, system_index, moved)
 
 
 def velocity_rescaling(
@@ -56,7 +53,7 @@ def velocity_rescaling(
     speeds, index, freedom = velocities.contiguous().numpy(), system_index.numpy(), dof.numpy()
     found, moved = np.zeros((3, len(freedom))), np.empty(speeds.shape)
     scale, heat = np.empty((2, len(freedom)))
-    _draw(speeds, masses.numpy(), index, seeds.numpy(), step, stream << _BLOCK_BITS, PER_SYSTEM, found)
+    _draw(speeds, masses.numpy(), index, seeds.numpy(), step, last_word(stream, 0), PER_SYSTEM, found)
     gammas = gammaincinv(0.5 * np.maximum(freedom - 1.0, 0.0), ndtr(found[2]))
     _rescale(
         speeds, index, found, gammas, freedom, thermal_energy.numpy(), kept.numpy(), scale, heat, moved

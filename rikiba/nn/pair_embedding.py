@@ -48,10 +48,13 @@ class BesselPairEmbedding(nn.Module):
     def forward(
         self, r: Float[Tensor, "pairs"], type_i: Int[Tensor, "pairs"], type_j: Int[Tensor, "pairs"]
     ) -> Float[Tensor, "pairs channels"]:
-        envelope = polynomial(r / self.cutoff, self.envelope_power) * (self.cutoff / pi)
-        radial = (self.basis(r) * envelope[:, None]) @ (self.mix * (1.0 / sqrt(len(self.mix)))).to(r.dtype)
         elements = torch.cat([self.centre.index_select(0, type_i), self.neighbour.index_select(0, type_j)], 1)
-        return elements.to(r.dtype) * radial
+        return elements.to(r.dtype) * self.radial(r)
+
+    def radial(self, r: Float[Tensor, "pairs"]) -> Float[Tensor, "pairs channels"]:
+        """W B(r)/√N, which the elements have no part in."""
+        envelope = polynomial(r / self.cutoff, self.envelope_power) * (self.cutoff / pi)
+        return (self.basis(r) * envelope[:, None]) @ (self.mix * (1.0 / sqrt(len(self.mix)))).to(r.dtype)
 
 
 class SplinePairEmbedding(DoubleBuffers):
@@ -85,15 +88,18 @@ class SplinePairEmbedding(DoubleBuffers):
     def forward(
         self, r: Float[Tensor, "pairs"], type_i: Int[Tensor, "pairs"], type_j: Int[Tensor, "pairs"]
     ) -> Float[Tensor, "pairs channels"]:
-        u = ((r / self.cutoff)[:, None] - self.starts.to(r)) / self.width
-        bumps = torch.where((u > 0.0) & (u < 1.0), 0.25 * (1.0 - torch.cos(2.0 * pi * u)) ** 2, 0.0)
-        kind = pair_kind(type_i, type_j, self.types)
+        bumps, kind = self.radial(r), pair_kind(type_i, type_j, self.types)
         out = bumps.new_zeros(len(r), self.weights.shape[2])
         for k in kind.unique().tolist():
             rows = (kind == k).nonzero().flatten()
             found = bumps.index_select(0, rows) @ self.weights[k].to(r.dtype)
             out = out.index_add(0, rows, found)
         return out
+
+    def radial(self, r: Float[Tensor, "pairs"]) -> Float[Tensor, "pairs splines"]:
+        """s_k(r/r_c), which the elements have no part in."""
+        u = ((r / self.cutoff)[:, None] - self.starts.to(r)) / self.width
+        return torch.where((u > 0.0) & (u < 1.0), 0.25 * (1.0 - torch.cos(2.0 * pi * u)) ** 2, 0.0)
 
 
 PairEmbedding = BesselPairEmbedding | SplinePairEmbedding

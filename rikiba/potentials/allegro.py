@@ -220,8 +220,11 @@ class Allegro(DoubleBuffers, Potential):
 
         With `tabulate` what depends on the distance alone becomes a spline. Forces in a trial structure must
         then equal those of the networks within `tolerance`, eV/Å, or within twice the rounding of automatic
-        differentiation in this precision where that is larger; otherwise ValueError. Without, the result
-        equals `forward` to rounding. None: see `tabulated_program`.
+        differentiation in this precision where that is larger; otherwise ValueError. Of more than eight
+        elements tables are made when they are first met, checked likewise for every two of them, and where
+        that fails, with a warning, not used; a structure of more than eight reads the embedding alone from
+        a table. Answers do not depend on what was met before. Without tables the result equals `forward` to
+        rounding. None: see `tabulated_program`.
 
         No program (None) for other devices and precisions, activations other than silu, and layers without
         a hidden one.

@@ -1,6 +1,6 @@
-"""Allegro inference as compiled kernels, a few hundred pairs at a time."""
+"""Allegro inference as one compiled call; see `rikiba.kernels.allegro_cpu`."""
 
-import copy
+from collections.abc import Iterator, Sequence
 from math import exp, sqrt
 from typing import TYPE_CHECKING
 
@@ -9,244 +9,161 @@ import torch
 from torch import Tensor
 
 from rikiba.kernels import pair_geometry_cpu as geometry
-from rikiba.kernels import pair_product_cpu as kernels
-from rikiba.kernels.activation_cpu import SILU, activate
+from rikiba.kernels.allegro_cpu import allegro_pairs, allegro_rows, allegro_space, allegro_sweep
+from rikiba.kernels.dense_cpu import at_cache_line
 from rikiba.nn.tabulation import value_and_slope
 
-from .allegro_weights import OFFSET, Arrangement, table_of
-from .equivariant_program import EXACT, CompiledNetwork, Grouped, by_kind, check_tables, exact_table, trial
+from .allegro_tables import PairTables
+from .allegro_weights import Arrangement
+from .equivariant_program import EXACT, CompiledPairs, Grouped, check_tables, exact_table, trial
 from .nequip_program import repel
+from .nequip_weights import OFFSET
 
 if TYPE_CHECKING:
     from .allegro import Allegro
 
-_PAIRS = 1024
-"""Centres are taken together until they have as many pairs."""
+_PAIRS = 128
+"""Centres are taken together until they have as many pairs, whose numbers stay in cache."""
+_MOST_EXACT = 4096
+"""The same where radial functions are evaluated without tables."""
+_MOST_ELEMENTS = 8
+"""Systems with more go through the two-body network, pair by pair."""
 _CLOSE = 1e-6
 """Å; below, directions need care that only automatic differentiation takes."""
 
 
-class CompiledAllegro(CompiledNetwork):
+class CompiledAllegro(CompiledPairs):
     """A snapshot of an Allegro as a program of compiled kernels; see `Allegro.program`."""
 
     def __init__(self, potential: "Allegro", *, tabulate: bool, tolerance: float) -> None:
         super().__init__(potential, potential.l_max)
         model: Allegro = self._exact  # type: ignore[assignment]
         self.model = model
+        self._real: type[np.floating] = np.float32 if self.dtype == torch.float32 else np.float64
         self.arranged = Arrangement(model)
-        self.degree = model._degrees.numpy()
+        self.net = self.arranged.packed(self._real)
         self.energies = (model.atomic_energies.values + model.shift.values).double().numpy()
         self.norm = model._normalisation.double().numpy()
-        self.scale = model.scale.double().numpy()
+        self.factor = model.scale.double().numpy() * self.norm / sqrt(2.0)
         self.shortest = _CLOSE
-        self.table: np.ndarray | None = None
+        self.tables: PairTables | None = None
+        self._space, self._most = np.empty(0, self._real), -1
+        self._tolerance = tolerance
         if tabulate:
-            table, self.table_error = table_of(Arrangement(copy.deepcopy(model).double()), 0.5 * tolerance)
-            self.start, self.spacing = table.start, table.spacing
-            self.rows = table.coefficients.shape[1]
-            self.intervals = self.rows - 5
-            self.shortest = exp(table.start) - OFFSET
-            self.table = table.coefficients.to(self.dtype).flatten().numpy()
+            self._tabulate(0.5 * tolerance)
 
-    def evaluate_sorted(
-        self, spans: tuple[int, ...], pairs: Grouped, energies: np.ndarray, threads: int
-    ) -> None:
-        run = _Run(self, pairs, energies)
-        first, n = 0, len(pairs.types)
-        while first < n:
-            last = int(np.searchsorted(pairs.start, pairs.start[first] + _PAIRS, side="right")) - 1
-            last = min(max(last, first + 1), n)
-            if pairs.start[last] > pairs.start[first]:
-                run.sweep(first, last)
-            first = last
+    def _tabulate(self, tolerance: float) -> None:
+        self.tables = t = PairTables(self.model, tolerance)
+        self._radial = t.of(t.arranged.radial, 0).to(self.dtype)
+        self.shortest = exp(t.start) - OFFSET
+        if len(self.model.elements) <= _MOST_ELEMENTS:
+            t.make(range(len(t.first)))
+        self.table_error, self.intervals = t.error, int(t.intervals.max())
+
+    def _evaluate(
+        self,
+        types: np.ndarray,
+        i: np.ndarray,
+        j: np.ndarray,
+        vectors: np.ndarray,
+        lengths: np.ndarray,
+        threads: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Energies of the atoms and derivatives by the pairs' vectors."""
+        found = allegro_pairs(
+            types, len(self.model.elements), i, j, vectors, lengths, self.norm, self.factor, self._n_lm,
+            *self._terms, self._space,
+        )  # fmt: skip
+        order, spans, start, parent, kinds, sender_types, norm, factor, sender, unit, r, y, most = found
+        energies, slope, y_slope = np.zeros(len(types)), np.zeros(len(r)), np.zeros_like(y)
+        if most:
+            self._make_room(most)
+            pairs = start, kinds, sender_types, norm, factor, y.reshape(-1)
+            self._sweep(r, spans, pairs, energies, slope, y_slope.reshape(-1))
         if self.model.zbl:
-            repel(self.model, pairs, energies)
+            nothing = torch.empty(0)
+            grouped = Grouped(kinds, start, sender, sender_types, r, nothing, slope, nothing)
+            repel(self.model, grouped, energies)
+        gradient = np.empty((len(r), 3))
+        geometry.geometry_reverse(unit, r, y, *self._terms, parent, slope, y_slope, gradient)
+        out = np.empty(len(types))
+        out[order] = energies + self.energies[kinds]
+        return torch.from_numpy(out), torch.from_numpy(gradient)
 
-
-class _Run:
-    """One evaluation."""
-
-    def __init__(self, program: CompiledAllegro, p: Grouped, energies: np.ndarray) -> None:
-        self.program, self.p, self.energies = program, p, energies
-        self.y = p.harmonics.view(-1).numpy()
-        self.y_slope = p.harmonics_slope.view(-1).numpy()
-        self.norm = program.norm[p.types]
-        self.centre = np.repeat(np.arange(len(p.types)), np.diff(p.start))
-        self.kind = p.types[self.centre] * len(program.model.elements) + p.sender_type
-        self.factor = program.scale[p.types] * self.norm / sqrt(2.0)
-        if program.table is None:
-            self.weights = np.tile(np.array(EXACT, self.y.dtype), len(p.r))
+    def _sweep(
+        self,
+        r: np.ndarray,
+        spans: np.ndarray,
+        pairs: tuple[np.ndarray, ...],
+        energies: np.ndarray,
+        slope: np.ndarray,
+        y_slope: np.ndarray,
+    ) -> None:
+        """The whole network, with tables or without."""
+        start, kinds, sender_types = pairs[:3]
+        n, t = len(start) - 1, self.tables
+        rest = self._most, self._space, energies, slope, y_slope
+        if t is None:
+            weights = np.tile(np.array(EXACT, self._real), len(r))
+            for first, last in _spans(start):
+                q0, q1 = start[first], start[last]
+                row = 2 * (np.arange(len(r)) - q0)
+                table = self._exact_radial(r[q0:q1])
+                allegro_sweep(self.net, False, first, last, *pairs, row, weights, table, *rest)
             return
-        self.row, weights = np.empty(len(p.r), np.int64), np.empty((len(p.r), 12), self.y.dtype)
-        geometry.spline_rows(
-            p.r, self.kind, program.start, program.spacing, OFFSET, program.rows, self.row, weights
-        )
-        self.weights = weights.reshape(-1)
-
-    def _table(self, q0: int, q1: int) -> tuple[np.ndarray, np.ndarray]:
-        """(row of every pair, table); without tables, of pairs q0 … q1 − 1 alone."""
-        program = self.program
-        if program.table is not None:
-            return self.row, program.table
-        r = torch.from_numpy(self.p.r[q0:q1]).to(program.dtype)
-
-        def function(r: Tensor, kind: int) -> tuple[Tensor, Tensor]:
-            return value_and_slope(program.arranged.function, r, kind)
-
-        found = exact_table(*by_kind(function, r, self.kind[q0:q1]))
-        return 2 * (np.arange(len(self.p.r)) - q0), found
-
-    def sweep(self, first: int, last: int) -> None:
-        """Energies and derivatives of centres first … last − 1."""
-        p, a = self.p, self.program.arranged
-        q0, q1 = int(p.start[first]), int(p.start[last])
-        row, table = self._table(q0, q1)
-        values = torch.empty((q1 - q0, a.width), dtype=self.program.dtype)
-        kernels.table_values(row, self.weights, table, a.width, q0, q1, values.view(-1).numpy())
-        chunk = _Chunk(self, first, last, values)
-        chunk.forward()
-        chunk.reverse()
-        kernels.table_reverse(
-            row, self.weights, table, a.width, q0, q1, chunk.slopes.view(-1).numpy(), p.slope
-        )
-
-
-class _Chunk:
-    """Some centres with all their pairs, from the table's values to the derivatives by these."""
-
-    def __init__(self, run: _Run, first: int, last: int, values: Tensor) -> None:
-        self.run, self.first, self.last, self.values = run, first, last, values
-        self.a = run.program.arranged
-        self.q0, self.q1 = int(run.p.start[first]), int(run.p.start[last])
-        self.n = self.q1 - self.q0
-        self.tensors = [self._new(self.a.layers[0].product.d_in * self.a.channels)]
-        """Before each layer and after the last."""
-        self.around: list[Tensor] = []
-        """Weights of the surroundings of each layer but the first."""
-        self.matrices: list[np.ndarray] = []
-        self.hidden_slopes: list[list[Tensor]] = []
-        """f′ in every hidden layer of every network."""
-
-    def _new(self, columns: int) -> Tensor:
-        return torch.empty((self.n, columns), dtype=self.values.dtype)
-
-    def _weights(self, t: int) -> tuple[Tensor, int, int]:
-        """(array, first column, columns of a row) with the weights of layer t's surroundings."""
-        if t == 0:
-            return self.values, self.a.columns[1][0], self.a.width
-        return self.around[t - 1], 0, self.around[t - 1].shape[1]
-
-    def _geometry(self) -> tuple[np.ndarray, int, np.ndarray]:
-        return self.run.y, len(self.run.program.degree), self.run.program.degree
-
-    def forward(self) -> None:
-        a, run = self.a, self.run
-        kernels.weighted_harmonics(
-            *self._geometry(), flat(self.values), a.width, a.channels, self.q0, self.q1,
-            flat(self.tensors[0]),
-        )  # fmt: skip
-        for t, layer in enumerate(a.layers):
-            w, at, stride = self._weights(t)
-            out = self._new(layer.product.d_out * a.channels)
-            size = (self.last - self.first) * len(layer.product.feature) * a.channels
-            matrices = np.empty(size, self.run.y.dtype)
-            kernels.product_forward(
-                self.first, self.last, run.p.start, run.norm, *self._geometry(), flat(w), at, stride,
-                a.channels, layer.product, flat(self.tensors[t]), matrices, flat(out),
-            )  # fmt: skip
-            self.tensors.append(out)
-            self.matrices.append(matrices)
-            c0, c1 = layer.columns
-            self.values[:, c0:c1].addmm_(out[:, : a.channels], layer.tensors)
-            x = self._hidden(self.values[:, c0:c1].contiguous(), layer.inner)
-            self.values[:, c1:].addmm_(x, layer.later)
-            if layer.around is not None:
-                self.around.append(x @ layer.around)
-        self._read()
-
-    def _hidden(self, x: Tensor, inner: list[Tensor]) -> Tensor:
-        """Through the hidden layers, f′ of each kept."""
-        slopes: list[Tensor] = []
-        for k in range(len(inner) + 1):
-            x = x @ inner[k - 1] if k else x
-            slopes.append(torch.empty_like(x))
-            activate(flat(x), 0, x.numel(), SILU, flat(slopes[-1]), 0)
-        self.hidden_slopes.append(slopes)
-        return x
-
-    def _read(self) -> None:
-        """Energies, and ∂E/∂(first hidden layer) of the readout."""
-        readout, run = self.a.readout, self.run
-        c0, c1 = readout.columns
-        centre = run.centre[self.q0 : self.q1]
-        factor = torch.from_numpy(run.factor[centre]).to(self.values.dtype)
-        x = self.values[:, c0:c1]
-        if readout.last is None:
-            e = x[:, 0]
-            self.slope = torch.zeros_like(x)
-            self.slope[:, 0] = factor
+        row, weights = np.empty(len(r), np.int64), np.empty((len(r), 12), self._real)
+        tabulated = self._ready(spans)
+        if tabulated:
+            table, n_types, firsts, intervals = t.flat, len(self.model.elements), t.first, t.intervals
         else:
-            x = self._hidden(x.contiguous(), readout.inner)
-            e = (x @ readout.last)[:, 0]
-            self.slope = self._back(factor[:, None] * readout.last.T, readout.inner)
-        found = np.bincount(
-            centre - self.first, e.double().numpy() * run.factor[centre], self.last - self.first
-        )
-        run.energies[self.first : self.last] += found
-
-    def _back(self, g: Tensor, inner: list[Tensor]) -> Tensor:
-        """From ∂E/∂(last hidden layer) to that before the first activation."""
-        for k, slope in enumerate(reversed(self.hidden_slopes.pop())):
-            g = (g @ inner[len(inner) - k].T if k else g) * slope
-        return g
-
-    def reverse(self) -> None:
-        a, run = self.a, self.run
-        self.slopes = torch.empty_like(self.values)
-        c0, c1 = a.readout.columns
-        self.slopes[:, c0:c1] = self.slope
-        tensor_slope: Tensor | None = None
-        around_slope: Tensor | None = None
-        for t in range(len(a.layers) - 1, -1, -1):
-            layer = a.layers[t]
-            c0, c1 = layer.columns
-            g = self.slopes[:, c1:] @ layer.later.T
-            if layer.around is not None and around_slope is not None:
-                g.addmm_(around_slope, layer.around.T)
-            g = self._back(g, layer.inner)
-            self.slopes[:, c0:c1] = g
-            scalar_slope = g @ layer.tensors.T
-            if tensor_slope is None:
-                tensor_slope = scalar_slope
-            else:
-                tensor_slope[:, : a.channels] += scalar_slope
-            w, at, stride = self._weights(t)
-            into, into_at = (self.slopes, at) if t == 0 else (torch.empty_like(w), 0)
-            before = torch.empty_like(self.tensors[t])
-            kernels.product_reverse(
-                self.first, self.last, run.p.start, run.norm, *self._geometry(), flat(w), at, stride,
-                a.channels, layer.product, flat(self.tensors[t]), self.matrices[t], flat(tensor_slope),
-                flat(before), flat(into), into_at, stride, run.y_slope,
-            )  # fmt: skip
-            tensor_slope, around_slope = before, into
-        assert tensor_slope is not None
-        kernels.weighted_harmonics_reverse(
-            *self._geometry(), flat(self.values), a.width, a.channels, self.q0, self.q1, flat(tensor_slope),
-            flat(self.slopes), run.y_slope,
+            table, n_types = self._radial.view(-1).numpy(), 0
+            firsts, intervals = np.zeros(1, np.int64), np.array([len(self._radial) - 5])
+        allegro_rows(
+            r, start, kinds, sender_types, n_types, firsts, intervals, t.start, t.stop - t.start, OFFSET, row,
+            weights,
         )  # fmt: skip
+        allegro_sweep(self.net, tabulated, 0, n, *pairs, row, weights.reshape(-1), table, *rest)
+
+    def _ready(self, spans: np.ndarray) -> bool:
+        """Whether the elements at hand have tables; makes those that are missing."""
+        if len(self.model.elements) <= _MOST_ELEMENTS:
+            return True
+        present = np.flatnonzero(np.diff(spans))
+        assert self.tables is not None
+        return len(present) <= _MOST_ELEMENTS and self.tables.ready(present, self.check)
+
+    def check(self, types: Sequence[int]) -> None:
+        """Raise ValueError unless forces in a trial structure of these elements equal the networks'."""
+        from ase.data import covalent_radii
+
+        largest = float(covalent_radii[self.model._numbers[list(types)].numpy()].max())
+        elements = tuple(self.model.elements[k] for k in types)
+        check_tables(self, trial(elements, 2.2 * largest), self._tolerance)
+
+    def _exact_radial(self, r: np.ndarray) -> np.ndarray:
+        """The embedding's functions and their slopes at every pair."""
+        return exact_table(*value_and_slope(self.arranged.radial, torch.from_numpy(r).to(self.dtype), 0))
+
+    def _make_room(self, most: int) -> None:
+        """For as many pairs of one centre, and for _PAIRS."""
+        if most > self._most:
+            self._most = max(most, _PAIRS)
+            self._space = at_cache_line(np.zeros(allegro_space(self.net, self._most), self._real))
 
 
-def flat(x: Tensor) -> np.ndarray:
-    """A contiguous tensor as the kernels read it."""
-    return x.view(-1).numpy()
+def _spans(start: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Centres taken together until they have _MOST_EXACT pairs."""
+    first, n = 0, len(start) - 1
+    while first < n:
+        last = int(np.searchsorted(start, start[first] + _MOST_EXACT, side="right")) - 1
+        last = min(max(last, first + 1), n)
+        yield first, last
+        first = last
 
 
 def compiled_allegro(potential: "Allegro", *, tabulate: bool, tolerance: float) -> CompiledAllegro:
     """Build the program and, with tables, hold its forces against the networks'; see `Allegro.program`."""
-    from ase.data import covalent_radii
-
     program = CompiledAllegro(potential, tabulate=tabulate, tolerance=tolerance)
     if tabulate:
-        largest = float(covalent_radii[potential._numbers.numpy()].max())
-        check_tables(program, trial(potential.elements, 2.2 * largest), tolerance)
+        program.check(range(len(potential.elements)))
     return program

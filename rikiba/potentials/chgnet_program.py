@@ -13,8 +13,9 @@ from rikiba.core.pairs import Pairs
 from rikiba.core.system import System
 from rikiba.kernels import chgnet_graph_cpu as graphs
 from rikiba.kernels import pair_geometry_cpu as geometry
-from rikiba.kernels.chgnet_cpu import Graph, Samples
+from rikiba.kernels.chgnet_cpu import Graph
 from rikiba.kernels.chgnet_sweep_cpu import Functions, sweep
+from rikiba.kernels.table_rows_cpu import Samples
 from rikiba.nn.tabulation import spline_table
 
 from .chgnet_weights import Room, arrange, first_part, widened_to

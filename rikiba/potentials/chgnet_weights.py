@@ -10,15 +10,15 @@ from torch.nn.functional import pad
 
 from rikiba.kernels.chgnet_sweep_cpu import Linear, Model, Space
 from rikiba.kernels.dense_cpu import at_cache_line
-from rikiba.kernels.gated_cpu import ROWS, Gates, Kept, kept
+from rikiba.kernels.gated_cpu import ROWS, Gates, Kept, centred, kept
 
 from .filter_program import flat, networks, padded, panelled, widened
 
 if TYPE_CHECKING:
     from .chgnet import CHGNet
 
-_MOST_KEPT = 2**23
-"""Numbers that pairs, bonds and angles each may keep for the reverse sweep: 32 MiB in float32."""
+_MOST_KEPT = 2**25
+"""Numbers that pairs, bonds and angles each may keep for the reverse sweep: 128 MiB in float32."""
 
 
 def widened_to(x: Tensor, c: int) -> Tensor:
@@ -30,15 +30,21 @@ def first_part(gate: Any, part: int, c: int) -> Tensor:
     """First layer of core and gate, side by side, on one part of the input: [channels, 2·width]."""
     halves = []
     for net in (gate.core, gate.gate):
-        w = net.layers[0].weight[:, part * c : (part + 1) * c]
+        w = _below_norm(gate, 0, net.layers[0].weight)[:, part * c : (part + 1) * c]
         halves.append(widened(widened(w, w.shape[0], 0), c, 1).T)
     return torch.cat(halves, 1)
 
 
 def first_bias(gate: Any) -> Tensor:
     """Of core and gate, side by side."""
-    nets = (gate.core, gate.gate)
-    return torch.cat([widened(n.layers[0].bias, n.layers[0].out_features, 0) for n in nets])
+    biases = [_below_norm(gate, 0, net.layers[0].bias) for net in (gate.core, gate.gate)]
+    return torch.cat([widened(b, len(b), 0) for b in biases])
+
+
+def _below_norm(gate: Any, layer: int, w: Tensor) -> Tensor:
+    """Weights or bias of a layer, centred where a norm follows; see `gated_cpu`."""
+    normed = isinstance(gate.core_norm, nn.LayerNorm) and layer == len(gate.core.layers) - 1
+    return centred(w.detach()) if normed else w
 
 
 def _linear(
@@ -51,16 +57,17 @@ def _linear(
     return Linear(n_in, n_out, panelled(weights, real), back, flat(torch.cat([*none, *biases])))
 
 
-def _gates(modules: Sequence[Any], c: int, real: type[np.floating]) -> Gates:
+def gates_of(modules: Sequence[Any], c: int, real: type[np.floating]) -> Gates:
     """Last layers and norms of networks of equal shape."""
     wide, deep = padded(c), bool(modules) and len(modules[0].core.layers) > 1
     weights, biases, norms = [], [], []
     for m in modules:
         for net in (m.core, m.gate):
             last = net.layers[-1]
-            biases.append(widened(last.bias, c, 0))
+            weight, bias = (_below_norm(m, len(net.layers) - 1, x) for x in (last.weight, last.bias))
+            biases.append(widened(bias, c, 0))
             if deep:
-                weights.append(widened(widened(last.weight, c, 0), last.in_features, 1))
+                weights.append(widened(widened(weight, c, 0), last.in_features, 1))
         if hasattr(m.core_norm, "weight"):
             both = (m.core_norm, m.gate_norm)
             norms += [widened(n.weight, c, 0) for n in both] + [widened(n.bias, c, 0) for n in both]
@@ -73,7 +80,6 @@ def _gates(modules: Sequence[Any], c: int, real: type[np.floating]) -> Gates:
         panelled(weights, real),
         flat(torch.cat([none, *biases])),
         flat(torch.cat([none, *norms])),
-        flat((torch.arange(wide) < c).to(none.dtype)),
         c,
     )
 
@@ -109,9 +115,9 @@ def arrange(p: "CHGNet", real: type[np.floating]) -> Model:
         channels=padded(c),
         count=c,
         scale=float(p.scale),
-        pair=_gates(atoms, c, real),
-        bond=_gates(bonds, c, real),
-        angle=_gates(angles, c, real),
+        pair=gates_of(atoms, c, real),
+        bond=gates_of(bonds, c, real),
+        angle=gates_of(angles, c, real),
         atoms=parts(atoms, (0, 2), True),
         edges=parts(atoms, (1,), False),
         atom_out=outputs(list(p.atom_outputs)),
@@ -153,7 +159,7 @@ class Room:
         self.space = Space(**{name: at_cache_line(np.zeros(n, self._real)) for name, n in sizes})
 
         def keep(net: Gates, networks: int, rows: int) -> Kept:
-            each = max(networks, 1) * (5 * net.channels + (net.width if net.hidden else 0) + 2)
+            each = max(networks, 1) * net.row_kept
             return kept(net, networks, min(rows, _MOST_KEPT // each), self._real)
 
         self.pairs, self.bonds = keep(m.pair, T, pairs), keep(m.bond, T - 1, angles)

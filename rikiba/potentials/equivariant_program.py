@@ -44,8 +44,8 @@ class Grouped:
     harmonics_slope: Tensor
 
 
-class CompiledNetwork(ABC):
-    """A snapshot of an equivariant network as a program of compiled kernels; see `Program`.
+class CompiledPairs(ABC):
+    """A snapshot of a network of pair vectors as a program of compiled kernels; see `Program`.
 
     Not to be called by several threads at once: its arrays are reused from call to call.
     """
@@ -62,15 +62,6 @@ class CompiledNetwork(ABC):
         self._terms = raising_terms(l_max)
         self.table_error = 0.0
         self.intervals = 0
-
-    @abstractmethod
-    def evaluate_sorted(
-        self, spans: tuple[int, ...], pairs: Grouped, energies: np.ndarray, threads: int
-    ) -> None:
-        """Add to energies of the sorted atoms and to the derivatives of the pairs.
-
-        Atoms spans[k] … spans[k + 1] − 1 are of type k.
-        """
 
     def worth(self, pairs: int) -> int:
         """How many threads so many pairs are worth."""
@@ -98,6 +89,41 @@ class CompiledNetwork(ABC):
         with one_torch_thread() as available:
             threads = max(1, min(available, self.worth(len(i))))
             return self._evaluate(types, i, j, given, lengths, threads)
+
+    @abstractmethod
+    def _evaluate(
+        self,
+        types: np.ndarray,
+        i: np.ndarray,
+        j: np.ndarray,
+        vectors: np.ndarray,
+        lengths: np.ndarray,
+        threads: int,
+    ) -> tuple[Tensor, Tensor]:
+        """The same of a system that is not decomposed, from vectors within the cutoff and their lengths."""
+
+    def by_autograd(self, system: System, pairs: Pairs, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """The same from the potential's own definition."""
+        with torch.enable_grad():
+            leaf = vectors.detach().to(torch.float64).requires_grad_()
+            energies = self._exact(system, pairs.with_vectors(leaf)).need("energies")
+            (gradient,) = (
+                torch.autograd.grad(energies.sum(), leaf) if len(leaf) else (torch.zeros_like(leaf),)
+            )
+        return energies.detach().to(torch.float64), gradient
+
+
+class CompiledNetwork(CompiledPairs):
+    """The same where atoms are taken in order of their type and pairs are grouped by centre."""
+
+    @abstractmethod
+    def evaluate_sorted(
+        self, spans: tuple[int, ...], pairs: Grouped, energies: np.ndarray, threads: int
+    ) -> None:
+        """Add to energies of the sorted atoms and to the derivatives of the pairs.
+
+        Atoms spans[k] … spans[k + 1] − 1 are of type k.
+        """
 
     def _evaluate(
         self,
@@ -136,16 +162,6 @@ class CompiledNetwork(ABC):
         out[order] = energies + self.energies[kinds]
         return torch.from_numpy(out), torch.from_numpy(gradient)
 
-    def by_autograd(self, system: System, pairs: Pairs, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The same from the potential's own definition."""
-        with torch.enable_grad():
-            leaf = vectors.detach().to(torch.float64).requires_grad_()
-            energies = self._exact(system, pairs.with_vectors(leaf)).need("energies")
-            (gradient,) = (
-                torch.autograd.grad(energies.sum(), leaf) if len(leaf) else (torch.zeros_like(leaf),)
-            )
-        return energies.detach().to(torch.float64), gradient
-
 
 def by_kind(
     function: Callable[[Tensor, int], tuple[Tensor, Tensor]], r: Tensor, kinds: np.ndarray
@@ -167,7 +183,7 @@ def exact_table(value: Tensor, slope: Tensor) -> np.ndarray:
     return table.flatten().numpy()
 
 
-def check_tables(program: CompiledNetwork, system: System, tolerance: float) -> None:
+def check_tables(program: CompiledPairs, system: System, tolerance: float) -> None:
     """Raise ValueError unless forces per pair of a trial structure agree with the potential's in float64."""
     pairs = find_pairs(system, program._exact.cutoff)
     vectors = pairs.vectors(system).detach()

@@ -15,8 +15,8 @@ from rikiba.core.pairs import Pairs, find_pairs
 from rikiba.core.system import System
 from rikiba.kernels import pair_geometry_cpu as geometry
 from rikiba.kernels.activation_cpu import SHIFTED_SOFTPLUS, SILU
-from rikiba.kernels.chgnet_cpu import Samples, read_table
 from rikiba.kernels.dense_cpu import PANEL, Network, at_cache_line, network, panels
+from rikiba.kernels.table_rows_cpu import Samples, read_table
 from rikiba.nn.mlp import MLP
 from rikiba.nn.tabulation import RadialFunction, SplineTable, spline_table, value_and_slope
 

@@ -13,6 +13,8 @@ from rikiba.kernels import angular_sums_cpu as angles
 from rikiba.kernels import pair_geometry_cpu as geometry
 from rikiba.kernels.lanes import LANES
 from rikiba.kernels.m3gnet_cpu import CHUNK, KEPT, ROWS, M3GNetPairs, M3GNetSpace, M3GNetWeights, m3gnet_sweep
+from rikiba.kernels.row_product_cpu import stepped
+from rikiba.kernels.table_rows_cpu import Samples
 from rikiba.nn.cutoff import polynomial
 from rikiba.nn.so3 import raising_terms
 
@@ -27,6 +29,7 @@ from .filter_program import (
     panelled,
     widened,
 )  # fmt: skip
+from .m3gnet_tables import FarTables
 
 if TYPE_CHECKING:
     from .m3gnet import M3GNet
@@ -47,6 +50,9 @@ class CompiledM3GNet(CompiledPairs):
         self._width = -(-self._n_max * (model.l_max + 1) // LANES) * LANES
         self._terms = raising_terms(model.l_max)
         self._near_table: tuple[float, float, np.ndarray] | None = None
+        self._far = FarTables(model, tolerance=0.5 * tolerance) if tabulate else None
+        self._sizes: tuple[int, ...] = ()
+        self._found: tuple[M3GNetSpace, bool]
         with torch.no_grad():
             self._weights = self._collect(layers)
         self._prepare()
@@ -133,17 +139,28 @@ class CompiledM3GNet(CompiledPairs):
 
     # one call
 
-    def _space_of(self, atoms: int, pairs: int, near: int) -> tuple[M3GNetSpace, bool]:
+    def _grouped(self, n_atoms: int, i: np.ndarray, j: np.ndarray, vectors: np.ndarray) -> Grouped | None:
+        """Pairs near enough for three-body terms by their centres, then the others."""
+        lengths, _ = geometry.lengths(vectors)
+        far = lengths >= self._exact.three_body_cutoff
+        return super()._grouped(2 * n_atoms, i + n_atoms * far, j, vectors)
+
+    def _space_of(self, atoms: int, pairs: int, near: int, far: int) -> tuple[M3GNetSpace, bool]:
         """The arrays of a sweep, and whether everything is kept for the reverse one."""
+        asked = (atoms, pairs, near, far, self.most_kept)
+        if self._sizes == asked:
+            return self._found
         net, blocks = self._weights, self._blocks
         c, part = net.channels, 8 * net.channels + padded(net.functions)
         hidden = [int(w) for w in net.readout.widths[1:-1]]
         chunks = -(-pairs // ROWS) * blocks
         keeping = chunks * KEPT * ROWS * c <= self.most_kept
+        rows = stepped(pairs) * c
         sizes = {
             "v": atoms * c, "g_v": atoms * c, "x": blocks * atoms * part, "g_x": atoms * part,
-            "e": (blocks + 1) * pairs * c, "g_e": pairs * c, "first_slopes": pairs * c,
-            "angular": near * padded(net.functions), "sums": 2 * net.orders * LANES,
+            "e": rows + (0 if keeping else blocks * pairs * c), "g_e": rows, "first_slopes": rows,
+            "far": far * 2 * c, "angular": stepped(near) * padded(net.functions),
+            "sums": 2 * net.orders * LANES,
             "kept": (chunks if keeping else 1) * KEPT * ROWS * c,
             "a": ROWS * 2 * c, "b": ROWS * 2 * c, "f": ROWS * c,
         }  # fmt: skip
@@ -154,39 +171,45 @@ class CompiledM3GNet(CompiledPairs):
             "readout": 2 * CHUNK * int(net.readout.widths[-1]),
         }  # fmt: skip
         arrays |= {name: self._array(name, size)[:size] for name, size in ends.items()}
-        return M3GNetSpace(**arrays), keeping
+        self._sizes, self._found = asked, (M3GNetSpace(**arrays), keeping)
+        return self._found
 
     def _sweep(self, types: np.ndarray, p: Grouped, space: np.ndarray, energies: np.ndarray) -> None:
-        net, l_max, pairs = self._weights, self._exact.l_max, len(p.r)
-        near_start, near = angles.find_near(p.start, p.r, self._exact.three_body_cutoff)
-        unit, n_near, row = p.unit[near], len(near), net.orders * net.functions
-        y = np.empty((n_near, (l_max + 1) ** 2))
+        net, l_max, pairs, atoms = self._weights, self._exact.l_max, len(p.r), len(types)
+        near_start = p.start[: atoms + 1]
+        near = int(near_start[-1])
+        unit, row = p.unit[:near], net.orders * net.functions
+        y = np.empty((near, (l_max + 1) ** 2))
         geometry.harmonics(unit, *self._terms, y)
-        harmonics = self._array("harmonics", n_near * row)
+        harmonics = self._array("harmonics", near * row)
         angles.expand_harmonics(y, l_max, self._n_max, net.functions, harmonics)
-        centre = np.repeat(np.arange(len(types)), np.diff(p.start))
+        centre = np.repeat(np.arange(2 * atoms) % max(atoms, 1), p.start[1:] - p.start[:-1])
+        wide, far, table = padded(net.radial), Samples(p.row[:0], p.weights[:0]), p.table
+        if self._far is not None and near < pairs and (made := self._far.find(types)) is not None:
+            table, far = made, self._far.points(types, centre[near:], p.sender[near:], p.r[near:])
+        first = pairs - len(far.row)
+        self._array("radial", stepped(pairs) * wide), self._array("radial_slopes", stepped(pairs) * wide)
         graph = M3GNetPairs(
             centre, p.sender, centre if self._exact.messages_to == "centre" else p.sender,
-            *self._read("radial", p.row, p.weights, p.table, padded(net.radial)),
-            near_start, near, *self._near_functions(p.r[near]), harmonics,
+            *self._read("radial", p.row, p.weights, p.table, wide),
+            near_start, *self._near_functions(p.r[:near]), harmonics, first,
+            far, table,
         )  # fmt: skip
-        arrays, keeping = self._space_of(len(types), pairs, n_near)
-        back = self._array("harmonics_slope", n_near * row)
-        back[: n_near * row] = 0.0
+        arrays, keeping = self._space_of(atoms, pairs, near, pairs - first)
+        back = self._array("harmonics_slope", near * row)
+        back[: near * row] = 0.0
         m3gnet_sweep(types, self._blocks, net, graph, arrays, keeping, self._scale, energies, p.slope, back)
-        self._directions_reverse(p, near, unit, y, back)
+        self._directions_reverse(p, near, y, back)
 
-    def _directions_reverse(
-        self, p: Grouped, near: np.ndarray, unit: np.ndarray, y: np.ndarray, back: np.ndarray
-    ) -> None:
+    def _directions_reverse(self, p: Grouped, near: int, y: np.ndarray, back: np.ndarray) -> None:
         """From derivatives of the expanded harmonics to those of directions."""
-        y_slope, found = np.empty_like(y), np.empty_like(unit)
-        angles.expand_harmonics_reverse(back, self._exact.l_max, self._n_max, self._width, y_slope)
-        n = len(near)
-        geometry.geometry_reverse(
-            unit, np.ones(n), y, *self._terms, np.arange(n), np.zeros(n), y_slope, found
+        y_slope, found = np.empty_like(y), p.unit_slope.reshape(-1, 3)[:near]
+        angles.expand_harmonics_reverse(
+            back, self._exact.l_max, self._n_max, self._weights.functions, y_slope
         )
-        p.unit_slope.reshape(-1, 3)[near] = found
+        geometry.geometry_reverse(
+            p.unit[:near], np.ones(near), y, *self._terms, np.arange(near), np.zeros(near), y_slope, found
+        )
 
 
 def _to_panel(x: Tensor) -> Tensor:

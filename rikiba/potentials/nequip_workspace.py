@@ -85,12 +85,12 @@ def _layer(
     return whole, [c.matrix, c.coefficient, g.factor, weights, rows, biases]
 
 
-def _packed(layers: list[list[np.ndarray]], dtype: type[np.generic]) -> tuple[np.ndarray, np.ndarray]:
+def sections(layers: list[list[np.ndarray]], dtype: type[np.generic]) -> tuple[np.ndarray, np.ndarray]:
     """All sections in one array that starts at a cache line, as does every section; and where they are."""
     parts, at = [], np.zeros((len(layers), len(layers[0]), 2), np.int64)
     size = 0
-    for t, sections in enumerate(layers):
-        for k, x in enumerate(sections):
+    for t, layer in enumerate(layers):
+        for k, x in enumerate(layer):
             at[t, k] = size, size + len(x)
             parts.append(np.pad(x.astype(dtype), (0, -len(x) % LANES)))
             size += len(parts[-1])
@@ -101,4 +101,4 @@ def packed(layers: Sequence[Layer], real: type[np.floating]) -> NequIPWeights:
     """All layers for the compiled sweeps."""
     found = [_layer(layer, layers[t - 1] if t else None, real) for t, layer in enumerate(layers)]
     whole, numbers = (list(x) for x in zip(*found, strict=True))
-    return NequIPWeights(*_packed(whole, np.int64), *_packed(numbers, real))
+    return NequIPWeights(*sections(whole, np.int64), *sections(numbers, real))

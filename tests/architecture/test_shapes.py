@@ -9,12 +9,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 CHECKED = (
     "rikiba.core",
+    "rikiba.kernels.distance_constraints",
     "rikiba.kernels.grouping",  # kernels.random_cpu is compiled by numba, which takes no wrapped functions
     "rikiba.kernels.local_motion",
+    "rikiba.kernels.nose_hoover_chain",
     "rikiba.kernels.pair_convolution",
     "rikiba.kernels.radial_table",
+    "rikiba.kernels.quasi_newton",
     "rikiba.kernels.random",
+    "rikiba.kernels.settle",
     "rikiba.kernels.symmetric_contraction",
+    "rikiba.kernels.velocity_rescaling",
     "rikiba.nn",
     "rikiba.descriptors",
     "rikiba.potentials",
@@ -33,6 +38,8 @@ SELECTED = (
     "tests/data/test_batching.py",
     "tests/descriptors/test_acsf.py",
     "tests/kernels/test_pair_convolution.py",
+    "tests/kernels/test_quasi_newton.py",
+    "tests/md/test_definitions.py",
     "tests/md/test_langevin.py::test_fixed_atoms_stay",
     "tests/md/test_simulation.py::test_two_runs_equal_one",
     "tests/md/test_verlet.py::test_momentum_is_conserved",

@@ -12,7 +12,7 @@ from rikiba.core.pairs import find_pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
 from rikiba.data.dataset import Dataset, Labelled
-from rikiba.potentials.base import Potential
+from rikiba.potentials.base import Potential, Program
 from rikiba.potentials.morse import Morse
 
 Model = TypeVar("Model", bound=Potential)
@@ -120,15 +120,23 @@ def with_biases(model: Model) -> Model:
     return model.double()
 
 
+def compared(
+    program: Program | None, model: Potential, system: System, cutoff: float, *, stress: bool = True
+) -> tuple[Results, Results]:
+    """What the program says, and what automatic differentiation of the model does."""
+    assert program is not None
+    pairs = find_pairs(system, cutoff)
+    return run_program(program, system, pairs, stress=stress), evaluate(model, system, pairs, stress=stress)
+
+
 def both(
     model: Potential, atoms: list[Atoms], cutoff: float = 4.0, **options: Any
 ) -> tuple[Results, Results]:
-    """What the definition and its program answer."""
+    """What the definition and its program answer; the stress too where all structures have a volume."""
     system = System.from_ase(atoms)
-    pairs, stress = find_pairs(system, cutoff), bool(system.has_volume.all())
     program = model.program(**options)  # type: ignore[call-arg]
-    assert program is not None
-    return evaluate(model, system, pairs, stress=stress), run_program(program, system, pairs, stress=stress)
+    found, defined = compared(program, model, system, cutoff, stress=bool(system.has_volume.all()))
+    return defined, found
 
 
 def difference(pair: tuple[Results, Results], name: str) -> float:

@@ -4,29 +4,51 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import bulk
-from network_checks import ethanol
+from ase.build import bulk, molecule
+from network_checks import compared, ethanol
 
-from rikiba.calculators.autograd import PotentialCalculator, evaluate, run_program
+from rikiba.calculators.autograd import PotentialCalculator, run_program
 from rikiba.core.pairs import find_pairs
 from rikiba.core.results import Results
 from rikiba.core.system import System
 from rikiba.potentials.base import Potential, Program
 
+SMALL: dict[str, Any] = {
+    "elements": ("H", "C", "O"),
+    "cutoff": 4.0,
+    "channels": 8,
+    "radial_widths": (8, 8),
+    "avg_num_neighbors": 3.0,
+    "atomic_energies": {"H": -13.6, "C": -1030.0, "O": -2040.0},
+    "scale": 20.0,
+    "shift": 0.1,
+}
+"""Arguments of a small network of equivariant messages."""
+
+
+def crystal(seed: int = 3) -> Atoms:
+    """Periodic, triclinic, smaller than the cutoff, two elements."""
+    atoms = bulk("CO", "rocksalt", a=3.6)
+    atoms.rattle(0.1, seed=seed)
+    strain = np.random.default_rng(seed).normal(0, 0.05, (3, 3))
+    atoms.set_cell(atoms.cell @ (np.eye(3) + strain), scale_atoms=True)
+    return atoms
+
+
+def batch() -> System:
+    """Structures of all kinds, isolated atoms among them."""
+    return System.from_ase([ethanol(), Atoms("O"), crystal(), molecule("H2"), ethanol(1), Atoms("H")])
+
 
 def both(
     model: Potential, program: Program | None, system: System, reference: Potential | None = None
 ) -> tuple[Results, Results]:
-    """What the program says, and what automatic differentiation does."""
-    pairs = find_pairs(system, model.cutoff)
-    assert program is not None
-    return (
-        run_program(program, system, pairs, stress=True),
-        evaluate(reference or model, system, pairs, stress=True),
-    )
+    """What the program says, and what automatic differentiation of the model, or of the reference, does."""
+    return compared(program, reference or model, system, model.cutoff)
 
 
 def assert_equal(found: Results, expected: Results, tolerance: float) -> None:

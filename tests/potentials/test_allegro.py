@@ -1,4 +1,4 @@
-"""Allegro: locality to the last bit, smoothness, training, its program. The peer is in tests/peers."""
+"""Allegro: locality to the last bit, smoothness, training. The peer is in tests/peers."""
 
 from pathlib import Path
 from typing import Any
@@ -6,11 +6,7 @@ from typing import Any
 import pytest
 import torch
 from ase import Atoms
-from ase.build import bulk
 
-from rikiba.calculators.autograd import evaluate, run_program
-from rikiba.core.pairs import find_pairs
-from rikiba.core.system import System
 from rikiba.potentials.allegro import Allegro
 from rikiba.potentials.nequip import NequIP
 from rikiba.training.checkpoint import load_potential, save_potential
@@ -86,49 +82,6 @@ def test_parity_matters_from_three_layers_on() -> None:
     both, natural = build(n_layers=3), build(n_layers=3, parity="natural")
     assert [str(ir) for ir in both.tensors[1]] == ["0e", "1e", "1o", "2e", "2o"]
     assert [str(ir) for ir in natural.tensors[1]] == ["0e", "1o", "2e"]
-
-
-@pytest.mark.parametrize(
-    "variant",
-    [
-        {},
-        {"n_layers": 3, "latent_widths": (5, 18), "readout_widths": (), "tensor_channels": 17},
-        {"l_max": 1, "radial_embedding": "spline", "path_weights": "shared", "zbl": True, "n_layers": 1},
-    ],
-    ids=["two", "three", "one"],
-)
-def test_the_program_is_equal(variant: dict[str, Any]) -> None:
-    atoms = bulk("C", "diamond", 3.6, cubic=True)
-    atoms.rattle(0.08, seed=1)
-    atoms.symbols[:3] = "O"
-    counts = {"H": 3.0, "C": 6.0, "O": 8.0}
-    model = build(**(variant | {"avg_num_neighbors": counts, "scale": {"H": 1.0, "C": 0.7, "O": 0.9}}))
-    system = System.from_ase([atoms, Atoms("O"), ethanol()])
-    pairs = find_pairs(system, model.cutoff)
-    exact = evaluate(model, system, pairs)
-    program = model.program(tabulate=False)
-    assert program is not None
-    found = run_program(program, system, pairs)
-    for key in ("energies", "forces"):
-        torch.testing.assert_close(found.need(key), exact.need(key), rtol=0, atol=1e-10)
-    with torch.no_grad():
-        model.layers[-1].product.weights[0, 0] += 0.1  # type: ignore[union-attr,operator]  # negative control
-    changed = model.program(tabulate=False)
-    assert changed is not None
-    other = run_program(changed, system, pairs).need("energies")
-    assert float((other - exact.need("energies")).abs().max()) > 1e-7
-
-
-def test_tables_keep_forces() -> None:
-    model = build(elements=("C", "O")).float()
-    program = model.program()
-    assert program is not None and program.intervals > 0  # type: ignore[attr-defined]
-    system = System.from_ase(bulk("C", "diamond", 3.6, cubic=True))
-    pairs = find_pairs(system, model.cutoff)
-    exact = evaluate(model.double(), system, pairs)
-    found = run_program(program, system, pairs)
-    assert float((found.need("forces") - exact.need("forces")).abs().max()) < 2e-5
-    assert build(activation="tanh").program() is None
 
 
 def test_it_learns_and_files_keep_it(tmp_path: Path) -> None:

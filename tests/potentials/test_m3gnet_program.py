@@ -12,7 +12,6 @@ from ase.build import bulk
 from rikiba.calculators.autograd import PotentialCalculator, evaluate, run_program
 from rikiba.core.pairs import find_pairs
 from rikiba.core.system import System
-from rikiba.kernels.angular_sums_cpu import find_near
 from rikiba.potentials.m3gnet import M3GNet
 
 from network_checks import bent, both, difference, ethanol, with_biases  # isort: skip
@@ -82,10 +81,6 @@ def test_three_body_terms_with_and_without_neighbours() -> None:
     for atoms in (far, one, bent(95), bent(180), Atoms("COO", [[0, 0, 0], [0, 0, 1.2], [0, 0, 3.4]])):
         found = both(model, [atoms], tabulate=False)
         assert difference(found, "energies") < 1e-12 and difference(found, "forces") < 1e-12
-    for atoms, near in ((far, 0), (one, 2), (bent(95), 4)):
-        r = np.sort(atoms.get_all_distances()[~np.eye(len(atoms), dtype=bool)].reshape(len(atoms), -1), 1)
-        start = np.arange(len(atoms) + 1) * (len(atoms) - 1)
-        assert len(find_near(start, r.reshape(-1), 3.0)[1]) == near
     # negative control: without the angular networks the bent molecules differ from the model's
     blind = build()
     with torch.no_grad():
@@ -123,3 +118,43 @@ def test_both_precisions_and_no_others() -> None:
         assert float((result.need("forces") - exact.need("forces")).abs().max()) < 1e-4
     assert float((found[1].need("forces") - exact.need("forces")).abs().max()) > 0.0
     assert build().to(torch.bfloat16).program() is None
+
+
+WIDE: dict[str, Any] = {"elements": ("H", "C", "N", "O", "Si"), "three_body_cutoff": 2.5}
+
+
+def mixed(letters: str, seed: int) -> System:
+    """Ten atoms in a box of 6 Å, most pairs too far for angles."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*[np.arange(3)] * 3), -1).reshape(-1, 3)[rng.permutation(27)[:10]]
+    positions = 2.0 * grid + rng.normal(0, 0.15, (10, 3))
+    symbols = [{"S": "Si"}.get(s, s) for s in letters] * 2
+    return System.from_ase(Atoms(symbols, positions, cell=[6.0] * 3, pbc=True))
+
+
+@pytest.mark.parametrize("to", ["centre", "neighbour"])
+def test_pairs_without_angles_leave_the_first_block_by_tables(to: str) -> None:
+    """Four types or fewer by tables, five without; numbers of the definition, whatever came before."""
+    model = build(messages_to=to, **WIDE)
+    program = model.program(tabulate=True, tolerance=1e-6)
+    assert program is not None
+    far, first = program._far, {}  # type: ignore[attr-defined]
+    systems = [mixed(s, k) for k, s in enumerate(("CHOOH", "HCNOC", "NNNNN", "HCNOS"))]
+    for k, system in enumerate(systems):
+        pairs = find_pairs(system, model.cutoff)
+        vectors = pairs.vectors(system)
+        assert int((vectors.norm(dim=1) > model.three_body_cutoff).sum()) > 50
+        exact, found = evaluate(model, system, pairs), run_program(program, system, pairs)
+        for name in ("energies", "forces"):
+            torch.testing.assert_close(found.need(name), exact.need(name), rtol=0, atol=1e-6)
+        first[k] = program(system, pairs, vectors)
+        assert (far.find(model.types(system).numpy()) is not None) == (k < 3)
+    for k, system in reversed(list(enumerate(systems))):
+        pairs = find_pairs(system, model.cutoff)
+        found = program(system, pairs, pairs.vectors(system))
+        assert all(torch.equal(a, b) for a, b in zip(found, first[k], strict=True))
+    # negative control: tables that are wrong
+    far.find(model.types(systems[0]).numpy())[:] *= 1.1
+    pairs = find_pairs(systems[0], model.cutoff)
+    wrong = program(systems[0], pairs, pairs.vectors(systems[0]))
+    assert float((wrong[1] - first[0][1]).abs().max()) > 1e-5

@@ -9,10 +9,13 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from network_checks import ethanol
 from program_checks import (
+    SMALL,
     a_batch_is_its_parts,
     assert_equal,
+    batch,
     both,
     calculator_follows_the_weights,
+    crystal,
     longer_lists_short_distances_and_empty_systems,
     many_atoms_take_several_chunks,
     same_bits_each_time,
@@ -27,16 +30,6 @@ from rikiba.core.system import System
 from rikiba.potentials import mace_program
 from rikiba.potentials.mace import MACE
 
-SMALL: dict[str, Any] = {
-    "elements": ("H", "C", "O"),
-    "cutoff": 4.0,
-    "channels": 8,
-    "radial_widths": (8, 8),
-    "avg_num_neighbors": 3.0,
-    "atomic_energies": {"H": -13.6, "C": -1030.0, "O": -2040.0},
-    "scale": 20.0,
-    "shift": 0.1,
-}
 VARIANTS: list[dict[str, Any]] = [
     {"max_L": 0, "l_max": 3, "correlation": 3, "channels": 40},
     {"max_L": 1, "l_max": 3, "correlation": 2},
@@ -59,18 +52,6 @@ VARIANTS: list[dict[str, Any]] = [
 
 def build(**more: Any) -> MACE:
     return MACE(**(SMALL | more)).double()
-
-
-def crystal() -> Atoms:
-    """Periodic, triclinic, smaller than the cutoff, two elements."""
-    atoms = bulk("CO", "rocksalt", a=3.6)
-    atoms.rattle(0.1, seed=3)
-    return atoms
-
-
-def batch() -> System:
-    """Structures of all kinds, an isolated atom among them."""
-    return System.from_ase([ethanol(), Atoms("O"), crystal(), molecule("H2"), ethanol(1)])
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=range(len(VARIANTS)))

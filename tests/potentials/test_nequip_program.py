@@ -3,17 +3,19 @@
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import bulk, molecule
+from ase.build import molecule
 from network_checks import ethanol
 from program_checks import (
+    SMALL,
     a_batch_is_its_parts,
     assert_equal,
+    batch,
     both,
     calculator_follows_the_weights,
+    crystal,
     longer_lists_short_distances_and_empty_systems,
     many_atoms_take_several_chunks,
     same_bits_each_time,
@@ -26,18 +28,7 @@ from rikiba.core.system import System
 from rikiba.potentials import nequip_program
 from rikiba.potentials.nequip import NequIP
 
-SMALL: dict[str, Any] = {
-    "elements": ("H", "C", "O"),
-    "cutoff": 4.0,
-    "channels": 8,
-    "n_layers": 2,
-    "n_bessel": 5,
-    "radial_widths": (8, 8),
-    "avg_num_neighbors": 3.0,
-    "atomic_energies": {"H": -13.6, "C": -1030.0, "O": -2040.0},
-    "scale": 20.0,
-    "shift": 0.1,
-}
+NEQUIP: dict[str, Any] = SMALL | {"n_layers": 2, "n_bessel": 5}
 PER_ELEMENT: dict[str, Any] = {
     "avg_num_neighbors": {"H": 2.0, "C": 4.0, "O": 3.0},
     "scale": {"H": 20.0, "C": 10.0, "O": 30.0},
@@ -85,27 +76,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def build(seed: int = 0, **more: Any) -> NequIP:
-    model = NequIP(**(SMALL | more), seed=seed).double()
+    model = NequIP(**(NEQUIP | more), seed=seed).double()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in model.named_parameters():
             if "bias" in name:  # zero at the start
                 p.copy_(torch.randn(p.shape, generator=generator, dtype=p.dtype))
     return model
-
-
-def crystal(seed: int = 3) -> Atoms:
-    """Periodic, triclinic, smaller than the cutoff, two elements."""
-    atoms = bulk("CO", "rocksalt", a=3.6)
-    atoms.rattle(0.1, seed=seed)
-    strain = np.random.default_rng(seed).normal(0, 0.05, (3, 3))
-    atoms.set_cell(atoms.cell @ (np.eye(3) + strain), scale_atoms=True)
-    return atoms
-
-
-def batch() -> System:
-    """Structures of all kinds, isolated atoms among them."""
-    return System.from_ase([ethanol(), Atoms("O"), crystal(), molecule("H2"), ethanol(1), Atoms("H")])
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -24,8 +24,10 @@ import yaml
 from ase import Atoms
 
 sys.path.append(str(Path(__file__).parents[1] / "mace"))
+sys.path.append(str(Path(__file__).parents[1]))
 
 from peer import backend, evaluate
+from reference_file import answers, largest_forces, named, save
 from structures import all_structures
 
 SEED = 60
@@ -148,15 +150,10 @@ def write(case: str) -> Path:
     from deepmd.dpmodel.utils.serialization import save_dp_model
 
     model = build(case)
-    arrays: dict[str, np.ndarray] = {}
     known = set(CASES[case]["type_map"])
     everything = {"water": water()} if case == FILES_OF else all_structures()
     structures = {n: a for n, a in everything.items() if n != "slab" and set(a.symbols) <= known}
-    for name, atoms in structures.items():
-        given = {"numbers": atoms.numbers, "positions": atoms.positions}
-        given |= {"cell": atoms.cell.array, "pbc": atoms.pbc}
-        for key, value in (given | evaluate(model, atoms)).items():
-            arrays[f"structures/{name}/{key}"] = np.asarray(value)
+    arrays = answers(structures, lambda atoms: evaluate(model, atoms))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.yaml"
         save_dp_model(str(file), {"model": model.serialize()})
@@ -169,10 +166,7 @@ def write(case: str) -> Path:
         "versions": {name: version(name) for name in ("deepmd-kit", "torch", "numpy", "ase")},
         "command": f"{COMMAND} {case}",
     }
-    arrays["about"] = np.array(json.dumps(about))
-    FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{case}.npz"
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+    path = save(FOLDER, arrays, about)
     if case == FILES_OF:
         write_files(model, case)
     return path
@@ -181,18 +175,14 @@ def write(case: str) -> Path:
 def main() -> None:
     """Write the cases named on the command line, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("cases", nargs="*", default=[], help="names of cases; all when none is given")
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
-    for case in parser.parse_args().cases or CASES:
+    for case in named(parser, CASES).cases:
         path = write(case)
-        found = np.load(path)
-        about = json.loads(str(found["about"]))
-        largest = {k.split("/")[1]: float(np.abs(found[k]).max()) for k in found if k.endswith("/forces")}
-        listed = ", ".join(f"{name} {value:.3g}" for name, value in largest.items())
+        about = json.loads(str(np.load(path)["about"]))
         print(
             f"{case}: {path.stat().st_size / 1024:.0f} kB, sel {about['influence_of_sel_eV']:.2g} eV, "
-            f"largest forces {listed}",
+            f"largest forces {largest_forces(path)}",
             flush=True,
         )
 

@@ -20,6 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from reference_file import answers, largest_forces, named, save
 from structures import all_structures
 
 SEED = 20
@@ -228,22 +231,14 @@ def write(case: str) -> Path:
         for name, atoms in all_structures().items()
         if set(atoms.numbers) <= set(values["atomic_numbers"])
     }
-    for name, atoms in structures.items():
-        about = {
-            "numbers": atoms.numbers,
-            "positions": atoms.positions,
-            "cell": atoms.cell.array,
-            "pbc": atoms.pbc,
-        }
-        for key, value in (about | evaluate(model, atoms)).items():
-            arrays[f"structures/{name}/{key}"] = np.asarray(value)
+    arrays |= answers(structures, lambda atoms: evaluate(model, atoms))
     traced = TRACED if TRACED in structures else "silicon"
     for key, value in trace(model, structures[traced]).items():
         arrays[f"trace/{key}"] = value
     share = share_of_highest_order(model, structures[traced])
     if not share > 1e-3:
         raise ValueError(f"{case}: the highest order changes the forces by {share:.1e} only")
-    about_file = {
+    about = {
         "case": case,
         "arguments": values,
         "structures": list(structures),
@@ -253,11 +248,7 @@ def write(case: str) -> Path:
         "versions": versions(),
         "command": f"OMP_NUM_THREADS=1 .venvs/mace/bin/python tests/peers/mace/make_reference.py {case}",
     }
-    arrays["about"] = np.array(json.dumps(about_file))
-    FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{case}.npz"
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
-    return path
+    return save(FOLDER, arrays, about)
 
 
 def write_whole(case: str) -> None:
@@ -271,25 +262,19 @@ def write_whole(case: str) -> None:
 def main() -> None:
     """Write the cases named on the command line, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("cases", nargs="*", default=[], help="names of cases; all when none is given")
     parser.add_argument("--whole", action="store_true", help="write the model itself instead")
-    options = parser.parse_args()
+    options = named(parser, CASES)
     torch.serialization.add_safe_globals([slice])  # e3nn 0.4.4 keeps slices in its table of constants
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
-    for case in options.cases or CASES:
-        if case not in CASES:
-            sys.exit(f"no case {case!r}; there are: {', '.join(CASES)}")
+    for case in options.cases:
         if options.whole:
             write_whole(case)
             continue
         path = write(case)
-        found = np.load(path)
-        largest = {k.split("/")[1]: float(np.abs(found[k]).max()) for k in found if k.endswith("/forces")}
-        share = json.loads(str(found["about"]))["share_of_highest_order"]
-        listed = ", ".join(f"{name} {value:.3g}" for name, value in largest.items())
-        size = path.stat().st_size / 1024
-        print(f"{case}: {size:.0f} kB, highest order {share:.1e} of the forces, largest {listed}", flush=True)
+        share = json.loads(str(np.load(path)["about"]))["share_of_highest_order"]
+        size, most = path.stat().st_size / 1024, largest_forces(path)
+        print(f"{case}: {size:.0f} kB, highest order {share:.1e} of the forces, largest {most}", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ Run with the interpreter of an environment made by ``benchmarks/peers/install_pe
 One compressed npz per case is written to ``reference/``. README.md beside this file says what is in it.
 """
 
-import argparse
-import json
 import sys
 import warnings
 from importlib.metadata import version
@@ -20,6 +18,8 @@ import torch
 from ase import Atoms
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "mace"))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from reference_file import answers, save, write_named
 from structures import all_structures
 
 SEED = 30
@@ -121,15 +121,7 @@ def write(case: str) -> Path:
     kept |= {n for n, _ in model.named_buffers() if n.endswith(("bessel_weights", ".scales", ".shifts"))}
     arrays = {f"state/{n}": t.numpy() for n, t in model.state_dict().items() if n in kept and t.numel()}
     structures = all_structures()
-    for name, atoms in structures.items():
-        given = {
-            "numbers": atoms.numbers,
-            "positions": atoms.positions,
-            "cell": atoms.cell.array,
-            "pbc": atoms.pbc,
-        }
-        for key, value in (given | evaluate(model, atoms, settings)).items():
-            arrays[f"structures/{name}/{key}"] = np.asarray(value)
+    arrays |= answers(structures, lambda atoms: evaluate(model, atoms, settings))
     about = {
         "case": case,
         "settings": settings,
@@ -138,27 +130,14 @@ def write(case: str) -> Path:
         "versions": {name: version(name) for name in ("nequip", "e3nn", "torch", "numpy", "ase")},
         "command": f"OMP_NUM_THREADS=1 .venvs/nequip/bin/python tests/peers/nequip/make_reference.py {case}",
     }
-    arrays["about"] = np.array(json.dumps(about))
-    FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{case}.npz"
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
-    return path
+    return save(FOLDER, arrays, about)
 
 
 def main() -> None:
     """Write the cases named on the command line, or all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("cases", nargs="*", default=[], help="names of cases; all when none is given")
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    for case in parser.parse_args().cases or CASES:
-        if case not in CASES:
-            sys.exit(f"no case {case!r}; there are: {', '.join(CASES)}")
-        path = write(case)
-        found = np.load(path)
-        largest = {k.split("/")[1]: float(np.abs(found[k]).max()) for k in found if k.endswith("/forces")}
-        listed = ", ".join(f"{name} {value:.3g}" for name, value in largest.items())
-        print(f"{case}: {path.stat().st_size / 1024:.0f} kB, largest forces {listed}", flush=True)
+    write_named(__doc__, CASES, write)
 
 
 if __name__ == "__main__":

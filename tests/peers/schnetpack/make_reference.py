@@ -7,8 +7,6 @@ Run with the interpreter of an environment made by ``benchmarks/peers/install_pe
 One compressed npz per case is written to ``reference/``. README.md beside this file says what is in it.
 """
 
-import argparse
-import json
 import sys
 import warnings
 from importlib.metadata import version
@@ -20,8 +18,10 @@ import torch
 from ase import Atoms
 
 sys.path.append(str(Path(__file__).parents[1] / "mace"))
+sys.path.append(str(Path(__file__).parents[1]))
 
 from peer import schnetpack
+from reference_file import answers, save, write_named
 from structures import all_structures
 
 SEED = 30
@@ -146,16 +146,8 @@ def write(case: str) -> Path:
     if not share > 1e-2:
         raise ValueError(f"{case}: the last interaction changes the forces by {share:.1e} only")
     arrays = {f"state/{name}": tensor.numpy() for name, tensor in model.state_dict().items()}
-    for name, atoms in structures.items():
-        about = {
-            "numbers": atoms.numbers,
-            "positions": atoms.positions,
-            "cell": atoms.cell.array,
-            "pbc": atoms.pbc,
-        }
-        for key, value in (about | evaluate(model, atoms, values["cutoff"])).items():
-            arrays[f"structures/{name}/{key}"] = np.asarray(value)
-    about_file = {
+    arrays |= answers(structures, lambda atoms: evaluate(model, atoms, values["cutoff"]))
+    about = {
         "case": case,
         "arguments": values,
         "structures": list(structures),
@@ -163,27 +155,14 @@ def write(case: str) -> Path:
         "versions": {name: version(name) for name in ("schnetpack", "torch", "numpy", "ase")},
         "command": f"{COMMAND} {case}",
     }
-    arrays["about"] = np.array(json.dumps(about_file))
-    FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{case}.npz"
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
-    return path
+    return save(FOLDER, arrays, about)
 
 
 def main() -> None:
     """Write the cases named on the command line, or all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("cases", nargs="*", default=[], help="names of cases; all when none is given")
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
-    for case in parser.parse_args().cases or CASES:
-        if case not in CASES:
-            sys.exit(f"no case {case!r}; there are: {', '.join(CASES)}")
-        path = write(case)
-        found = np.load(path)
-        largest = {k.split("/")[1]: float(np.abs(found[k]).max()) for k in found if k.endswith("/forces")}
-        listed = ", ".join(f"{name} {value:.3g}" for name, value in largest.items())
-        print(f"{case}: {path.stat().st_size / 1024:.0f} kB, largest forces {listed}", flush=True)
+    write_named(__doc__, CASES, write)
 
 
 if __name__ == "__main__":
