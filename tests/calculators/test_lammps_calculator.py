@@ -1,6 +1,7 @@
 """LAMMPS as a calculator: against rikiba's own classical potentials, derivatives, batches, errors."""
 
 import importlib.util
+import json
 import os
 import pickle
 import signal
@@ -13,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import bulk, molecule
+from ase.build import bulk, graphene, molecule
 
 from rikiba import config
 from rikiba.calculators.autograd import PotentialCalculator
 from rikiba.calculators.base import Calculator, NonFiniteError
-from rikiba.calculators.lammps import Lammps, LammpsError
+from rikiba.calculators.lammps import REAXFF_TERMS, Lammps, LammpsError, _term_names
 from rikiba.calculators.sum import SumCalculator
 from rikiba.cli import sources
 from rikiba.core import units
@@ -41,6 +42,8 @@ REAXFF = (
     "pair_coeff * * ffield.reax.cho {elements}",
     "fix charges all qeq/reaxff 1 0.0 10.0 1e-10 reaxff",
 )
+REFERENCE = Path(__file__).parents[1] / "peers" / "lammps" / "reference" / "reaxff.json"
+DIRECT = json.loads(REFERENCE.read_text())["molecules"]
 SILICON = ("pair_style sw", "pair_coeff * * Si.sw {elements}")
 
 
@@ -248,6 +251,92 @@ def test_reaxff_forces_stress_and_charges() -> None:
         assert max(numerical(neutral, atoms)) < 1e-4
     other = System.from_ase(ethanol)
     assert float((neutral(other).need("forces") - reaxff()(other).need("forces")).abs().max()) > 0.1
+
+
+def test_reaxff_term_by_term() -> None:
+    """As a run of LAMMPS without this calculator prints them; they add up; the unit is caught."""
+    cases = list(DIRECT.values())
+    system = System.from_ase([Atoms(c["symbols"], c["positions"]) for c in cases])
+    results, terms = reaxff().results_and_terms(system)
+    assert tuple(terms) == REAXFF_TERMS
+    found = torch.stack(list(terms.values()), 1)
+    torch.testing.assert_close(found.sum(1), results.need("energy"), rtol=0, atol=1e-9)
+    unit = units.kilocalorie_per_mole
+    printed, forces, charges = (
+        torch.from_numpy(np.concatenate([np.array(c[k]) for c in cases]))
+        for k in ("terms", "forces", "charges")
+    )
+    printed = printed.reshape(-1, 14)
+    direct = Results(forces=unit * forces, charges=charges)
+    for given in (results, reaxff()(system)):
+        alike(given, direct, 1e-9, ("forces", "charges"))
+    torch.testing.assert_close(found, unit * printed, rtol=0, atol=1e-8)
+    # negative controls: the unit, one term, one place
+    for wrong in (printed, unit * printed * (torch.arange(14) != 7), unit * printed.roll(1, 1)):
+        assert float((found - wrong).abs().max()) > 1e-3
+
+
+def test_what_the_terms_of_reaxff_are() -> None:
+    """Each vanishes where there is nothing of it: angles, torsions, hydrogen bonds, charges."""
+    molecules = System.from_ase([molecule(m) for m in ("H2", "H2O", "CH3CH2OH")] + [Atoms("H")])
+    terms = reaxff().results_and_terms(molecules)[1]
+    for name, there in (("eb", "1110"), ("ev", "0110"), ("et", "0010"), ("ew", "1110"), ("eqeq", "0110")):
+        assert "".join(str(int(abs(x) > 1e-6)) for x in terms[name].tolist()) == there, name
+    cases = [Atoms(c["symbols"], c["positions"]) for c in DIRECT.values()]
+    with_charges = reaxff().results_and_terms(System.from_ase(cases))[1]
+    bonded = with_charges["ehb"]
+    assert float(bonded[0]) == 0.0 and float(bonded[1]) < -0.05
+    neutral = engine(("C", "H", "O"), ("pair_style reaxff NULL checkqeq no", REAXFF[1]), "real")
+    results, without = neutral.results_and_terms(System.from_ase(cases), forces=False)
+    assert results.forces is None
+    for name in REAXFF_TERMS:
+        changed = float((with_charges[name] - without[name]).abs().max())
+        assert changed > 0.1 if name in ("ep", "eqeq") else changed < 1e-9, name
+
+
+def test_terms_of_other_pair_styles() -> None:
+    """Two sheets: the potential between layers has two terms, sums with others are its own part only."""
+    lower = graphene("B2", a=2.46, size=(3, 3, 1), vacuum=15.0)
+    lower.pbc = True
+    upper = lower.copy()
+    upper.symbols[:] = "N"
+    upper.positions += [0.3, 0.1, 3.3]
+    system = System.from_ase(lower + upper)
+    lines = (
+        "pair_style hybrid/overlay ilp/graphene/hbn 12.0 1 lj/cut 5.0",
+        "pair_coeff * * ilp/graphene/hbn BNCH.ILP {elements}",
+        "pair_coeff {B} {N} lj/cut 0.01 3.0",
+        "set type {B} mol 1",
+        "set type {N} mol 2",
+    )
+    layers = Lammps(
+        elements=("B", "N"), commands=lines, atom_style="full", per_atom_energies=False, **place()
+    )
+    results, terms = layers.results_and_terms(system, style="ilp/graphene/hbn")
+    assert list(terms) == ["1", "2"]
+    attraction, repulsion = (float(x) for x in terms.values())
+    assert attraction < -0.1 and repulsion > 0.01
+    alone = engine(("B", "N"), ("pair_style lj/cut 5.0", "pair_coeff * * 0.0 3.0", "pair_coeff 1 2 0.01 3.0"))
+    rest = float(alone(system).need("energy"))
+    assert abs(rest) > 0.01
+    assert attraction + repulsion + rest == pytest.approx(float(results.need("energy")), abs=1e-9)
+    with pytest.raises(ValueError, match=r"which pair style\? The line is 'pair_style hybrid/overlay"):
+        layers.results_and_terms(system)
+    with pytest.raises(LammpsError, match=r"does not compute global vector\. Most pair styles give one"):
+        layers.results_and_terms(system, style="lj/cut")
+    assert reaxff().results_and_terms(System.from_ase([]))[1]["ehb"].shape == (0,)
+
+
+def test_numbers_that_are_no_terms_are_refused() -> None:
+    """A count among the energies, a lost term and another number of terms are seen."""
+    answer = {"terms": [2.0, -5.0], "pair_energy": -3.0}
+    calculator = engine(("Si",), SILICON)
+    assert calculator._terms(answer, "sw") == [2.0, -5.0]
+    for terms, whole in (([2.0, -5.0], -5.0), ([-5.0], -3.0), ([float("nan"), 1.0], 1.0)):
+        with pytest.raises(LammpsError, match="not the terms of that energy"):
+            calculator._terms({"terms": terms, "pair_energy": whole}, "sw")
+    with pytest.raises(LammpsError, match="keeps 13 terms of pair style reaxff/omp; 14 are known"):
+        _term_names("reaxff/omp", 13)
 
 
 def curve(make: Any, distances: np.ndarray) -> np.ndarray:
