@@ -60,22 +60,15 @@ class Parts:
     """Those that are trained on alone."""
     rows: Mapping[str, Mapping[str, tuple[int, ...]]]
     """Division ('training', …) → part → rows."""
-    by_group: bool
-    """Whether test frames of one group count as one observation."""
+    observations: Mapping[str, np.ndarray]
+    """Part → number of the observation that each of its test frames belongs to: frames of one group, where
+    groups have names other than the parts', and near duplicates are one."""
     left_out: int
     """Frames that are in no part."""
 
     def of(self, name: str, division: str) -> Dataset:
         """The frames of this part in a division: 'training', 'validation' or 'test'."""
         return self.whole.parts[division][list(self.rows[division].get(name, ()))]
-
-    def observations(self, name: str) -> np.ndarray:
-        """Number of the observation that each of the part's test frames belongs to."""
-        test = self.of(name, "test")
-        groups = list(test.column("group"))
-        if not self.by_group or not all(groups):
-            return np.arange(len(test))
-        return np.unique(groups, return_inverse=True)[1]
 
 
 def find_parts(settings: Transfer, whole: Division, group_key: str) -> Parts:
@@ -91,10 +84,12 @@ def find_parts(settings: Transfer, whole: Division, group_key: str) -> Parts:
     }
     every = list(dict.fromkeys(v for column in values.values() for v in column if v is not None))
     if not every:
-        known = sorted({k for data in whole.parts.values() for f in data for i in f.system.info or () for k in i})
+        known = sorted(
+            {k for data in whole.parts.values() for f in data for i in f.system.info or () for k in i}
+        )
         raise ConfigError(
             f"[transfer] key: no frame has '{settings.key}'; keys of the frames are "
-            f"{', '.join(known) or 'none'}, or \"group\" for their groups."
+            f'{", ".join(known) or "none"}, or "group" for their groups.'
         )
     part_of = _named(settings.parts, every) if settings.parts else {v: v for v in every}
     rows: dict[str, dict[str, tuple[int, ...]]] = {}
@@ -103,12 +98,13 @@ def find_parts(settings: Transfer, whole: Division, group_key: str) -> Parts:
         rows[division] = {p: tuple(k for k, q in enumerate(found) if q == p) for p in set(found) if p}
     names = list(settings.parts) or list(dict.fromkeys(part_of.values()))
     trained = _trained(settings, names, rows)
+    tests = {name: whole.test[list(rows["test"][name])] for name in names}
     parts = Parts(
         whole=whole,
         names=tuple(names),
         trained=trained,
         rows=rows,
-        by_group=not groups_are_parts,
+        observations={name: _observations(d, not groups_are_parts) for name, d in tests.items()},
         left_out=sum(part_of.get(v or "") is None for column in values.values() for v in column),
     )
     _check_elements(parts)
@@ -130,14 +126,12 @@ def _named(patterns: Mapping[str, Sequence[str]], values: Sequence[str]) -> dict
             fitting = [v for v in values if fnmatchcase(v, pattern)]
             if not fitting:
                 shown = "; ".join(values[:10]) + ("; …" if len(values) > 10 else "")
-                raise ConfigError(
-                    f"[transfer] parts.{name}: no frame fits '{pattern}'. Values are: {shown}."
-                )
+                raise ConfigError(f"[transfer] parts.{name}: no frame fits '{pattern}'. Values are: {shown}.")
             for value in fitting:
                 if part_of.setdefault(value, name) != name:
                     raise ConfigError(
-                        f"[transfer] parts: '{value}' fits both {part_of[value]} and {name}; a frame is of one "
-                        "part. Make the patterns narrower."
+                        f"[transfer] parts: '{value}' fits both {part_of[value]} and {name}; a frame is of "
+                        "one part. Make the patterns narrower."
                     )
     return part_of
 
@@ -145,10 +139,14 @@ def _named(patterns: Mapping[str, Sequence[str]], values: Sequence[str]) -> dict
 def _trained(
     settings: Transfer, names: Sequence[str], rows: Mapping[str, Mapping[str, Sequence[int]]]
 ) -> tuple[str, ...]:
-    counts = "; ".join(f"{n}: {len(rows['training'].get(n, ()))}, {len(rows['test'].get(n, ()))}" for n in names)
+    counts = "; ".join(
+        f"{n}: {len(rows['training'].get(n, ()))}, {len(rows['test'].get(n, ()))}" for n in names
+    )
     counted = f"Training and test frames are {counts}."
     if ALL in names:
-        raise ConfigError(f"[transfer] a part is called '{ALL}', which is the training on all frames; use parts.")
+        raise ConfigError(
+            f"[transfer] a part is called '{ALL}', which is the training on all frames; use parts."
+        )
     if untested := [n for n in names if not rows["test"].get(n)]:
         raise ConfigError(
             f"[transfer] without test frames: {', '.join(untested)}. {counted} Give [data] test or a "
@@ -175,8 +173,18 @@ def _check_elements(parts: Parts) -> None:
             )
 
 
+def _observations(test: Dataset, by_group: bool) -> np.ndarray:
+    groups = list(test.column("group"))
+    numbers = np.arange(len(test))
+    if by_group and all(groups):
+        numbers = np.unique(groups, return_inverse=True)[1]
+    for x, y in near_duplicates(test, test):
+        numbers[numbers == numbers[y]] = numbers[x]
+    return np.unique(numbers, return_inverse=True)[1]
+
+
 def leaking(parts: Parts) -> dict[str, dict[str, np.ndarray]]:
-    """Training ('all' too) → part → mask of the test frames with a near duplicate among the training frames."""
+    """Training ('all' too) → part → mask of its test frames that are near duplicates of training frames."""
     pairs = near_duplicates(parts.whole.training, parts.whole.test)
     found: dict[str, dict[str, np.ndarray]] = {}
     for trained in (*parts.trained, ALL):

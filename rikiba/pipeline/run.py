@@ -112,9 +112,7 @@ def run_pipeline(
                 )
             )
     if (between := plan.transfer) is not None and parts is not None:
-        keep(
-            stage("transfer", lambda: [transfer(plan, between, parts, frames, models, out, progress)])
-        )
+        keep(stage("transfer", lambda: [transfer(plan, between, parts, frames, models, out, progress)]))
     if plan.simulation is not None:
         keep(stage("dynamics", lambda: simulate(plan, models, out, progress)))
     keep([_summary(plan, records, stages)])

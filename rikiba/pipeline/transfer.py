@@ -14,6 +14,7 @@ from rikiba.data.dataset import Dataset
 from rikiba.data.splits import Division
 from rikiba.execution.processes import Job, run_jobs
 from rikiba.execution.progress import Progress
+from rikiba.report.formatting import number_text
 from rikiba.validation.errors import errors_by_frame
 
 from .comparison import ERRORS, moments
@@ -81,7 +82,9 @@ def transfer(
     by_frame = {(name, m.name): next(found) for name, fitted in trained.items() for m in fitted}
     leaks = leaking(parts)
     cells = [
-        _cell(settings, parts, {name: by_frame[name, m.name] for name in trained}, leaks, (m.name, row, column))
+        _cell(
+            settings, parts, {name: by_frame[name, m.name] for name in trained}, leaks, (m.name, row, column)
+        )
         for m in models
         for row in trained
         for column in parts.names
@@ -119,7 +122,7 @@ def _cell(
     own = slice(start, start + sizes[column])
     test = parts.of(column, "test")
     clean = ~(leaks[row][column] | (leaks[against][column] if against else False))
-    observations = parts.observations(column)
+    observations = parts.observations[column]
     errors, ratios, judgements = {}, {}, []
     for key in SHOWN:
         atoms = [f.system.n_atoms for f in test] if key.startswith("forces") else [1] * len(test)
@@ -243,15 +246,15 @@ def ratio_table(model: str, cells: Sequence[Cell], parts: Parts) -> Table:
 def _notes(settings: Transfer, parts: Parts, cells: Sequence[Cell], shared: bool) -> tuple[str, ...]:
     notes = [_sentence(c) for c in cells if c.judgement == "fails" and c.trained != ALL]
     notes += [
-        f"{_sentence(c)} All frames were there to learn from: one potential of this size, with these weights, "
-        "does not do for all parts what it does for one."
+        f"{_sentence(c)} All frames were there to learn from: one potential of this size, with these "
+        "weights, does not do for all parts what it does for one."
         for c in cells
         if c.judgement == "fails" and c.trained == ALL
     ]
-    few = [n for n in parts.names if len(set(parts.observations(n).tolist())) < FEWEST]
+    few = [n for n in parts.names if len(set(parts.observations[n].tolist())) < FEWEST]
     if few:
         notes.append(
-            f"Too few test frames or groups (fewer than {FEWEST}) to judge anything on {', '.join(few)}."
+            f"Fewer than {FEWEST} independent test frames, too few to judge anything, on {', '.join(few)}."
         )
     if any(c.leaks for c in cells):
         where = sorted({c.tested for c in cells if c.leaks})
@@ -265,12 +268,15 @@ def _notes(settings: Transfer, parts: Parts, cells: Sequence[Cell], shared: bool
             "trained look better, and ratios larger, than for frames that are independent."
         )
     if unlearnt := [n for n in parts.names if not parts.rows["training"].get(n)]:
-        notes.append(f"No training frames of {', '.join(unlearnt)}: errors there, and nothing to compare with.")
+        notes.append(
+            f"No training frames of {', '.join(unlearnt)}: errors there, and nothing to compare with."
+        )
     if parts.left_out:
         notes.append(f"{parts.left_out} frames are in no part; those for training are in 'all'.")
     notes.append(
         f"Ratios: to the same model trained on the tested part (on all where it was not trained on alone), "
-        f"on the same test frames, with 95 % intervals for so few frames. Up to {settings.tolerance:g} a "
+        f"on the same test frames, with 95 % intervals where there are {FEWEST} observations (frames, or "
+        f"groups where they are named, near duplicates once). Up to {settings.tolerance:g} a "
         f"training holds, above it fails, and it is undecided where the interval reaches to both sides; "
         f"errors up to {settings.negligible_forces_meV_per_A:g} meV/Å and "
         f"{settings.negligible_energy_meV_per_atom:g} meV/atom hold anyway. Parts differ in their numbers of "
@@ -281,11 +287,18 @@ def _notes(settings: Transfer, parts: Parts, cells: Sequence[Cell], shared: bool
 
 def _sentence(c: Cell) -> str:
     said = [
-        f"{letter} {r.value:.3g} ({r.low:.3g} to {r.high:.3g})"
+        f"{letter} {_short(r.value)} ({_short(r.low)} to {_short(r.high)})"
         for key, letter in SHOWN.items()
         if (r := c.ratios.get(key)) is not None
     ]
-    return f"{c.model} trained on {c.trained} fails on {c.tested}: {', '.join(said)} times the error of {c.against}."
+    return (
+        f"{c.model} trained on {c.trained} fails on {c.tested}: {', '.join(said)} times the error of the one "
+        f"trained on {c.against}."
+    )
+
+
+def _short(value: float) -> str:
+    return number_text(float(f"{value:.3g}"))
 
 
 def _or_none(value: float) -> float | None:
