@@ -24,7 +24,7 @@ from rikiba.potentials.lennard_jones import LennardJones
 from rikiba.validation.errors import errors, errors_by_frame
 
 DATA = Path(__file__).resolve().parents[2] / "examples" / "silicon" / "data"
-MELT, SOLID = (" 2530 K", " 3374 K"), (" 300 K", " 843 K")
+MELT, SOLID = ("structure at 2530 K", "structure at 3374 K"), ("structure at 300 K", "structure at 843 K")
 
 
 def frame(phase: str | None, symbols: str = "H2", distance: float = 0.8, group: str = "") -> Atoms:
@@ -164,7 +164,7 @@ def config(folder: Path, **transfer: Any) -> dict[str, Any]:
 
 
 def silicon(folder: Path, order: Callable[[list[str]], list[str]] = list) -> Path:
-    """Crystal and melt of the mlearn set, with and without a vacancy, named by `phase` in a given order."""
+    """Crystal and melt of the mlearn set (36 and 4 frames each), named by `phase` in a given order."""
     for name in ("train", "test"):
         frames = read(DATA / f"{name}.xyz", ":")
         ends = [a.info["description"] for a in frames]
