@@ -29,7 +29,16 @@ def execute(arguments: argparse.Namespace) -> None:
 
 def plain_tables() -> dict[str, tuple[str, Any]]:
     """Word → the table's heading and the class that reads it, for tables that have no `kind`."""
-    from rikiba.pipeline.plan import DataFiles, MolecularDynamicsPlan, Published, Run, Split, Validation
+    from rikiba.pipeline.parts import Transfer
+    from rikiba.pipeline.plan import (
+        Comparison,
+        DataFiles,
+        MolecularDynamicsPlan,
+        Published,
+        Run,
+        Split,
+        Validation,
+    )
     from rikiba.training.gaussian_process import SparseGaussianProcess
     from rikiba.training.least_squares import LeastSquares
     from rikiba.training.separable import SeparableLeastSquares
@@ -50,6 +59,8 @@ def plain_tables() -> dict[str, tuple[str, Any]]:
         "separable_least_squares": ("model.NAME.training", SeparableLeastSquares),
         "sparse_gaussian_process": ("model.NAME.training", SparseGaussianProcess),
         "validation": ("validation", Validation),
+        "comparison": ("comparison", Comparison),
+        "transfer": ("transfer", Transfer),
         "simulation": ("simulation", MolecularDynamicsPlan),
         "published": ("published", Published),
         "md": ("md", DynamicsSettings),

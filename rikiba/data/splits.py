@@ -160,6 +160,12 @@ def find_leaks(parts: Mapping[str, Dataset], *, threshold: float = 0.01, max_fra
     )
 
 
+def near_duplicates(first: Dataset, second: Dataset, *, threshold: float = 0.01) -> list[tuple[int, int]]:
+    """Rows of frames of the two that `find_leaks` calls near duplicates, whatever the sizes of the two."""
+    prints = _fingerprints(list(first)), _fingerprints(list(second))
+    return [(x, y) for x, y, _ in _near(*prints, threshold)]
+
+
 _NUMBERED = re.compile(r"\b(snapshot|frame|step|image|configuration)([\s_#:=-]*)\d+", re.I)
 
 

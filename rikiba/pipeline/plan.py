@@ -25,6 +25,8 @@ from rikiba.training.least_squares import LeastSquares
 from rikiba.training.separable import SeparableLeastSquares
 from rikiba.training.trainer import Trainer
 
+from .parts import Transfer
+
 TABLES = (
     "run",
     "structure",
@@ -36,6 +38,7 @@ TABLES = (
     "model",
     "validation",
     "comparison",
+    "transfer",
     "property",
     "simulation",
     "constraint",
@@ -249,6 +252,7 @@ class Plan:
     split: Split = field(default_factory=Split)
     validation: Validation = field(default_factory=Validation)
     comparison: Comparison | None = None
+    transfer: Transfer | None = None
     properties: Mapping[str, Any] = field(default_factory=dict)
     simulation: MolecularDynamicsPlan | None = None
     constraints: tuple[Constraint, ...] = ()
@@ -279,6 +283,7 @@ class Plan:
             "split": among(tables.build, Split, config.get("split", {}), where="[split]"),
             "validation": among(tables.build, Validation, config.get("validation", {}), where="[validation]"),
             "comparison": among(_optional, Comparison, config, "comparison"),
+            "transfer": among(_optional, Transfer, config, "transfer"),
             "properties": among(_properties, config.get("property", {})),
             "simulation": among(_optional, MolecularDynamicsPlan, config, "simulation"),
             "published": among(_published, config.get("published", [])),

@@ -21,6 +21,7 @@ from .fitting import computed_for, fit
 from .frames import Frames
 from .frames import frames as get_frames
 from .learning_curves import check_sizes, learning_curves
+from .parts import Transfer
 from .plan import (
     Comparison,
     DataFiles,
@@ -32,6 +33,7 @@ from .plan import (
     Validation,
     with_shared_training,
 )
+from .transfer import parts_of, transfer
 
 ROLES = {
     "run": Run,
@@ -43,6 +45,7 @@ ROLES = {
     "model.*.potential": "potentials",
     "validation": Validation,
     "comparison": Comparison,
+    "transfer": Transfer,
     "property.*": "properties",
     "simulation": MolecularDynamicsPlan,
     "constraint": "md.constraints",
@@ -51,7 +54,7 @@ ROLES = {
 """Table → the class, or the room whose `kind` names the class, that reads it."""
 
 SECTIONS = {
-    "Summary": ["comparison", "learning_curves", "errors", "summary"],
+    "Summary": ["comparison", "learning_curves", "transfer", "errors", "summary"],
     "Side by side": ["compare_*"],
     "Data": ["labels*", "division*", "leaks*", "label_checks*"],
     "Training": ["training_*"],
@@ -93,6 +96,7 @@ def run_pipeline(
     plan.check_elements(frames.training.elements)
     if plan.comparison is not None:
         check_sizes(plan.comparison.training_sizes, frames)
+    parts = None if plan.transfer is None else parts_of(plan, plan.transfer, frames)
     keep(frames.records)
     (out / "resolved.toml").write_text(_resolved(config, plan, frames), encoding="utf-8")
     models = stage("training", lambda: fit(plan, frames, out, progress))
@@ -107,6 +111,8 @@ def run_pipeline(
                     lambda: [learning_curves(plan, sizes, frames, models, out, progress)],
                 )
             )
+    if (between := plan.transfer) is not None and parts is not None:
+        keep(stage("transfer", lambda: [transfer(plan, between, parts, frames, models, out, progress)]))
     if plan.simulation is not None:
         keep(stage("dynamics", lambda: simulate(plan, models, out, progress)))
     keep([_summary(plan, records, stages)])

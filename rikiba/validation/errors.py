@@ -114,6 +114,28 @@ def errors(
     )
 
 
+def errors_by_frame(
+    calculator: Calculator, dataset: Sequence[Labelled], *, atoms_per_batch: int = 1024
+) -> dict[str, np.ndarray]:
+    """Mean absolute errors of each frame: E per atom (meV/atom), F and σ per component, and so on.
+
+    Keys are those of `errors`, e.g. 'forces_mae_meV_per_A'; arrays are as long as the dataset, NaN for frames
+    without the label. A quantity that no frame has is absent.
+    """
+    collected = {q.key: _Collected() for q in _QUANTITIES}
+    for start, frames in _batches(dataset, atoms_per_batch):
+        _collect(calculator, frames, start, collected)
+    found = {}
+    for q in _QUANTITIES:
+        if collected[q.key]:
+            label, predicted, frame, _ = collected[q.key].arrays()
+            size = np.abs(predicted - label).mean(1) * q.factor
+            total = np.bincount(frame, size, len(dataset))
+            with np.errstate(invalid="ignore"):
+                found[f"{q.key}_mae_{q.unit_key}"] = total / np.bincount(frame, minlength=len(dataset))
+    return found
+
+
 def _batches(dataset: Sequence[Labelled], limit: int) -> Iterator[tuple[int, list[Labelled]]]:
     """(index of the first, frames) with at most `limit` atoms (or one frame) and equal optional fields."""
     batch: list[Labelled] = []
