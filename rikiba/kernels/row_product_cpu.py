@@ -2,6 +2,9 @@
 
 Eight rows by 32 columns stay in registers from their first term to the store, so that the rows given are a
 multiple of eight: arrays have room for that, and what rows beyond the true ones hold is never read.
+
+`dense_cpu.dense` is for any number of rows and for many terms, which it sums in blocks; here terms are few
+(widths of a network), and bias, sum and factor are applied while the sums are still in registers.
 """
 
 from .compiled import compiled
